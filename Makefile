@@ -1,0 +1,34 @@
+# Two commands set everything up: `make demo` (a real search on the bundled images) and `make test` (all checks).
+# Another Python: make demo PYTHON=python3.12; another place for the environment: make test VENV=/somewhere/venv
+
+PYTHON ?= python3
+VENV ?= .venv
+DEMO_FLAGS ?=
+PYTEST_FLAGS ?=
+
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m raysearch.tune --space fine_tune --preset quick $(DEMO_FLAGS)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("raysearch needs Python 3.11 or newer, $(PYTHON) is %d.%d; say which with make PYTHON=python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV); torch is large, this takes some minutes the first time."
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

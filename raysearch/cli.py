@@ -1,0 +1,249 @@
+"""The verbs beside the search itself: `raysearch VERB RUN ...`, each a few lines over the packages below."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from raysearch.errors import InputError
+
+# torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.
+
+_Run = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="RUN",
+        help="The run: the path of its folder, or its name under --results. A folder that holds only a best/ will do.",
+    ),
+]
+_Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Where runs are looked for by name.")]
+_Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="Where the network runs.")]
+
+
+def predict(
+    run: _Run,
+    images: Annotated[
+        list[str],
+        tyro.conf.arg(metavar="IMAGE", help="Image files, or folders, which are searched to the bottom."),
+    ],
+    /,
+    *,
+    top: Annotated[
+        int, tyro.conf.arg(metavar="K", help="How many classes to show of each image, likeliest first.")
+    ] = 3,
+    as_json: Annotated[
+        bool,
+        tyro.conf.arg(name="json", help="Print one JSON list: image, label, probability, top; or image, error."),
+    ] = False,
+    device: _Device = "auto",
+    results: _Results = Path("results"),
+) -> int:
+    """Name what is on images, with the winner of a run.
+
+    Reads the run's best/ and nothing else, so it works where the training data never was. An image that cannot be read
+    is reported, the others are predicted, and the exit code is 1.
+
+        raysearch predict fine_tune-1 cat.jpg holiday/ --top 2
+    """
+    from raysearch.predict import find_images, load_best
+    from raysearch.run import locate
+
+    problems: list[str] = [f"--top must be at least 1, got {top}"] if top < 1 else []
+    best = _collect(problems, lambda: load_best(locate(run, results)))
+    found = _collect(problems, lambda: find_images(images))
+    chosen = _collect(problems, lambda: _choose_device(device))
+    if problems or best is None or found is None:
+        raise InputError(problems)
+
+    out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    unreadable = 0
+    rows: list[dict[str, Any]] = []
+    with _Bar(err, "predicting", len(found)) as progress:
+        for answer in best.answers(found, device=chosen):
+            progress()
+            if answer.error is not None:
+                unreadable += 1
+                err.print(f"{answer.image}: cannot be read: {answer.error}", markup=False)
+                rows.append({"image": answer.image, "error": answer.error})
+                continue
+            likeliest = answer.top(top)
+            named = [{"label": label, "probability": probability} for label, probability in likeliest]
+            rows.append({"image": answer.image, **named[0], "top": named})
+            if not as_json:
+                shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
+                out.print(f"{answer.image}  {shown}", markup=False)
+    if as_json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    if unreadable:
+        err.print(f"{unreadable} of {len(found)} images could not be read")
+    return 1 if unreadable else 0
+
+
+def evaluate(
+    run: _Run,
+    /,
+    *,
+    data: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="SOURCE",
+            help="Labelled images: a folder, .zip, .csv, .npz, or a name, as for the search. The run's own by default.",
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["test", "val", "train", "all"],
+        tyro.conf.arg(help="What of SOURCE is measured; all: every image, for data that the search has never seen."),
+    ] = "test",
+    as_json: Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of tables.")] = False,
+    device: _Device = "auto",
+    results: _Results = Path("results"),
+) -> int:
+    """Measure the winner of a run on labelled images, in eval mode and fp32.
+
+    The model is read from the run's best/ alone. The classes of SOURCE must be among the model's; they are matched by
+    name. Images without a test/ folder are split as the search splits them, with the run's seed, so that its own
+    source gives its own test images.
+
+        raysearch evaluate fine_tune-1
+        raysearch evaluate fine_tune-1 --data new-photos/ --split all
+    """
+    import torch
+
+    from raysearch.evaluate import dataset_for, detailed_metrics, logits_of
+    from raysearch.predict import load_best
+    from raysearch.run import Run, locate
+
+    problems: list[str] = []
+    folder = _collect(problems, lambda: locate(run, results))
+    chosen = _collect(problems, lambda: _choose_device(device))
+    if problems or folder is None:
+        raise InputError(problems)
+    best = load_best(folder)
+    info = Run.open(folder).info if (folder / "run.json").is_file() else {}
+    settings = info.get("settings", {})
+    source = data if data is not None else settings.get("data")
+    if source is None:
+        raise InputError(f"{str(folder)!r} does not say what it was trained on: name labelled images by --data SOURCE")
+    dataset = dataset_for(best, source, seed=settings.get("seed", 0))
+    if data is None and dataset.fingerprint != info.get("fingerprints", {}).get("data", dataset.fingerprint):
+        logging.warning("the images of %s are not those that the run was started with", source)
+    splits = [getattr(dataset, name) for name in (("train", "val", "test") if split == "all" else (split,))]
+    splits = [part for part in splits if len(part.labels)]
+    if not splits:
+        raise InputError(f"{source!r} has no images in its {split} split")
+
+    model = best.model()
+    logits = []
+    with _Bar(Console(stderr=True), "measuring", sum(len(part.labels) for part in splits)) as progress:
+        for part in splits:
+            for batch in logits_of(model, part, chosen):
+                logits.append(batch)
+                progress(len(batch))
+    labels = [label for part in splits for label in part.labels.tolist()]
+    metrics = detailed_metrics(torch.cat(logits), torch.tensor(labels).numpy(), best.labels)
+    if as_json:
+        print(
+            json.dumps(
+                {"source": source, "split": split, "images": len(labels), **metrics}, indent=2, ensure_ascii=False
+            )
+        )
+    else:
+        _show_metrics(metrics, best.labels, f"{folder.name} on {len(labels)} images ({split}) of {source}")
+        if dataset.skipped:
+            Console().print(
+                f"{len(dataset.skipped)} unreadable image(s) skipped, e.g. {dataset.skipped[0].path}", markup=False
+            )
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"evaluate": evaluate, "predict": predict}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+
+    Returns: the exit code: 0, 1 (done, but not for every image) or 2 (bad input; every problem on stderr).
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            VERBS,
+            prog="raysearch",
+            description="What to do with a search that has run. The search itself: python -m raysearch.tune --help",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except InputError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:  # tyro's own, after --help (0) or arguments that it cannot read (2)
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+
+
+def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
+    """What `make` returns, or None with its problems added: all inputs are checked before one is complained of."""
+    try:
+        return make()
+    except InputError as error:
+        problems += error.problems
+        return None
+
+
+def _choose_device(name: str) -> Any:
+    from raysearch.training.numerics import choose_device
+
+    return choose_device(name)
+
+
+class _Bar:
+    """A progress bar on stderr, which is gone at the end; silent where stderr is not a terminal."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(what, total=total)
+
+    def __enter__(self) -> _Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, images: int = 1) -> None:
+        self._progress.advance(self._task, images)
+
+
+def _show_metrics(metrics: dict[str, Any], classes: Sequence[str], title: str) -> None:
+    console = Console()
+    console.print(title, style="bold", markup=False, highlight=False)
+    scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    console.print("  ".join(f"{name} {value:.4f}" for name, value in scalars.items()), markup=False, highlight=False)
+    table = Table()
+    table.add_column("class")
+    for name in ("precision", "recall", "f1", "images"):
+        table.add_column(name, justify="right")
+    table.add_column("most often taken for")
+    for i, label in enumerate(classes):
+        row = metrics["per_class"][label]
+        mistakes = {other: n for other, n in zip(classes, metrics["confusion"][i], strict=True) if other != label and n}
+        worst = max(mistakes, key=lambda other: mistakes[other], default="")
+        taken = f"{worst} ({mistakes[worst]})" if worst else ""
+        table.add_row(label, *(f"{row[key]:.3f}" for key in ("precision", "recall", "f1")), str(row["support"]), taken)
+    console.print(table)

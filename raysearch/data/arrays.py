@@ -1,0 +1,113 @@
+"""A MedMNIST-style .npz: train_images, train_labels, and the same for val and test where given."""
+
+from __future__ import annotations
+
+import hashlib
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.files import digest_files
+from raysearch.data.listing import SPLITS, Found
+from raysearch.errors import InputError
+
+_NAMES = "class_names"
+"""Optional array of class names, by label number; MedMNIST has none, its classes are called 0, 1, …"""
+
+
+class ArrayReader:
+    """Images that are already pixels."""
+
+    def __init__(self, images: list[NDArray[np.generic]], file: Path) -> None:
+        self._images = images
+        self._file = file
+        self._starts = np.cumsum([0, *(len(part) for part in images)])
+
+    def read(self, position: int) -> NDArray[np.generic]:
+        """One image, shape (h, w) or (h, w, channels)."""
+        part = int(np.searchsorted(self._starts, position, side="right")) - 1
+        image: NDArray[np.generic] = self._images[part][position - self._starts[part]]
+        return image
+
+    def fingerprint(self) -> str:
+        """Digest of the file."""
+        return hashlib.sha256(digest_files([self._file])[0].encode()).hexdigest()
+
+
+def find_in_arrays(file: Path) -> Found:
+    """The images of a .npz.
+
+    Raises:
+        InputError: missing arrays, shapes or types that are not images, lengths that differ, and targets that are not
+            single labels: all of them together.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as opened:
+            arrays = {name: opened[name] for name in opened.files if name == _NAMES or name.startswith(SPLITS)}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{file} cannot be read as a .npz of plain arrays ({error}).") from error
+    present = [split for split in SPLITS if f"{split}_images" in arrays or f"{split}_labels" in arrays]
+    if "train" not in present:
+        raise InputError(
+            f"{file} must hold train_images and train_labels (and, if it has them, val_images, val_labels, "
+            f"test_images, test_labels), got {', '.join(arrays) or 'none of these'}."
+        )
+    problems: list[str] = []
+    images, labels, splits, paths = [], [], [], []
+    for split in present:
+        pair = [arrays.get(f"{split}_{what}") for what in ("images", "labels")]
+        if pair[0] is None or pair[1] is None:
+            absent = "images" if pair[0] is None else "labels"
+            problems.append(f"{file}: {split}_{absent} is missing beside its other half.")
+            continue
+        found = [*_image_problems(split, pair[0]), *_label_problems(split, pair[1])]
+        if not found and len(pair[0]) != len(pair[1]):
+            found = [f"{split} has {len(pair[0])} images but {len(pair[1])} labels."]
+        problems += [f"{file}: {problem}" for problem in found]
+        if not found:
+            images.append(pair[0])
+            labels += [str(int(label)) for label in pair[1].reshape(-1)]
+            splits += [split] * len(pair[0])
+            paths += [f"{split}/{position}" for position in range(len(pair[0]))]
+    if problems:
+        raise InputError(problems)
+    classes = None
+    if _NAMES in arrays:
+        classes = [str(name) for name in arrays[_NAMES].reshape(-1)]
+        if max(map(int, labels)) >= len(classes):
+            raise InputError(f"{file}: {_NAMES} has {len(classes)} names but labels go up to {max(map(int, labels))}.")
+        labels = [classes[int(label)] for label in labels]
+    return Found(paths, labels, splits, ArrayReader(images, file), classes)
+
+
+def _image_problems(split: str, images: NDArray[np.generic]) -> list[str]:
+    problems = []
+    if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
+        problems.append(
+            f"{split}_images must have the shape (n, h, w) or (n, h, w, 1, 3 or 4), got {images.shape}; volumes and "
+            "video are not supported."
+        )
+    if images.dtype not in (np.uint8, np.uint16) and not np.issubdtype(images.dtype, np.floating):
+        problems.append(f"{split}_images must be uint8, uint16 or float in [0, 1], got {images.dtype}.")
+    return problems
+
+
+def _label_problems(split: str, labels: NDArray[np.generic]) -> list[str]:
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] > 1):
+        return [
+            f"{split}_labels is multi-label, shape {labels.shape}: only single-label classification is supported, "
+            "shape (n,) or (n, 1)."
+        ]
+    if labels.dtype.kind not in "biuf":
+        return [f"{split}_labels must be numbers, got {labels.dtype}."]
+    values = labels.astype(np.float64)
+    if labels.dtype.kind == "f" and not (np.isfinite(values).all() and (values == np.rint(values)).all()):
+        return [
+            f"{split}_labels looks like regression, {labels.dtype} with fractions: only classification is supported, "
+            "whole numbers from 0."
+        ]
+    if values.size and values.min() < 0:
+        return [f"{split}_labels must be whole numbers from 0, got {int(values.min())}."]
+    return []

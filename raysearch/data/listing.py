@@ -1,0 +1,107 @@
+"""What a SOURCE holds, before any pixel is read: image names, labels, splits, and a reader for the images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+SPLITS = ("train", "val", "test")
+_ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+class Reader(Protocol):
+    """Reads a source's images; safe to call from several threads."""
+
+    def read(self, position: int) -> bytes | NDArray[np.generic] | Image.Image:
+        """The image at a position of the listing, as `decode` takes it."""
+        ...
+
+    def fingerprint(self) -> str:
+        """A digest of every image's content, in the listing's order."""
+        ...
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A source's images in a fixed order.
+
+    Attributes:
+        source: as it was given.
+        classes: label number to class name.
+        paths: each image's name within the source, shape (n,).
+        labels: int64, shape (n,).
+        splits: train, val or test, shape (n,).
+        reader: position to image.
+        skipped: files that are not part of it, with reasons.
+    """
+
+    source: str
+    classes: tuple[str, ...]
+    paths: tuple[str, ...]
+    labels: NDArray[np.int64]
+    splits: NDArray[np.str_]
+    reader: Reader
+    skipped: tuple[Skipped, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def counts(self) -> dict[str, dict[str, int]]:
+        """Images per split and class."""
+        return {
+            split: dict(
+                zip(
+                    self.classes,
+                    np.bincount(self.labels[self.splits == split], minlength=len(self.classes)).tolist(),
+                    strict=True,
+                )
+            )
+            for split in SPLITS
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one kind of source found: class names per image, and splits where the source says them ("" where not)."""
+
+    paths: Sequence[str]
+    labels: Sequence[str]
+    splits: Sequence[str]
+    reader: Reader
+    classes: Sequence[str] | None = None
+    """The order of the classes where the source defines it; else natural order of the labels."""
+    skipped: tuple[Skipped, ...] = ()
+
+
+def split_name(name: str) -> str | None:
+    """train, val or test for a folder's or a manifest's word for it; None for any other word."""
+    word = name.strip().lower()
+    word = _ALIASES.get(word, word)
+    return word if word in SPLITS else None
+
+
+def class_order(labels: Sequence[str]) -> tuple[str, ...]:
+    """Distinct labels, sorted; as numbers if all of them are whole numbers."""
+    distinct = set(labels)
+    if all(label.isascii() and label.isdigit() for label in distinct):
+        return tuple(sorted(distinct, key=lambda label: (int(label), label)))
+    return tuple(sorted(distinct))
+
+
+def some(names: Sequence[str], most: int = 3) -> str:
+    """The first few names, and how many more there are, for a message."""
+    shown = ", ".join(names[:most])
+    return shown if len(names) <= most else f"{shown} and {len(names) - most} more"

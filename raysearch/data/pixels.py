@@ -1,0 +1,99 @@
+"""Images decoded and resized once into uint8 memory maps, kept in the cache by content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+
+from raysearch.data.cache import cache_root
+from raysearch.data.dataset import Dataset, Split
+from raysearch.data.decode import FITS, decode, open_image
+from raysearch.data.listing import Listing, Skipped
+from raysearch.data.source import list_source
+from raysearch.data.store import write
+from raysearch.errors import InputError
+
+__all__ = ["Dataset", "Skipped", "Split", "cache_root", "decode", "load"]
+
+_FORMAT = 1
+"""Of the cache folder; raise it when what is written, or how images are decoded, changes."""
+_SAMPLE = 64
+MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 4096
+
+
+def load(
+    source: str,
+    *,
+    image_size: int | None = None,
+    fit: str = "squash",
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: bool = True,
+) -> Dataset:
+    """List, check, split and decode a source; what is in the cache already is only mapped.
+
+    Args:
+        source: see `list_source`.
+        image_size: height and width, pixels; None: the median shorter side of a sample of the images, in [32, 224].
+        fit: squash, crop or pad, for images that are not square.
+        seed: of the splits that the source does not give.
+        cache: folder for decoded images; None: `cache_root()`.
+        progress: show a bar while decoding, on stderr.
+
+    Raises:
+        InputError: bad source or settings, too many unreadable images, or a cache without space; all problems together.
+    """
+    problems = []
+    if image_size is not None and not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE:
+        problems.append(f"image size must be {MIN_IMAGE_SIZE} to {MAX_IMAGE_SIZE} pixels, got {image_size}.")
+    if fit not in FITS:
+        problems.append(f"fit must be one of {', '.join(FITS)}, got {fit!r}.")
+    try:
+        listing = list_source(source, seed=seed)
+    except InputError as error:
+        raise InputError([*problems, *error.problems]) from error
+    if problems:
+        raise InputError(problems)
+    size = _natural_size(listing) if image_size is None else image_size
+    fingerprint = _fingerprint(listing, size, fit)
+    root = (cache_root() if cache is None else cache) / "pixels"
+    folder = root / fingerprint[:32]
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        # The lock file stays: deleting it would let two processes hold two locks of the same name.
+        with FileLock(root / f"{folder.name}.lock"):
+            if not (folder / "dataset.json").exists():
+                write(listing, size, fit, fingerprint, folder, progress)
+    except OSError as error:
+        raise InputError(f"The cache {root} cannot be written ({error}); set RAYSEARCH_CACHE to a folder.") from error
+    return replace(Dataset.open(folder), source=source)
+
+
+def _natural_size(listing: Listing) -> int:
+    """The median shorter side of a sample, in [32, 224]; headers only."""
+    sides = []
+    for position in np.unique(np.linspace(0, len(listing) - 1, _SAMPLE).astype(int)):
+        try:
+            sides.append(min(open_image(listing.reader.read(int(position))).size))
+        except Exception:  # noqa: BLE001  unreadable in any of Pillow's many ways: decoding will record it
+            continue
+    return min(224, max(32, int(np.median(sides)))) if sides else 224
+
+
+def _fingerprint(listing: Listing, size: int, fit: str) -> str:
+    identity = {
+        "format": _FORMAT,
+        "content": listing.reader.fingerprint(),
+        "classes": listing.classes,
+        "paths": listing.paths,
+        "labels": listing.labels.tolist(),
+        "splits": listing.splits.tolist(),
+        "size": size,
+        "fit": fit,
+    }
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()

@@ -1,0 +1,46 @@
+"""Stratified, seeded splits: what a source does not give is split off its training images, class by class."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.listing import SPLITS
+
+FRACTION = 0.15
+"""Share of the images that are split that goes to validation, and to test, where they are missing."""
+
+
+def missing_splits(splits: NDArray[np.str_]) -> tuple[str, ...]:
+    """The names among val and test that no image has."""
+    return tuple(name for name in SPLITS[1:] if not (splits == name).any())
+
+
+def fill_splits(splits: NDArray[np.str_], labels: NDArray[np.int64], seed: int) -> NDArray[np.str_]:
+    """Give every image a split.
+
+    Images without one ("") and those in "train" are the pool; missing val and test are taken from it, `FRACTION` of
+    each class and at least one image of it. Given val and test images stay where they are.
+
+    Args:
+        splits: "", train, val or test, shape (n,).
+        labels: shape (n,).
+        seed: of the shuffles, one a class.
+
+    Returns:
+        train, val or test, shape (n,).
+
+    Raises:
+        ValueError: a class has too few images in the pool to leave one in each split.
+    """
+    filled = np.where(splits == "", SPLITS[0], splits).astype("<U5")
+    missing = missing_splits(splits)
+    for label in np.unique(labels):
+        pool = np.flatnonzero((filled == SPLITS[0]) & (labels == label))
+        take = max(1, round(FRACTION * len(pool)))
+        if missing and len(pool) <= len(missing):
+            raise ValueError(f"label {label} has {len(pool)} images for {len(missing) + 1} splits")
+        order = np.random.default_rng([seed, int(label)]).permutation(pool)
+        for place, name in enumerate(missing):
+            filled[order[place * take : (place + 1) * take]] = name
+    return filled

@@ -1,0 +1,1 @@
+"""Pretrained networks, cut by block name into a frozen prefix and a trained suffix."""

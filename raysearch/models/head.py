@@ -1,0 +1,58 @@
+"""What is put on a backbone: pooling of the last feature map, and the classifier that is always trained."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from raysearch.recipe import Head
+
+POOLINGS: tuple[str, ...] = ("avg", "max", "both")
+
+
+class Pool(nn.Module):
+    """Global pooling of a feature map: avg, max, or both concatenated in this order."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        if kind not in POOLINGS:
+            raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {kind!r}")
+        self.kind = kind
+
+    def features(self, channels: int) -> int:
+        """How many features leave for `channels` that enter."""
+        return 2 * channels if self.kind == "both" else channels
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Pools (n, channels, h, w) to (n, channels), or (n, 2 * channels) for both."""
+        pooled = []
+        if self.kind != "max":
+            pooled.append(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
+        if self.kind != "avg":
+            # Unlike adaptive_max_pool2d's, amax's gradient is deterministic on CUDA.
+            pooled.append(maps.amax(dim=(2, 3)))
+        return pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
+
+    def extra_repr(self) -> str:
+        return self.kind
+
+
+def make_head(in_features: int, head: Head, n_classes: int, seed: int) -> nn.Sequential:
+    """The classifier on (n, in_features) pooled features; returns logits (n, n_classes).
+
+    Its child `dropout`, before the last layer, drops nothing until a stage sets its `p`. The first weights are torch's
+    own initialisation of linear layers, drawn from `seed`; the process's random state stays as it was.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if head.kind == "hidden":
+            layers["hidden"] = nn.Linear(in_features, head.hidden_units)
+            layers["relu"] = nn.ReLU()
+            in_features = head.hidden_units
+        layers["dropout"] = nn.Dropout(p=0.0)
+        layers["linear"] = nn.Linear(in_features, n_classes)
+    return nn.Sequential(layers)

@@ -1,0 +1,134 @@
+"""What defines one trial: the recipe and its stages, as plain checked data.
+
+Everything that changes the trained network is a field here, and nothing else is; each field names its unit.
+Unknown fields are refused, so a searched value that nothing reads cannot exist.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+NonNegative = Annotated[float, Field(ge=0.0)]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Head(_Frozen):
+    """The classifier on top of the pooled features."""
+
+    kind: Literal["linear", "hidden"] = "linear"
+    """linear: one layer; hidden: one hidden layer with ReLU before it."""
+    hidden_units: Annotated[int, Field(ge=1)] = 256
+    """Width of the hidden layer; read only when kind is "hidden"."""
+
+
+class Augmentation(_Frozen):
+    """The five transforms at full strength; a stage's `strength` scales every amplitude (0 is the identity)."""
+
+    flip: Fraction = 0.5
+    """Probability of a horizontal flip at strength 1."""
+    rotation_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 20.0
+    """Rotation is uniform in [-rotation_degrees, rotation_degrees]."""
+    zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """The scale factors of width and height are uniform in [1 - zoom, 1 + zoom], drawn apart."""
+    contrast: Fraction = 0.2
+    """Pixel values are multiplied by a factor uniform in [1 - contrast, 1 + contrast], as albumentations does it."""
+    noise: Fraction = 0.05
+    """The noise's standard deviation is uniform in [0, noise], as a fraction of the full range."""
+
+
+class Stage(_Frozen):
+    """One training phase at one depth: what is open, how fast it learns, and what it sees."""
+
+    depth: Annotated[int, Field(ge=0)]
+    """Unfrozen blocks, counted from the output; 0 trains the head only."""
+    epochs: Annotated[int, Field(ge=1)]
+    """Epochs at most."""
+    learning_rate: Positive = 1e-3
+    """Peak learning rate of AdamW."""
+    weight_decay: NonNegative = 1e-2
+    """Decoupled weight decay of AdamW, times the learning rate at each step."""
+    l1: NonNegative = 0.0
+    """L1 penalty on the trained weights (not on biases or norms), added to the loss."""
+    l2: NonNegative = 0.0
+    """L2 penalty, l2 / 2 * sum(w^2), on the same weights, added to the loss."""
+    course: Literal["constant", "plateau", "cosine", "one_cycle"] = "one_cycle"
+    """How the learning rate moves over the stage; the courses are defined over `epochs`, stopped early or not."""
+    warmup_epochs: NonNegative = 0.0
+    """Linear warm-up from 0; for one_cycle its rising part (0 there: 0.3 of the stage)."""
+    plateau_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.2
+    """Plateau: the learning rate is multiplied by this when the validation loss stalls."""
+    plateau_patience_epochs: Annotated[int, Field(ge=0)] = 1
+    """Plateau: epochs without improvement that are let pass before a drop."""
+    min_learning_rate: NonNegative = 0.0
+    """The learning rate never falls below this (plateau, cosine)."""
+    early_stopping_epochs: Annotated[int, Field(ge=1)] | None = None
+    """Epochs without a better validation metric (the search's own) before the stage ends; None never stops early."""
+    strength: Fraction = 0.0
+    """Strength of the augmentation."""
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Dropout before the head's last layer."""
+    class_weights: Literal["none", "balanced"] | Fraction | dict[str, Positive] = "none"
+    """none; balanced = n / (classes * count); a power p: balanced ** p; or a weight per class name."""
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Mass taken from the true class and spread over all of them."""
+    batch_size: Annotated[int, Field(ge=1)] = 64
+    """Images a step (of the optimizer)."""
+    batch_norm: Literal["frozen", "train"] = "frozen"
+    """frozen: BatchNorm in the unfrozen blocks keeps its pretrained statistics; train: it uses the batch's."""
+
+
+class Recipe(_Frozen):
+    """Everything that defines one trial."""
+
+    backbone: str
+    """A name in the registry of `raysearch.models`."""
+    weights: str = "auto"
+    """auto, imagenet, random, or the path of a weights file."""
+    image_size: Annotated[int, Field(ge=8)]
+    """Height and width that the network sees, in pixels."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """How an image that is not square becomes one."""
+    pooling: Literal["avg", "max", "both"] = "avg"
+    """Pooling of the last feature map; both concatenates avg and max."""
+    head: Head = Head()
+    augmentation: Augmentation = Augmentation()
+    schedule: Annotated[tuple[Stage, ...], Field(min_length=1)]
+    """The stages, in order; depth never decreases."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Seeds the head's first weights, batch order, dropout and augmentation views."""
+
+    @model_validator(mode="after")
+    def _depth_never_decreases(self) -> Recipe:
+        depths = [stage.depth for stage in self.schedule]
+        if depths != sorted(depths):
+            raise ValueError(f"depth must never decrease along the schedule, got {depths}")
+        return self
+
+    @property
+    def depth(self) -> int:
+        """How many blocks the last stage has unfrozen."""
+        return self.schedule[-1].depth
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}, "s": [{"c": 2}]} -> {"a.b": 1, "s.0.c": 2}: the recipe as table columns, and a space's keys.
+
+    `class_weights` given per class stays one value: its keys are the user's class names, not fields.
+    """
+    if isinstance(tree, dict) and not prefix.endswith(".class_weights"):
+        children: Any = tree.items()
+    elif isinstance(tree, list | tuple):
+        children = enumerate(tree)
+    else:
+        return {prefix: tree}
+    flat: dict[str, Any] = {}
+    for key, value in children:
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

@@ -1,0 +1,254 @@
+"""What a search says on the terminal: one live view while it runs, and the summary at its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol
+
+import pandas as pd
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from raysearch.reporting.tables import STATES, leaders, recipe_columns, varying
+
+_STYLES = {"waiting": "dim", "running": "cyan", "stopped": "yellow", "done": "green", "failed": "red"}
+_PLAIN_EVERY_SECONDS = 10.0
+_SHOWN = 10
+
+MODELS = (("winner", "the winner"), ("default", "the default recipe"), ("head", "the best head alone"))
+"""The three models that are measured on the test split, in the order in which they are shown."""
+
+
+@dataclass(frozen=True)
+class Leader:
+    """The best trial so far."""
+
+    trial: str
+    metric: str
+    value: float
+    """Its best validation figure."""
+    params: Mapping[str, Any]
+    """What was sampled for it, name to value."""
+
+
+class LiveView:
+    """The state of a search, redrawn in place; plain lines where the output is not a terminal.
+
+    Use it as a context manager. `update` may be called as often as one likes; it draws at most four times a second.
+    """
+
+    def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.console = console or Console()
+        self._clock = clock
+        self._said_at: float | None = None
+        self._live: Live | None = None
+        if self.console.is_terminal:
+            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> LiveView:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(
+        self,
+        counts: Mapping[str, int],
+        best: Leader | None,
+        elapsed: float,
+        left: float | None,
+        activity: Sequence[str] | str = (),
+    ) -> None:
+        """Shows how the search stands.
+
+        Args:
+            counts: trials in each state.
+            best: the best trial so far; None before the first result.
+            elapsed: seconds since the start.
+            left: seconds left, as estimated or given by the budget; None if nobody can say.
+            activity: what is being done now, a line each.
+        """
+        lines = [activity] if isinstance(activity, str) else list(activity)
+        if self._live is not None:
+            self._live.update(_panel(counts, best, elapsed, left, lines))
+            return
+        now = self._clock()
+        if self._said_at is not None and now - self._said_at < _PLAIN_EVERY_SECONDS:
+            return
+        self._said_at = now
+        numbers = ", ".join(f"{counts.get(state, 0)} {state}" for state in STATES)
+        leader = "" if best is None else f"; best {best.trial} {best.metric} {best.value:.4f}"
+        doing = f"; {', '.join(lines)}" if lines else ""
+        self._say(f"[{_duration(elapsed)}, {_left(left)}] {numbers}{leader}{doing}")
+
+    def segment_end(self, event: Mapping[str, Any]) -> None:
+        """Says one line for a finished segment (its event of the log) where there is no live view to show it."""
+        if self._live is None:
+            self._say(segment_line(event))
+
+    def note(self, message: str) -> None:
+        """Says something that should stay: above the live view, or as a line."""
+        self._say(message)
+
+    def _say(self, message: str) -> None:
+        self.console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def segment_line(event: Mapping[str, Any]) -> str:
+    """A "segment_end" event as a sentence."""
+    best = event.get("best") or {}
+    figures = ", ".join(
+        f"{name.removeprefix('val_')} {best[name]:.4f}"
+        for name in ("val_accuracy", "val_loss")
+        if best.get(name) is not None
+    )
+    end = "done" if event["finished"] else "stopped"
+    return f"{event['trial']} {end} after epoch {event['epoch']} ({event['seconds']:.1f} s): {figures or 'no figures'}"
+
+
+class FinishedRun(Protocol):
+    """What the summary reads of a run (see `raysearch.run.Run`)."""
+
+    folder: Path
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """A row a trial."""
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """run.json."""
+
+    @property
+    def evaluation(self) -> dict[str, Any] | None:
+        """evaluation.json."""
+
+
+def summary(run: FinishedRun, console: Console | None = None) -> None:
+    """Prints the ten best recipes, the evaluation, what was skipped or failed, and where the run is."""
+    console = console or Console()
+    metric = run.info.get("settings", {}).get("metric", "accuracy")
+    trials = run.trials
+    rows = leaders(trials, metric, _SHOWN)
+    _heading(console, f"The best {len(rows)} of {len(trials)} recipes, by validation {metric}")
+    console.print(best_recipes(trials, metric))
+    if run.evaluation is not None:
+        _heading(console, "On the test images, which nothing has seen before")
+        console.print(evaluation_table(run.evaluation))
+        optimism = run.evaluation.get("optimism")
+        if optimism is not None:
+            console.print(
+                f"Optimism of the search: {optimism:+.4f} "
+                f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)",
+                highlight=False,
+            )
+    else:
+        console.print("There is no final evaluation yet.")
+    skipped, failed = run.info.get("skipped", []), int((trials["state"] == "failed").sum())
+    if skipped:
+        console.print(f"[yellow]{len(skipped)} unreadable image(s) skipped[/], listed in run.json, e.g. ", end="")
+        console.print(_skipped(skipped[0]), markup=False, highlight=False)
+    if failed:
+        console.print(f"[red]{failed} trial(s) failed[/]; why is in log.jsonl", highlight=False)
+    console.print(Text(f"The run is in {run.folder}", style="bold"), soft_wrap=True)
+
+
+def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
+    """The `n` best trials; of the recipe, only what differs between the trials of the run."""
+    rows = leaders(trials, metric, n)
+    names = varying(trials, [name for name in recipe_columns(trials) if name != "seed"])
+    # A field that does not apply to any of these rows (a longer schedule's) would be an empty column.
+    names = [name for name in names if rows[name].notna().any()]
+    table = Table()
+    for name in ("trial", "depth", "epochs", metric):
+        table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
+    for name in names:
+        table.add_column(_short(name, names), justify="right", overflow="fold")
+    for row in rows.to_dict("records"):
+        fixed = [row["trial"], _value(row["depth"]), _value(row["epochs"]), f"{row[f'val_{metric}']:.4f}"]
+        table.add_row(*fixed, *(_value(row[name]) for name in names))
+    return table
+
+
+def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
+    """The test figures of the winner, the default recipe and the best head, from evaluation.json."""
+    found = {"winner": {"trial": evaluation.get("trial"), "test": evaluation["test"]}, **evaluation.get("others", {})}
+    table = Table()
+    table.add_column("model")
+    for name in ("trial", "models", "accuracy", "macro-F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for key, label in MODELS:
+        if key not in found:
+            continue
+        test = found[key]["test"]
+        figures = [plus_minus(test["accuracy"]), plus_minus(test["macro_f1"])]
+        table.add_row(label, found[key]["trial"] or "", str(len(test["accuracy"]["values"])), *figures)
+    return table
+
+
+def plus_minus(spread: Mapping[str, Any]) -> str:
+    """{"mean", "std", "values"} as "0.6813 ± 0.0042"; without the spread where there is one value."""
+    return f"{spread['mean']:.4f}" + ("" if spread["std"] is None else f" ± {spread['std']:.4f}")
+
+
+def _heading(console: Console, text: str) -> None:
+    # Not a table's title: rich wraps that to the width of the table.
+    console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+def _panel(
+    counts: Mapping[str, int], best: Leader | None, elapsed: float, left: float | None, lines: Sequence[str]
+) -> RenderableType:
+    numbers = Text.assemble("Trials  ")
+    for state in STATES:
+        numbers.append(f"{counts.get(state, 0)} {state}   ", style=_STYLES[state])
+    numbers.append(f"{_duration(elapsed)} gone, {_left(left)}")
+    parts: list[RenderableType] = [numbers]
+    if best is not None:
+        recipe = "  ".join(f"{name}={_value(value)}" for name, value in best.params.items())
+        parts.append(
+            Text.assemble("Best    ", (f"{best.trial} {best.metric} {best.value:.4f}", "bold green"), f"  {recipe}")
+        )
+    parts += [Text(f"{'Now' if i == 0 else '':8}{line}") for i, line in enumerate(lines)]
+    return Group(*parts)
+
+
+def _short(name: str, names: Sequence[str]) -> str:
+    """The last part of a field's name where that is enough to tell it from the others."""
+    last = name.rsplit(".", 1)[-1]
+    return (
+        last if [other.rsplit(".", 1)[-1] for other in names].count(last) == 1 else name.replace("schedule.", "stage ")
+    )
+
+
+def _value(value: Any) -> str:
+    if value is None or (isinstance(value, float) and value != value):
+        return ""
+    if isinstance(value, float):
+        return f"{value:.0f}" if value.is_integer() else f"{value:.3g}"
+    return str(value)
+
+
+def _skipped(entry: Any) -> str:
+    return f"{entry['path']}: {entry['reason']}" if isinstance(entry, Mapping) else str(entry)
+
+
+def _left(seconds: float | None) -> str:
+    return "time left unknown" if seconds is None else f"{_duration(max(0.0, seconds))} left"
+
+
+def _duration(seconds: float) -> str:
+    minutes, whole = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{whole:02}" if hours else f"{minutes}:{whole:02}"

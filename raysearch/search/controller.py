@@ -1,0 +1,352 @@
+"""The search as a pure state machine over the log: from the events so far, what runs next.
+
+No Ray, no torch, no clock, no randomness of its own: `apply` takes an event, `decide` reads the state and answers with
+the events that should happen next. Replaying a log gives the same state, so a resume is a replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from raysearch.search.asha import Rung
+
+Event = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How trials are compared.
+
+    Args:
+        rungs: epochs at which trials of one depth are compared, ascending; the last is the longest a trial trains.
+        reduction: 1 in `reduction` goes on at each rung.
+        metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy".
+        larger_is_better: its direction.
+        max_failures: how often a trial's segment may be lost to the machine before the trial counts as failed.
+    """
+
+    rungs: tuple[int, ...]
+    reduction: int = 3
+    metric: str = "val_accuracy"
+    larger_is_better: bool = True
+    max_failures: int = 3
+
+    def score(self, row: Event) -> float:
+        """Larger is better, whatever the metric."""
+        value = float(row[self.metric])
+        return value if self.larger_is_better else -value
+
+
+@dataclass
+class Trial:
+    """What the log says of one trial or head."""
+
+    name: str
+    parent: str | None
+    depth: int
+    params: dict[str, Any]
+    recipe: dict[str, Any]
+    stage: int
+    """Index in its schedule of the stage that it trains."""
+    epochs: int = 0
+    """Finished epochs: those of its last ended segment."""
+    rung: int = 0
+    """Rungs it has finished."""
+    target: int = 0
+    """Rungs it was sent to finish."""
+    segments: int = 0
+    """Segments started."""
+    lost: int = 0
+    """Segments lost to the machine."""
+    running: str | None = None
+    finished: bool = False
+    failed: bool = False
+    dropped: bool = False
+    best: Event | None = None
+    """The row of its best epoch in its ended segments."""
+
+    @property
+    def is_head(self) -> bool:
+        """Whether it belongs to the head search."""
+        return self.name.startswith("h")
+
+    @property
+    def state(self) -> str:
+        """waiting, running, stopped, done or failed."""
+        if self.failed:
+            return "failed"
+        if self.running is not None:
+            return "running"
+        if self.finished:
+            return "done"
+        if self.segments == 0 or self.rung < self.target:
+            return "waiting"
+        return "stopped"
+
+
+class Proposer(Protocol):
+    """Says which recipe to try next; a pure function of the state (its randomness comes from a seed and the number)."""
+
+    def head(self, number: int, state: Controller) -> Event:
+        """The head search's recipe `number`: {"depth", "params", "recipe", "parent", "stage"}."""
+
+    def trial(self, number: int, state: Controller) -> Event:
+        """The search's recipe `number`, likewise."""
+
+
+@dataclass
+class Controller:
+    """State of a search and its next decision.
+
+    `trials` keeps every head and trial by name, in the order in which they were started.
+    """
+
+    rules: Rules
+    proposer: Proposer
+    heads_wanted: int = 0
+    trials_wanted: int = 0
+    trials: dict[str, Trial] = field(default_factory=dict)
+    _rungs: dict[tuple[int, int], Rung] = field(default_factory=dict)
+    _heads: list[Trial] = field(default_factory=list)
+    _counts: dict[str, int] = field(default_factory=lambda: {"h": 0, "t": 0})
+    _open: dict[str, None] = field(default_factory=dict)
+    """Trials whose next segment is decided but not running: new, promoted, or to be run again; in order."""
+    _running: set[str] = field(default_factory=set)
+    _places: dict[tuple[int, int], int] = field(default_factory=dict)
+    """How many trials, failed ones aside, stand at each (depth, rung)."""
+    _leader: Trial | None = None
+
+    # ---- taking events -------------------------------------------------------------------------------------------
+
+    def replay(self, events: Iterable[Event]) -> None:
+        """Apply a whole log."""
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: Event) -> None:
+        """Take one event of the log; kinds that do not concern the search are passed over."""
+        handler = getattr(self, f"_on_{event['event']}", None)
+        if handler is not None:
+            handler(event)
+
+    def _on_budget(self, event: Event) -> None:
+        self.heads_wanted, self.trials_wanted = event["heads"], event["trials"]
+
+    def _on_trial(self, event: Event) -> None:
+        trial = Trial(event["trial"], event["parent"], event["depth"], event["params"], event["recipe"], event["stage"])
+        trial.target = 1
+        self.trials[trial.name] = trial
+        self._counts[trial.name[0]] += 1
+        if trial.is_head:
+            self._heads.append(trial)
+        self._count(trial, 1)
+        self._open[trial.name] = None
+
+    def _on_promoted(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        assert trial.best is not None
+        self._rung(trial).leave(trial.name, self.rules.score(trial.best))
+        trial.target = trial.rung + 1
+        self._open[trial.name] = None
+
+    def _on_segment(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.running = event["segment"]
+        trial.segments += 1
+        self._open.pop(trial.name, None)
+        self._running.add(trial.name)
+
+    def _on_segment_end(self, event: Event) -> None:
+        trial = self._close(event)
+        trial.epochs, trial.best = event["epoch"], event["best"]
+        self._count(trial, -1)
+        trial.rung = trial.target
+        self._count(trial, 1)
+        trial.finished = event["finished"]
+        score = self.rules.score(event["best"])
+        if trial.is_head:
+            return
+        # One that stopped early has reached every later rung with what it has, so that others are held to it.
+        last = len(self.rules.rungs) if trial.finished else trial.rung
+        for rung in range(trial.rung, last + 1):
+            self._rung_at(trial.depth, rung).arrive(trial.name, score)
+            if trial.finished:
+                self._rung_at(trial.depth, rung).leave(trial.name, score)
+        best = self._leader.best if self._leader is not None else None
+        if best is None or score > self.rules.score(best):
+            self._leader = trial
+
+    def _on_segment_lost(self, event: Event) -> None:
+        trial = self._close(event)
+        trial.lost += 1
+        self._open[trial.name] = None
+
+    def _on_failed(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.running, trial.failed = None, True
+        self._count(trial, -1)
+        self._running.discard(trial.name)
+        self._open.pop(trial.name, None)
+
+    def _on_dropped(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.dropped = True
+        if trial.best is not None and not trial.is_head:
+            self._rung(trial).leave(trial.name, self.rules.score(trial.best))
+
+    def _on_segment_paused(self, event: Event) -> None:
+        self._open[self._close(event).name] = None
+
+    def _close(self, event: Event) -> Trial:
+        trial = self.trials[event["trial"]]
+        if trial.running != event["segment"]:
+            raise ValueError(f"{event['event']} for segment {event['segment']}, but {trial.name} runs {trial.running}")
+        trial.running = None
+        self._running.discard(trial.name)
+        return trial
+
+    def _count(self, trial: Trial, change: int) -> None:
+        if not trial.is_head:
+            place = (trial.depth, trial.rung)
+            self._places[place] = self._places.get(place, 0) + change
+
+    def _rung(self, trial: Trial) -> Rung:
+        return self._rung_at(trial.depth, trial.rung)
+
+    def _rung_at(self, depth: int, rung: int) -> Rung:
+        return self._rungs.setdefault((depth, rung), Rung(self.rules.reduction))
+
+    # ---- deciding ------------------------------------------------------------------------------------------------
+
+    def decide(self, prefer: str | None = None) -> list[Event]:
+        """The events that start the next segment, in order; the last is the "segment". Empty: nothing to run now.
+
+        Args:
+            prefer: a trial whose actor is at hand: if it may go on, it does, without loading a checkpoint.
+        """
+        name, why = self._choose(prefer)
+        if name is None:
+            return []
+        if why == "new":
+            propose = self.proposer.head if name.startswith("h") else self.proposer.trial
+            events = [{"event": "trial", "trial": name, **propose(int(name[1:]), self)}]
+            recipe, stage, target, done, number = events[0]["recipe"], events[0]["stage"], 1, 0, 1
+        else:
+            trial = self.trials[name]
+            events = [{"event": "promoted", "trial": name}] if why == "promoted" else []
+            target = trial.rung + 1 if why == "promoted" else trial.target
+            recipe, stage, done, number = trial.recipe, trial.stage, trial.epochs, trial.segments + 1
+        to_epoch = recipe["schedule"][stage]["epochs"]
+        if name.startswith("t"):
+            to_epoch = min(to_epoch, self.rules.rungs[target - 1])
+        segment = {
+            "event": "segment",
+            "trial": name,
+            "segment": f"{name}.{number}",
+            "stage": stage,
+            "from_epoch": done,
+            "to_epoch": to_epoch,
+        }
+        return [*events, segment]
+
+    def _choose(self, prefer: str | None) -> tuple[str | None, str]:
+        """The trial to run, and whether it is "open", "promoted" or "new"."""
+        if prefer is not None and self.may_go_on(prefer):
+            return prefer, "promoted"
+        if self._open:
+            return next(iter(self._open)), "open"
+        if self._counts["h"] < self.heads_wanted:
+            return f"h{self._counts['h']:04d}", "new"
+        if any(name.startswith("h") for name in self._running) or not self.trials_wanted:
+            return None, ""
+        if self._heads and not any(
+            head.best for head in self._heads
+        ):  # every head failed: there is nothing to start from
+            return None, ""
+        promoted = self._promotable()
+        if promoted is None and self._counts["t"] < self.trials_wanted:
+            return f"t{self._counts['t']:04d}", "new"
+        if promoted is None and not self._running:
+            promoted = self._unfinished_leader()
+        return promoted, "promoted"
+
+    def may_go_on(self, name: str) -> bool:
+        """Whether a trial that finished a rung may be promoted now."""
+        trial = self.trials[name]
+        if trial.is_head or trial.state != "stopped" or trial.dropped:
+            return False
+        # The known-good recipe is trained to the end, so that the winner is compared with it at full length.
+        return trial.name == "t0000" or self._rung(trial).promotable() == trial.name
+
+    def _promotable(self) -> str | None:
+        """The trial to promote, from the highest rung down."""
+        first = self.trials.get("t0000")
+        if first is not None and self.may_go_on(first.name):
+            return first.name
+        for depth, rung in sorted(self._rungs, key=lambda key: (-key[1], key[0])):
+            name = self._rungs[depth, rung].promotable() if rung < len(self.rules.rungs) else None
+            if name is not None:
+                return name
+        return None
+
+    def _unfinished_leader(self) -> str | None:
+        """The best trial, if it was stopped before the last rung: a winner is always trained to the end."""
+        leader = self.leader
+        return leader.name if leader is not None and leader.state == "stopped" and not leader.dropped else None
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    @property
+    def leader(self) -> Trial | None:
+        """The trial with the best score so far, the earliest of equals; heads only where there is no trial at all."""
+        if self._leader is not None or self.trials_wanted:
+            return self._leader
+        return self.best_head()
+
+    def best_head(self, **fields: Any) -> Trial | None:
+        """The best finished head whose recipe has these top-level fields, e.g. pooling="avg"."""
+        heads = [
+            trial
+            for trial in self._heads
+            if trial.best and all(trial.recipe[key] == value for key, value in fields.items())
+        ]
+        return max(heads, key=lambda trial: self.rules.score(trial.best or {}), default=None)
+
+    @property
+    def finished(self) -> bool:
+        """Nothing runs and nothing is left to run."""
+        return not self._running and not self._choose(None)[0]
+
+    def counts(self) -> dict[str, int]:
+        """How many trials (heads aside) are in each state; those not started yet are waiting."""
+        states = dict.fromkeys(("waiting", "running", "stopped", "done", "failed"), 0)
+        for trial in self.trials.values():
+            if not trial.is_head:
+                states[trial.state] += 1
+        states["waiting"] += max(0, self.trials_wanted - self._counts["t"])
+        return states
+
+    def keepers(self) -> set[str]:
+        """Whose best tensors are still needed once trained: the leader, the default, and every head of promise."""
+        keep = {"t0000"} | ({self._leader.name} if self._leader is not None else set())
+        best_of_shape: dict[str, Trial] = {}
+        for trial in self._heads:
+            if trial.best is not None:
+                shape = repr((trial.recipe["pooling"], trial.recipe["head"]))
+                rival = best_of_shape.get(shape)
+                if rival is None or self.rules.score(trial.best) > self.rules.score(rival.best or {}):
+                    best_of_shape[shape] = trial
+        parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}
+        return keep | parents | {trial.name for trial in best_of_shape.values()}
+
+    def droppable(self) -> list[str]:
+        """Stopped trials that can never be promoted again within the budget: their checkpoints may go."""
+        to_start = max(0, self.trials_wanted - self._counts["t"])
+        hopeless: list[str] = []
+        for (depth, rung), place in self._rungs.items():
+            if rung < len(self.rules.rungs):
+                below = sum(self._places.get((depth, lower), 0) for lower in range(rung))
+                hopeless += [name for name in place.hopeless(to_start + below) if name != "t0000"]
+        return [name for name in hopeless if self.trials[name].state == "stopped"]

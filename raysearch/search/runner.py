@@ -1,0 +1,178 @@
+"""Ray Tune runs the segments: a thin Searcher and a thin TrialScheduler hand the driver's decisions over.
+
+A Tune trial is one or more consecutive segments of one of our trials; Tune itself decides nothing, checkpoints nothing
+and restores nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from raysearch.errors import InputError
+from raysearch.search.driver import Driver
+
+logger = logging.getLogger(__name__)
+
+_QUIET = {
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our log is the record; Tune's CSV, JSON and TensorBoard files are not
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_WARN_THRESHOLD_S": "5",
+    "TUNE_GLOBAL_CHECKPOINT_S": "3600",  # Tune's own experiment state is never read
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "1",  # a stopped actor may be in the middle of an epoch that nobody waits for
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
+
+
+class _Stateless:
+    """Tune pickles what it is given, for a restore that is never asked for: the state is in the log."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _SegmentSearcher(_Stateless, Searcher):
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def suggest(self, trial_id: str) -> Any:
+        if self._driver.done:
+            return Searcher.FINISHED
+        segment = self._driver.start(trial_id)
+        return None if segment is None else {"segment": segment}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        if error:
+            self._driver.lost(trial_id, "its worker died")
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing to save: the log is the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing to restore: a resume replays the log."""
+
+
+class _SegmentScheduler(_Stateless, FIFOScheduler):
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self._driver = driver
+
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+        (epoch,) = result["epoch"]  # in a list, because Tune flattens dicts
+        return TrialScheduler.CONTINUE if self._driver.result(trial.trial_id, epoch) else TrialScheduler.STOP
+
+
+class _Stop(_Stateless, tune.Stopper):
+    """Ends the experiment when the driver is stopping: by Ctrl-C, or because the time is up."""
+
+    def __init__(self, driver: Driver, time_left: Callable[[], float]) -> None:
+        self._driver, self._time_left = driver, time_left
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        if self._time_left() <= 0:
+            self._driver.stop("the time budget is used up")
+        return self._driver.stopping is not None
+
+
+@contextmanager
+def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
+    """Ray, started here or joined at `address`, and left as it was found.
+
+    Raises:
+        InputError: there is no cluster at `address`.
+    """
+    os.environ.update(_QUIET)
+    ours = not ray.is_initialized()
+    if ours:
+        options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+        if address is None:
+            options |= {"include_dashboard": False, "num_cpus": cpus}
+        try:
+            ray.init(address=address or "local", **options)
+        except ConnectionError as error:
+            raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from error
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@contextmanager
+def ctrl_c(stop: Callable[[str], None]) -> Iterator[None]:
+    """The first Ctrl-C calls `stop`; the second is an ordinary KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        stop("Ctrl-C")
+
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def run_segments(
+    driver: Driver,
+    trainable: type[tune.Trainable],
+    config: dict[str, Any],
+    resources: dict[str, float],
+    time_left: Callable[[], float] = lambda: float("inf"),
+) -> None:
+    """Run the search until the driver is done or stops.
+
+    Args:
+        driver: decides and records.
+        trainable: `TrialActor`, or another class whose step returns {"epoch": [what `Driver.result` takes]}.
+        config: what the trainable's setup gets beside "segment".
+        resources: of one trial: {"cpu": …, "gpu": …}.
+        time_left: seconds until no more is started.
+    """
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as scratch, ctrl_c(driver.stop):
+        try:
+            while not driver.done:
+                tune.run(
+                    trainable,
+                    name="segments",
+                    config=config,
+                    resources_per_trial=resources,
+                    num_samples=-1,
+                    search_alg=_SegmentSearcher(driver),
+                    scheduler=_SegmentScheduler(driver),
+                    stop=_Stop(driver, time_left),
+                    reuse_actors=True,
+                    checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
+                    storage_path=scratch,
+                    trial_name_creator=lambda trial: trial.trial_id,
+                    trial_dirname_creator=lambda trial: trial.trial_id,
+                    raise_on_failed_trial=False,
+                    verbose=0,
+                )
+                if driver.stopping is not None:
+                    break
+        finally:
+            driver.close()

@@ -1,0 +1,103 @@
+"""Checkpoints: written whole or not at all, read without unpickling code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from raysearch.training.loop import Trainer
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint is missing or cannot be read; says which file, and what is wrong with it."""
+
+
+def save_trial(folder: Path, trainer: Trainer) -> None:
+    """Writes `best.safetensors` (the best suffix, see `best_metadata`), then `last.pt` (where to go on).
+
+    In this order, because what a kill between the two leaves must fit together: an older `last.pt` holds its own best
+    suffix, and its trainer comes upon the newer best again.
+    """
+    save_tensors(folder / "best.safetensors", trainer.best_state, best_metadata(trainer))
+    save_checkpoint(folder / "last.pt", trainer.state())
+
+
+def best_metadata(trainer: Trainer) -> dict[str, Any]:
+    """What `best.safetensors` says of itself.
+
+    Returns: epoch (0: the state that the stage was handed), val_loss (which the next stage must find again), row (all
+        figures of that epoch), signature (what the suffix fits: base digest, pooling, normalization, tensors, ...).
+    """
+    best = trainer.best
+    return {"epoch": best["epoch"], "val_loss": best["val_loss"], "row": best, "signature": trainer.signature}
+
+
+def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
+    """Writes tensors, numbers, strings and containers of them."""
+    _write(path, lambda temporary: torch.save(dict(payload), temporary))
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Reads what `save_checkpoint` wrote, tensors on the CPU.
+
+    Raises:
+        CheckpointError: there is no such file, or it is damaged or holds more than data.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint {str(path)!r}") from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{str(path)!r} is not a readable checkpoint: {error}") from error
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes a safetensors file; each value of the metadata as JSON, because the format has room for strings only."""
+    strings = {key: json.dumps(value) for key, value in metadata.items()}
+    # A layout such as channels_last is not kept by the format, and shared memory is refused.
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    _write(path, lambda temporary: save_file(plain, temporary, strings))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the metadata that `save_tensors` wrote.
+
+    Raises:
+        CheckpointError: there is no such file, or it is not a safetensors file of ours.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint {str(path)!r}") from error
+    except (SafetensorError, OSError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
+
+
+def _write(path: Path, write: Callable[[Path], object]) -> None:
+    """Writes beside the file, waits for the disk, then replaces: whoever reads sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One name a file: what a killed writer left is overwritten, not added to.
+    temporary = path.with_name(f"{path.name}.tmp")
+    write(temporary)
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    if os.name == "posix":
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

@@ -1,0 +1,264 @@
+"""The training loop: one stage of one trial, on boundary activations. No Ray, no files, no frozen layers in it."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from raysearch.activations.live import Activations
+from raysearch.recipe import Stage
+from raysearch.training.class_weights import class_weights
+from raysearch.training.counters import Counters
+from raysearch.training.course import learning_rate
+from raysearch.training.memory import slices, within_memory
+from raysearch.training.metrics import classification_metrics, score
+from raysearch.training.numerics import autocast, full_precision, seeded
+
+Row = dict[str, Any]
+"""An epoch's figures by name; plain numbers."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became infinite or NaN: the trial failed, and has no score."""
+
+    def __init__(self, *, step: int, epoch: int, value: float = math.nan, split: str = "training") -> None:
+        where = "at" if split == "training" else "after"
+        super().__init__(f"the {split} loss is {value} {where} step {step} of epoch {epoch}: try a lower learning rate")
+        self.step, self.epoch, self.split = step, epoch, split
+
+
+class Trainer:
+    """Trains a suffix for one stage, an epoch a call.
+
+    Batch order, dropout and views follow from (seed, view_offset, epoch) alone, so an epoch can be run again, and a
+    trainer that went through `state` and `load_state` gives bit for bit what one that never stopped gives (on the CPU,
+    with the same number of threads).
+
+    Args:
+        suffix: the unfrozen blocks and the head; maps train.batch(...) to logits (n, c), trained in place.
+        stage: how to train it.
+        seed: of the recipe.
+        classes: the c names, in the order of the logits.
+        train, train_labels: boundary activations of the training images, and their classes, integer (n,).
+        val, val_labels: the same of the validation images; read in view 0.
+        metric: decides which epoch is the best, and early stopping.
+        device: where the activations come and the suffix goes.
+        precision: fp32, bf16 or fp16, of the training; evaluation is always in fp32.
+        view_offset: epochs of the trial's earlier stages; epoch e (from 1) sees view view_offset + e - 1.
+        signature: what the suffix was made for (see `handover`); goes into its checkpoints.
+    """
+
+    def __init__(
+        self,
+        suffix: nn.Sequential,
+        stage: Stage,
+        *,
+        seed: int,
+        classes: Sequence[str],
+        train: Activations,
+        train_labels: np.ndarray,
+        val: Activations,
+        val_labels: np.ndarray,
+        metric: str,
+        device: torch.device,
+        precision: str = "fp32",
+        view_offset: int = 0,
+        signature: dict[str, Any] | None = None,
+    ) -> None:
+        self.suffix, self.stage, self.seed, self.classes = suffix.to(device), stage, seed, tuple(classes)
+        self.train, self.val, self.metric, self.view_offset = train, val, metric, view_offset
+        self.device, self.precision, self.signature = device, precision, signature or {}
+        self.train_labels = torch.tensor(np.asarray(train_labels), dtype=torch.long, device=device)
+        self.val_labels = torch.tensor(np.asarray(val_labels), dtype=torch.long)
+        self.loss_weights = class_weights(stage.class_weights, self.train_labels, self.classes).to(device)
+        trained = [p for p in self.suffix.parameters() if p.requires_grad]
+        self.penalized = [p for p in trained if p.ndim > 1]  # weights: biases and norms have one dimension
+        groups = [
+            {"params": self.penalized, "weight_decay": stage.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        # Fused: one kernel for all tensors, 4 times as fast on a CPU too; and fp16's scaler then never waits for CUDA.
+        self.optimizer = torch.optim.AdamW(groups, lr=stage.learning_rate, fused=device.type in ("cpu", "cuda"))
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.at = Counters(micro_batch=stage.batch_size)
+        self.best: Row = {}
+        """The row of the best epoch (ties: the lower val_loss); empty before the first evaluation."""
+        self.best_state: dict[str, Tensor] = {}
+        """The suffix as it was then, on the CPU."""
+        self.handover_delta: float | None = None
+        """What the hand-over gate measured, where the stage passed through it."""
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or early stopping has ended the stage."""
+        return self.at.finished(self.stage)
+
+    def run_epoch(self) -> Row:
+        """Trains for one epoch, then evaluates.
+
+        Returns: epoch (from 1), lr (of the last step), train_loss (weighted and smoothed as trained, without penalties)
+            and train_accuracy (running, under dropout and augmentation), `evaluate`'s, micro_batch (images a pass),
+            seconds.
+
+        Raises:
+            NonFiniteLossError: with the step, from 1 within the epoch; the trainer is of no use afterwards.
+        """
+        started, epoch, view = time.perf_counter(), self.at.epoch + 1, self.view_offset + self.at.epoch
+        order = np.random.default_rng([self.seed, view]).permutation(len(self.train_labels))
+        labels = self.train_labels[torch.from_numpy(order).to(self.device)]
+        batches = slices(len(order), self.stage.batch_size)
+        # Filled on the device and read once, at the end: to read is to wait for the device.
+        losses, hits = torch.zeros(len(batches), device=self.device), torch.zeros((), device=self.device)
+        rate = self.stage.learning_rate
+        self._train_mode()
+        with seeded(self.device, self.seed, view, 1):
+            for step, batch in enumerate(batches):
+                rate = learning_rate(self.stage, self.at.epoch + (step + 0.5) / len(batches), self.at.drops)
+                for group in self.optimizer.param_groups:
+                    group["lr"] = rate
+                losses[step], correct = self._fill_gradients(order[batch], labels[batch], view)
+                hits += correct
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+        train_losses, sizes = losses.tolist(), [batch.stop - batch.start for batch in batches]
+        for step, loss in enumerate(train_losses, start=1):
+            if not math.isfinite(loss):
+                raise NonFiniteLossError(step=step, epoch=epoch, value=loss)
+        row: Row = {"epoch": epoch, "lr": rate, "train_loss": float(np.average(train_losses, weights=sizes))}
+        row |= {"train_accuracy": hits.item() / len(order)} | self.evaluate(epoch, len(batches))
+        row |= {"micro_batch": self.at.micro_batch, "seconds": time.perf_counter() - started}
+        self.at.epoch = epoch
+        self._note(row)
+        return row
+
+    def _train_mode(self) -> None:
+        self.suffix.train()
+        if self.stage.batch_norm == "frozen":
+            for module in self.suffix.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+    def _fill_gradients(self, indices: np.ndarray, labels: Tensor, view: int) -> tuple[Tensor, Tensor]:
+        """Gradients of one step, accumulated over pieces that fit in memory; its loss and hits, on the device."""
+        total_weight = self.loss_weights[labels].sum()  # the whole batch's, so that pieces add up to the unsplit mean
+
+        def in_pieces_of(size: int) -> tuple[Tensor, Tensor]:
+            self.optimizer.zero_grad()
+            loss, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
+            for piece in slices(len(indices), size):
+                inputs, target = self.train.batch(indices[piece], view), labels[piece]
+                with autocast(self.device, self.precision):
+                    logits = self.suffix(inputs).float()
+                    smoothing = self.stage.label_smoothing
+                    summed = functional.cross_entropy(
+                        logits, target, self.loss_weights, reduction="sum", label_smoothing=smoothing
+                    )
+                self.scaler.scale(summed / total_weight).backward()
+                loss += summed.detach() / total_weight
+                hits += (logits.detach().argmax(dim=1) == target).sum()
+            if self.stage.l1 or self.stage.l2:
+                terms = [self.stage.l1 * p.abs().sum() + self.stage.l2 / 2 * p.square().sum() for p in self.penalized]
+                self.scaler.scale(torch.stack(terms).sum()).backward()
+            return loss, hits
+
+        at_least = 2 if self.stage.batch_norm == "train" else 1  # one image has no batch statistics
+        result, self.at.micro_batch = within_memory(in_pieces_of, self.at.micro_batch, at_least=at_least)
+        return result
+
+    @torch.no_grad()
+    def evaluate(self, epoch: int = 0, step: int = 0) -> Row:
+        """The suffix as it is, on the validation images, fp32, eval mode: val_ and each of `classification_metrics`.
+
+        Raises:
+            NonFiniteLossError: after `step` of `epoch`.
+        """
+        self.suffix.eval()
+        n = len(self.val_labels)
+
+        def in_pieces_of(size: int) -> Tensor:
+            batches = (self.val.batch(np.arange(p.start, p.stop), 0) for p in slices(n, size))
+            return torch.cat([self.suffix(batch) for batch in batches])
+
+        with full_precision(self.device), autocast(self.device, "fp32"):
+            logits, self.at.evaluation_batch = within_memory(in_pieces_of, self.at.evaluation_batch)
+        figures = classification_metrics(logits, self.val_labels, self.classes)
+        if not math.isfinite(figures["loss"]):
+            raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
+        return {f"val_{name}": value for name, value in figures.items()}
+
+    def evaluate_start(self) -> Row:
+        """Evaluates the state that the stage was handed, as epoch 0: the best one until an epoch is better."""
+        if self.at.epoch:
+            raise ValueError(f"the start is gone: {self.at.epoch} epochs have been trained")
+        row = {"epoch": 0, **self.evaluate()}
+        self._note(row)
+        return row
+
+    def _note(self, row: Row) -> None:
+        now, before = score(row, self.metric), score(self.best, self.metric) if self.best else -math.inf
+        if now > before or (now == before and row["val_loss"] < self.best["val_loss"]):
+            self.best, self.best_state = row, _copies(self.suffix.state_dict())
+        self.at.note(self.stage, row["val_loss"], better=now > before)
+
+    def restore_best(self) -> None:
+        """Puts the best epoch's tensors back into the suffix, to use them; not to train on from there."""
+        self.suffix.load_state_dict(self.best_state)
+
+    def state(self) -> dict[str, Any]:
+        """All that the next epoch depends on, copied to the CPU, loadable with weights_only=True.
+
+        There is no random state in it: seeds and epoch numbers stand for it.
+        """
+        suffix = _copies(self.suffix.state_dict())
+        return {
+            "made_for": self._made_for(),
+            "suffix": suffix,
+            "optimizer": _copies(self.optimizer.state_dict()),
+            "scaler": self.scaler.state_dict(),
+            "counters": asdict(self.at),
+            "best": dict(self.best),
+            # Where the last epoch is the best, the same tensors: a file then holds them once.
+            "best_state": suffix if self.best.get("epoch") == self.at.epoch else dict(self.best_state),
+            "handover_delta": self.handover_delta,
+        }
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        """Goes on where `state` was taken.
+
+        Raises:
+            ValueError: it was taken from another training: stage, seed, metric, classes, number of images.
+        """
+        here, there = self._made_for(), state["made_for"]
+        if wrong := [f"{key} was {there.get(key)}, is {here[key]}" for key in here if here[key] != there.get(key)]:
+            raise ValueError(f"the state is another training's: {'; '.join(wrong)}")
+        self.suffix.load_state_dict(state["suffix"])
+        self.optimizer.load_state_dict(_copies(state["optimizer"]))
+        if state["scaler"]:  # empty if it was taken on a machine that trains in another precision
+            self.scaler.load_state_dict(state["scaler"])
+        self.at = Counters(**state["counters"])
+        self.best, self.best_state = dict(state["best"]), _copies(state["best_state"])
+        self.handover_delta = state["handover_delta"]
+
+    def _made_for(self) -> dict[str, Any]:
+        stage = {f"stage.{name}": value for name, value in self.stage.model_dump(mode="json").items()}
+        mine = {name: getattr(self, name) for name in ("seed", "view_offset", "metric")}
+        return copy.deepcopy({**stage, **mine, "classes": list(self.classes), "images": len(self.train_labels)})
+
+
+def _copies(tree: Any) -> Any:
+    """Nested dicts and lists, with every tensor copied to the CPU."""
+    if isinstance(tree, Tensor):
+        return tree.detach().to("cpu", copy=True)
+    if isinstance(tree, dict):
+        return {key: _copies(value) for key, value in tree.items()}
+    return [_copies(value) for value in tree] if isinstance(tree, list) else tree

@@ -1,0 +1,107 @@
+"""What is measured on a split, and which of it a search may be led by."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from raysearch.errors import InputError
+
+METRICS: dict[str, Literal["max", "min"]] = {
+    "accuracy": "max",
+    "balanced_accuracy": "max",
+    "macro_f1": "max",
+    "loss": "min",
+    "auroc": "max",
+}
+"""Names for `--metric`, and which way is better; `recall_<class>` and `precision_<class>` ("max") may be named too."""
+
+
+def classification_metrics(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, float]:
+    """Figures of a classifier on some images, all computed in float64 on the CPU.
+
+    Args:
+        logits: float, shape (n, c).
+        labels: integer in [0, c), shape (n,).
+        classes: the c names, in the order of the logits.
+
+    Returns: loss (mean cross-entropy: no class weights, no smoothing, so that it compares across recipes), accuracy,
+        balanced_accuracy (mean recall), macro_f1 (mean F1), auroc (two classes only, the second being the positive
+        one; absent if all labels are equal), then recall_<class> and precision_<class>. The two means run over the
+        classes that occur (as a label; for F1 also as a prediction). 0 / 0 counts as 0.
+    """
+    if logits.shape != (len(labels), len(classes)) or not len(labels):
+        raise ValueError(f"logits must have shape (n, c) = ({len(labels)}, {len(classes)}), got {tuple(logits.shape)}")
+    logits, labels = logits.detach().cpu().double(), labels.detach().cpu().long()
+    c = len(classes)
+    predicted = logits.argmax(dim=1)
+    hits = torch.bincount(labels[predicted == labels], minlength=c).double()
+    true_count = torch.bincount(labels, minlength=c).double()
+    predicted_count = torch.bincount(predicted, minlength=c).double()
+    recall, precision = _ratio(hits, true_count), _ratio(hits, predicted_count)
+    f1 = _ratio(2 * hits, true_count + predicted_count)
+    figures = {
+        "loss": functional.cross_entropy(logits, labels).item(),
+        "accuracy": (hits.sum() / len(labels)).item(),
+        "balanced_accuracy": recall[true_count > 0].mean().item(),
+        "macro_f1": f1[true_count + predicted_count > 0].mean().item(),
+    }
+    if c == 2 and 0 < true_count[1] < len(labels):
+        figures["auroc"] = _auroc(logits[:, 1] - logits[:, 0], labels == 1)
+    for name, r, p in zip(classes, recall.tolist(), precision.tolist(), strict=True):
+        figures |= {f"recall_{name}": r, f"precision_{name}": p}
+    return figures
+
+
+def score(figures: Mapping[str, float], metric: str) -> float:
+    """The figure of `metric` so that larger is better: the loss comes back negated.
+
+    Args:
+        figures: of `classification_metrics`, or a row of the training loop (the same names with `val_` before them).
+        metric: a name that `check_metric` accepts.
+    """
+    value = figures.get(metric, figures.get(f"val_{metric}"))
+    if value is None:
+        raise InputError(f"metric {metric!r} was not measured here; there are {', '.join(figures)}")
+    return value if larger_is_better(metric) else -value
+
+
+def larger_is_better(metric: str) -> bool:
+    """The direction of a metric's name."""
+    return METRICS.get(metric, "max") == "max"
+
+
+def check_metric(metric: str, classes: Sequence[str]) -> None:
+    """Refuses, before anything runs, a metric that these classes do not have.
+
+    Raises:
+        InputError: an unknown name (the nearest is suggested), or AUROC of other than two classes.
+    """
+    names = [*METRICS, *(f"{kind}_{name}" for kind in ("recall", "precision") for name in classes)]
+    if metric not in names:
+        near = difflib.get_close_matches(metric, names, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(f"metric {metric!r} is unknown; {hint}There are {', '.join(names)}")
+    if metric == "auroc" and len(classes) != 2:
+        raise InputError(f"metric 'auroc' needs two classes, the data has {len(classes)}; take balanced_accuracy")
+
+
+def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
+    return torch.where(denominator > 0, numerator / denominator.clamp(min=1), 0.0)
+
+
+def _auroc(scores: Tensor, positive: Tensor) -> float:
+    """Area under the ROC curve: how often a positive outranks a negative, ties counting half (Mann and Whitney)."""
+    if not torch.isfinite(scores).all():
+        return math.nan
+    _, place, count = torch.unique(scores, return_inverse=True, return_counts=True)
+    mean_rank = count.cumsum(0).double() - (count - 1) / 2
+    n_positive = int(positive.sum())
+    rank_sum = mean_rank[place][positive].sum().item()
+    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(scores) - n_positive))

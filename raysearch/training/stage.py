@@ -1,0 +1,202 @@
+"""Opens a stage of a trial: from a recipe and the images to a `Trainer` that is ready to train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raysearch.activations.live import Activations, LiveActivations, keep, size_bytes
+from raysearch.data.augment import Augmenter
+from raysearch.data.pixels import Dataset, Split
+from raysearch.errors import InputError
+from raysearch.models.boundary import build_classifier, cut, pin
+from raysearch.models.weights import Weights, load_weights
+from raysearch.recipe import Recipe
+from raysearch.training.handover import HandoverError, check_handover, load_start, signature
+from raysearch.training.loop import Trainer
+from raysearch.training.metrics import check_metric
+from raysearch.training.numerics import choose_device, choose_precision
+
+__all__ = ["Bench", "choose_device", "choose_precision", "open_stage"]
+
+QUICK_VALIDATION_BATCH = 32
+"""Images that `max_batches` counts as one when validating: not the stage's, for all stages must see the same images."""
+
+
+@dataclass
+class Bench:
+    """What a process needs to train any trial of a search; made once, used for trial after trial."""
+
+    dataset: Dataset
+    weights: Weights
+    """The backbone's, pretrained or random; the frozen part of every trial."""
+    device: torch.device
+    precision: str
+    """fp32, bf16 or fp16: of the training."""
+    metric: str = "accuracy"
+    """What the search is led by."""
+    memory_bytes: int = 1 << 30
+    """On the device, for activations that do not change from epoch to epoch."""
+    max_batches: int | None = None
+    """Trains and validates on no more than so many batches an epoch, for a quick look; None: on all."""
+    _kept: dict[tuple[Any, ...], Activations] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric, self.dataset.classes)
+
+    @classmethod
+    def open(
+        cls,
+        *,
+        dataset: str,
+        backbone: str,
+        weights: str,
+        seed: int,
+        device: str,
+        precision: str,
+        metric: str,
+        max_batches: int | None = None,
+    ) -> Bench:
+        """A bench from plain values, as they travel to another process.
+
+        Args:
+            dataset: the cache folder of the decoded images.
+            backbone, weights, seed: of `load_weights`.
+            device, precision, metric, max_batches: as the bench has them.
+        """
+        return cls(
+            Dataset.open(Path(dataset)),
+            load_weights(backbone, weights, seed),
+            choose_device(device),
+            precision,
+            metric,
+            max_batches=max_batches,
+        )
+
+    def part(self, split: Split, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels and labels of a split, or of evenly spaced images of it if `max_batches` of this size are fewer."""
+        n = len(split.labels)
+        if self.max_batches is None or n <= self.max_batches * batch_size:
+            return split.pixels, split.labels
+        chosen = np.linspace(0, n - 1, self.max_batches * batch_size).astype(np.int64)
+        return split.pixels[chosen], split.labels[chosen]
+
+    def activations(
+        self,
+        key: tuple[Any, ...],
+        pixels: np.ndarray,
+        prefix: nn.Sequential,
+        augmenter: Augmenter | None,
+        precision: str,
+    ) -> Activations:
+        """Of these pixels behind this prefix; kept from trial to trial under `key` where they fit, else live."""
+        if augmenter is None and key in self._kept:
+            return self._kept[key]
+        live = LiveActivations(pixels, prefix, augmenter=augmenter, device=self.device, precision=precision)
+        if live.varies or size_bytes(live) > self.memory_bytes:
+            return live
+        if sum(map(size_bytes, self._kept.values())) + size_bytes(live) > self.memory_bytes:
+            self._kept.clear()  # of other depths, most likely
+        self._kept[key] = keep(live, self.memory_bytes)
+        return self._kept[key]
+
+
+def open_stage(
+    bench: Bench,
+    recipe: Recipe,
+    stage_index: int,
+    start: Mapping[str, Tensor] | None = None,
+    *,
+    expected_loss: float | None = None,
+    expected_signature: Mapping[str, Any] | None = None,
+) -> Trainer:
+    """A trainer for one stage of a recipe, before its first epoch.
+
+    To go on with a stage that was broken off, open it without `start` and give the trainer its state.
+
+    Args:
+        bench: images, weights, device.
+        recipe: of the trial.
+        stage_index: which stage of its schedule.
+        start: the best suffix of the stage before (or of the head search); None begins with pretrained blocks and a
+            head fresh from the recipe's seed.
+        expected_loss: val_loss saved with `start`; the hand-over gate then lets the stage begin only if it is found
+            again (`Trainer.handover_delta`), and the start counts as epoch 0.
+        expected_signature: saved with `start`.
+
+    Raises:
+        InputError: bench and recipe do not belong together.
+        HandoverError: see `handover`.
+    """
+    stage, dataset = recipe.schedule[stage_index], bench.dataset
+    if (recipe.image_size, recipe.fit) != (dataset.image_size, dataset.fit):
+        raise InputError(
+            f"the recipe wants images of {recipe.image_size} px ({recipe.fit}), "
+            f"the data was loaded at {dataset.image_size} px ({dataset.fit})"
+        )
+    classifier = build_classifier(recipe, len(dataset.classes))
+    _load_base(classifier, recipe, bench.weights)
+    classifier.get_submodule("head.dropout").p = stage.dropout  # type: ignore[assignment]
+    prefix, suffix = cut(classifier, stage.depth)
+    pin(prefix)
+    problems = load_start(suffix, start, expected_signature or {}) if start is not None else []
+
+    # Pooling and head do not reach the boundary of a deeper stage, so its activations serve trials that differ in them.
+    place = (recipe.backbone, stage.depth, recipe.pooling if stage.depth == 0 else None)
+    train_pixels, train_labels = bench.part(dataset.train, stage.batch_size)
+    val_pixels, val_labels = bench.part(dataset.val, QUICK_VALIDATION_BATCH)
+    augmenter = Augmenter(recipe.augmentation, stage.strength, recipe.seed) if stage.strength else None
+    key = ("train", *place, len(train_labels))
+    train = bench.activations(key, train_pixels, prefix, augmenter, bench.precision)
+    val = bench.activations(("val", *place, len(val_labels)), val_pixels, prefix, None, "fp32")
+    trainer = Trainer(
+        suffix,
+        stage,
+        seed=recipe.seed,
+        classes=dataset.classes,
+        train=train,
+        train_labels=train_labels,
+        val=val,
+        val_labels=val_labels,
+        metric=bench.metric,
+        device=bench.device,
+        # A head alone is too small to gain from autocast; it would only lose digits.
+        precision=bench.precision if stage.depth else "fp32",
+        view_offset=sum(earlier.epochs for earlier in recipe.schedule[:stage_index]),
+        signature=signature(
+            classifier,
+            suffix,
+            base=bench.weights.digest,
+            images=dataset.fingerprint,
+            image_size=recipe.image_size,
+            fit=recipe.fit,
+            classes=dataset.classes,
+            val_labels=val_labels,
+        ),
+    )
+    if expected_loss is not None:
+        trainer.handover_delta = check_handover(
+            trainer, expected_loss, start=start, saved=expected_signature, prefix=prefix, problems=problems
+        )
+    elif problems:
+        raise HandoverError(problems)
+    return trainer
+
+
+def _load_base(classifier: nn.Sequential, recipe: Recipe, weights: Weights) -> None:
+    """Loads the backbone's tensors, all of them and no others."""
+    shapes = {name: tensor.shape for name, tensor in classifier.state_dict().items() if not name.startswith("head.")}
+    given = {name: tensor.shape for name, tensor in weights.state.items()}
+    if shapes != given:
+        wrong = sorted(name for name in shapes.keys() | given.keys() if shapes.get(name) != given.get(name))
+        raise InputError(
+            f"the weights ({weights.origin}) are not those of {recipe.backbone}: {', '.join(wrong[:3])} "
+            f"({len(wrong)} tensors) do not fit; load the weights of {recipe.backbone}"
+        )
+    classifier.load_state_dict(dict(weights.state), strict=False)

@@ -1,0 +1,184 @@
+"""The main command: search for the best way to fine-tune a classifier on somebody's images.
+
+    python -m raysearch.tune --space fine_tune
+
+is enough to see it work: it runs on the bundled images and weights. Give it your own with --data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+from rich.console import Console
+
+from raysearch.errors import InputError, NothingSucceededError
+from raysearch.run import Run
+
+# torch and Ray take seconds to import, so what needs them is imported when it runs: --help answers at once.
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Search for the best way to fine-tune an image classifier on your own images.
+
+    First a short search for heads on the frozen network, then trials that unfreeze blocks, then fresh refits of the
+    winner and one look at the test images. Ctrl-C stops cleanly; --resume RUN goes on.
+    """
+
+    space: str | None = None
+    """What is searched: a name in search_spaces/ (fine_tune, baseline), or the path of a space file."""
+    data: str | None = None
+    """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
+    (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
+    through torchvision. Default: cifar10-mini."""
+    backbone: str | None = None
+    """densenet121, vgg19 or simple_cnn. Default: densenet121."""
+    weights: str | None = None
+    """auto (ImageNet's if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a file
+    (safetensors or torch). Default: auto."""
+    preset: Literal["quick", "default", "best"] = "default"
+    """How much to spend: quick = 12 trials of at most 6 epochs, default = 32 of 12, best = 100 of 30."""
+    trials: int | None = None
+    """Recipes to start, the head search aside. Default: the preset's."""
+    time_budget: str | None = None
+    """Stop searching in time to finish within this, refits and evaluation included, e.g. 30m or 1h30m."""
+    max_epochs: int | None = None
+    """Epochs of one trial at most, after the head's. Default: the preset's."""
+    image_size: int | None = None
+    """Height and width that the network sees, in pixels. Default: the images' own, between 32 and 224."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """How an image that is not square becomes one."""
+    metric: str | None = None
+    """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc (two classes), loss
+    (minimised), recall_CLASS or precision_CLASS. Default: accuracy."""
+    seed: int | None = None
+    """Seeds splits, proposals, first weights, batches and views. Default: 0."""
+    device: Literal["auto", "cpu", "cuda", "mps"] | None = None
+    """Where networks run. Default: auto."""
+    gpus_per_trial: float | None = None
+    """GPUs of one trial; fractions share one. Default: 1 where there are any."""
+    concurrent: int | None = None
+    """Trials at once. Default: as many as there are GPUs, or cores (at most 8)."""
+    address: str | None = None
+    """A Ray cluster to join (auto finds the one of this machine). Default: a Ray of its own."""
+    refits: int | None = None
+    """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (3, 3, 5)."""
+    refit_on: Literal["train", "train+val"] = "train"
+    """What the refits train on; with train+val they stop at the winner's best epoch."""
+    refit_workers: int | None = None
+    """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
+    results: Path = Path("results")
+    """Where run folders are."""
+    run_name: str | None = None
+    """The run's name. Default: the space and the time."""
+    resume: str | None = None
+    """Go on with this run (a path, or a name under --results), with its own settings; --trials may add more."""
+    plan: bool = False
+    """Only show what would happen, with a contact sheet of a training batch in plan.png."""
+    fast_dev_run: bool = False
+    """One head, one trial, one epoch of two batches, one refit: does everything once, to see that it works."""
+    quiet: bool = False
+    """No progress display; the summary is still printed."""
+
+
+# With --resume, all other flags are the run's own.
+_ON_RESUME = {
+    "resume",
+    "trials",
+    "time_budget",
+    "results",
+    "concurrent",
+    "address",
+    "gpus_per_trial",
+    "refit_workers",
+    "quiet",
+}
+
+
+def search(settings: Settings, console: Console | None = None) -> Run:
+    """Run a whole search, or go on with one, and return its run.
+
+    Raises:
+        InputError: whatever is wrong with the settings, the space, the data or the weights, all together.
+        KeyboardInterrupt: the search was stopped by Ctrl-C; everything that was finished is in the run folder.
+        NothingSucceededError: every trial failed.
+    """
+    from raysearch.job import resolve
+    from raysearch.pipeline import go_on, start
+
+    console = console or Console(quiet=settings.quiet)
+    if settings.resume is not None:
+        _refuse_changes(settings)
+        return go_on(Run.open(settings.resume, settings.results), settings, console)
+    folder = settings.results / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if folder.exists():
+        raise InputError(
+            f"the run folder {folder} is there already: go on with it by --resume {folder}, "
+            "or choose another --run-name"
+        )
+    return start(resolve(settings), folder, settings, console)
+
+
+def plan(settings: Settings, console: Console | None = None) -> None:
+    """Show what `search` would do with the same settings, and write plan.png. Trains nothing.
+
+    Raises:
+        InputError: as of `search`.
+    """
+    from raysearch.job import resolve
+    from raysearch.pipeline import as_plan
+    from raysearch.plan import show_plan
+
+    if settings.resume is not None:
+        raise InputError("--plan shows a new search; a run that is resumed has its plan already")
+    show_plan(as_plan(resolve(settings), settings.results / (settings.run_name or _stem(settings))), console=console)
+
+
+def _stem(settings: Settings) -> str:
+    if settings.space is None:
+        raise InputError("--space NAME is missing: say what to search, e.g. --space fine_tune (or --resume RUN)")
+    return Path(settings.space).stem
+
+
+def _refuse_changes(settings: Settings) -> None:
+    changed = [
+        f"--{field.name.replace('_', '-')} cannot change when a run is resumed: it keeps its own settings"
+        for field in dataclasses.fields(settings)
+        if field.name not in _ON_RESUME and getattr(settings, field.name) != field.default
+    ]
+    if changed:
+        raise InputError(changed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code: 0 done, 1 no trial succeeded, 2 bad input, 130 stopped by Ctrl-C."""
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    settings = tyro.cli(Settings, args=arguments, prog="python -m raysearch.tune")
+    errors = Console(stderr=True)
+    try:
+        if settings.plan:
+            plan(settings)
+        else:
+            search(settings)
+    except InputError as error:
+        for problem in error.problems:
+            errors.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 2
+    except NothingSucceededError as error:
+        errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

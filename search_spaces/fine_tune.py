@@ -1,0 +1,54 @@
+"""Fine-tune a pretrained backbone: how deep to unfreeze, how fast to learn, how much to augment.
+
+    python -m raysearch.tune --space fine_tune
+
+First a short search for heads on the frozen features, then trials that start from the best head and unfreeze one to
+three blocks. On the bundled images and weights (cifar10-mini, DenseNet121 trained on CIFAR-100, 32 px) the winner's
+test accuracy is about 0.69, where a head alone reaches 0.64.
+"""
+
+from ray import tune
+
+from raysearch.space import Search
+
+head = {
+    "depth": 0,
+    "epochs": 30,
+    "learning_rate": tune.loguniform(3e-4, 1e-2),
+    "weight_decay": tune.loguniform(1e-3, 1e-1),
+    "course": "cosine",
+    "dropout": tune.quniform(0.0, 0.5, 0.1),
+    "early_stopping_epochs": 8,
+}
+
+fine = {
+    "depth": tune.choice([1, 2, 3]),
+    "learning_rate": tune.loguniform(1e-4, 3e-3),
+    "weight_decay": tune.loguniform(1e-3, 1e-1),
+    "course": tune.choice(["one_cycle", "cosine", "plateau"]),
+    "batch_norm": tune.choice(["frozen", "train"]),
+    "strength": tune.quniform(0.0, 1.0, 0.25),
+    "dropout": tune.quniform(0.0, 0.5, 0.1),
+    "class_weights": tune.choice(["none", "balanced"]),
+}
+
+space = {"pooling": tune.choice(["avg", "max", "both"]), "schedule": [head, fine]}
+
+default = {
+    "pooling": "avg",
+    "schedule": [
+        {"learning_rate": 2e-3, "weight_decay": 1e-2, "dropout": 0.0},
+        {
+            "depth": 2,
+            "learning_rate": 5e-4,
+            "weight_decay": 1e-2,
+            "course": "one_cycle",
+            "batch_norm": "frozen",
+            "strength": 0.5,
+            "dropout": 0.0,
+            "class_weights": "none",
+        },
+    ],
+}
+
+search = Search(sampler="tpe", heads=6, reduction=3)

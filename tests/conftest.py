@@ -1,0 +1,37 @@
+"""What every test stands on: a cache of its own, no network, one thread."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REFUSES = "http://127.0.0.1:9"  # the discard port: a download fails at once, as on a machine without a network
+
+# Set before torch is imported, and inherited by Ray's workers and by the commands that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.update(
+    http_proxy=REFUSES,
+    https_proxy=REFUSES,
+    no_proxy="localhost,127.0.0.1,::1",
+    MPLBACKEND="agg",
+    NO_ALBUMENTATIONS_UPDATE="1",
+    RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+    RAY_USAGE_STATS_ENABLED="0",
+    WANDB_MODE="offline",
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_caches() -> Iterator[None]:
+    """Keeps the user's caches out of the tests, and the tests out of the user's caches.
+
+    One folder for the whole session, so that the bundled images are decoded once.
+    """
+    with tempfile.TemporaryDirectory(prefix="raysearch-tests-") as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAYSEARCH_CACHE", str(Path(folder) / "raysearch"))
+        patch.setenv("TORCH_HOME", str(Path(folder) / "torch"))
+        yield

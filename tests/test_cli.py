@@ -1,0 +1,144 @@
+"""The verbs as a person types them: what they print, and their exit codes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from raysearch.cli import main
+from raysearch.predict import write_best
+from raysearch.run import Run
+from tests.trained import CLASSES, RECIPE, classifier, write_pictures
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return classifier()
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, trained):
+    """A working folder with photos/ and results/one/, as a search would have left it."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "160")
+    write_pictures(tmp_path / "photos", 10)
+    run = Run.create(tmp_path / "results" / "one", {"data": "photos", "seed": 3})
+    write_best(run.folder / "best", trained, RECIPE, CLASSES, "abc", "")
+    return tmp_path
+
+
+def test_help_lists_the_verbs_and_teaches_each(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "evaluate" in shown
+    assert "predict" in shown
+    for verb in ("evaluate", "predict"):
+        assert main([verb, "--help"]) == 0
+        shown = capsys.readouterr().out
+        assert f"raysearch {verb} fine_tune-1" in shown  # an example
+        assert "RUN" in shown
+
+
+def test_help_answers_at_once_without_torch():
+    code = "import sys; from raysearch.cli import main; sys.exit(main(['--help']) or 'torch' in sys.modules)"
+    root = Path(__file__).resolve().parents[1]
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [[], ["nothing"], ["predict"], ["predict", "one", "x.png", "--top", "many"]])
+def test_arguments_that_cannot_be_read_exit_with_2(arguments, capsys):
+    assert main(arguments) == 2
+    assert capsys.readouterr().err
+
+
+def test_predict_names_what_is_on_the_images(here, capsys):
+    assert main(["predict", "one", "photos/red/000.png", "photos/blue", "--top", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith("photos/red/000.png  red ")
+    assert all("  blue " in line for line in lines[1:])
+    assert len(lines[0].split()) == 1 + 2 * 2
+
+
+def test_predict_works_where_the_training_data_never_was(here, tmp_path_factory, capsys):
+    away = tmp_path_factory.mktemp("away")
+    shutil.copytree(here / "results" / "one" / "best", away / "model")
+    shutil.copy(here / "photos" / "green" / "001.png", away)
+    shutil.rmtree(here / "photos")
+    shutil.rmtree(here / "results")
+    assert main(["predict", str(away / "model"), str(away / "001.png"), "--json"]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert answer["label"] == "green"
+    assert answer["top"][0]["label"] == "green"
+    assert sum(one["probability"] for one in answer["top"]) == pytest.approx(1)
+
+
+def test_predict_reports_an_unreadable_image_goes_on_and_exits_with_1(here, capsys):
+    (here / "photos" / "blue" / "004.png").write_bytes(b"broken")
+    assert main(["predict", "one", "photos", "--json"]) == 1
+    caught = capsys.readouterr()
+    answers = json.loads(caught.out)
+    assert len(answers) == 30
+    assert [answer["image"] for answer in answers if "error" in answer] == ["photos/blue/004.png"]
+    assert "photos/blue/004.png: cannot be read" in caught.err
+    assert "1 of 30" in caught.err
+
+
+def test_all_problems_come_together_without_a_traceback(here, capsys):
+    assert main(["predict", "onne", "a.png", "b.png", "--top", "0"]) == 2
+    caught = capsys.readouterr()
+    assert caught.out == ""
+    assert [line.split(":")[0] for line in caught.err.splitlines()] == ["error"] * 4
+    for said in ("did you mean 'one'", "a.png", "b.png", "--top"):
+        assert said in caught.err
+
+
+def test_evaluate_measures_the_runs_own_test_images(here, capsys):
+    assert main(["evaluate", "one", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["accuracy"] == 1.0
+    assert found["split"] == "test"
+    assert 0 < found["images"] < 30
+    assert sum(row["support"] for row in found["per_class"].values()) == found["images"]
+
+
+def test_evaluate_shows_every_class_and_where_mistakes_go(here, capsys):
+    (here / "photos" / "red").rename(here / "photos" / "x")
+    (here / "photos" / "green").rename(here / "photos" / "red")
+    (here / "photos" / "x").rename(here / "photos" / "green")
+    assert main(["evaluate", "results/one", "--data", "photos", "--split", "all"]) == 0
+    shown = capsys.readouterr().out
+    assert "30 images (all) of photos" in shown
+    assert "accuracy 0.3333" in shown
+    assert "green (10)" in shown
+
+
+def test_evaluate_says_when_the_images_are_not_the_runs_any_more(here, caplog):
+    Run.open("one").update_info(fingerprints={"data": "another"})
+    assert main(["evaluate", "one"]) == 0
+    assert "not those that the run was started with" in caplog.text
+
+
+def test_evaluate_of_best_alone_asks_for_data(here, capsys):
+    assert main(["evaluate", "results/one/best"]) == 2
+    assert "--data SOURCE" in capsys.readouterr().err
+    assert main(["evaluate", "results/one/best", "--data", "photos"]) == 0
+
+
+def test_evaluate_refuses_data_that_is_not_there(here, capsys):
+    assert main(["evaluate", "one", "--data", "nowhere"]) == 2
+    assert "nowhere" in capsys.readouterr().err
+
+
+def test_a_run_that_was_cut_short_has_nothing_to_predict_with(here, capsys):
+    Run.create(here / "results" / "two", {})
+    assert main(["predict", "two", "photos"]) == 2
+    assert "--resume" in capsys.readouterr().err

@@ -1,0 +1,148 @@
+"""The plan shows the real thing: the batch, the blocks and the needs that a search would have."""
+
+from __future__ import annotations
+
+import io
+import itertools
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from raysearch.data.augment import Augmenter
+from raysearch.data.pixels import load
+from raysearch.models.boundary import build_classifier
+from raysearch.models.registry import BACKBONES
+from raysearch.plan import Plan, contact_sheet, first_batch, show_plan, trial_needs
+from raysearch.recipe import Recipe, Stage
+from tests.trained import CLASSES, write_pictures
+
+STAGES = (Stage(depth=0, epochs=2), Stage(depth=2, epochs=3, strength=1.0, batch_size=9))
+RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=16, schedule=STAGES, seed=7)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return load(str(write_pictures(tmp_path_factory.mktemp("photos") / "photos", 10)), image_size=16, progress=False)
+
+
+def plan_of(dataset, **changes) -> Plan:
+    fields = {
+        "dataset": dataset,
+        "recipe": RECIPE,
+        "weights_origin": "random (seed 7)",
+        "weights_reason": "asked for",
+        "space_name": "fine_tune",
+        "space": {"schedule.1.learning_rate": "loguniform(1e-4, 3e-3)"},
+        "depths": [0, 1, 2],
+        "heads": 6,
+        "trials": 12,
+        "rungs": (1, 2, 6),
+        "refits": 3,
+        "device": "cpu",
+        "precision": "fp32",
+        "concurrent": 1,
+        "cpus_per_trial": 2,
+        "gpus_per_trial": 0,
+        "folder": Path("results/fine_tune-1"),
+    }
+    return Plan(**{**fields, **changes})
+
+
+def test_the_plan_shows_data_blocks_space_work_and_needs(dataset, tmp_path):
+    console = Console(file=io.StringIO(), width=160)
+    show_plan(plan_of(dataset), tmp_path / "plan.png", console)
+    shown = console.file.getvalue()
+    for piece in (
+        *CLASSES,
+        "16 x 16 px (squash)",
+        "random (seed 7) (asked for)",
+        "loguniform(1e-4, 3e-3)",
+        "12 to 72",
+        "160 x 1 x 1",
+        "MiB",
+        "results/fine_tune-1",
+        "plan.png",
+        "Nothing has been trained",
+    ):
+        assert piece in shown
+    assert f" {len(dataset.train)} " in shown
+    rows = {line.split()[1]: line for line in shown.splitlines() if "frozen" in line or "trained" in line}
+    assert [rows[name].count("frozen") for name in ("block1", "block3", "block4", "head")] == [3, 2, 1, 0]
+    with Image.open(tmp_path / "plan.png") as sheet:
+        assert sheet.size[0] > 300
+
+
+def test_the_sheet_shows_the_images_that_the_loop_would_train_on_first(dataset):
+    """Asked of the loop itself, so that the two cannot drift apart."""
+    from raysearch.training.loop import Trainer
+
+    asked: list[tuple[list[int], int]] = []
+
+    class Recording:
+        shape = (3, 16, 16)
+
+        def __len__(self) -> int:
+            return len(dataset.train)
+
+        def batch(self, indices: np.ndarray, view: int) -> torch.Tensor:
+            asked.append((np.asarray(indices).tolist(), view))
+            return torch.zeros(len(indices), 3, 16, 16)
+
+    trainer = Trainer(
+        build_classifier(RECIPE, 3),
+        RECIPE.schedule[1],
+        seed=RECIPE.seed,
+        classes=CLASSES,
+        train=Recording(),
+        train_labels=dataset.train.labels,
+        val=Recording(),
+        val_labels=dataset.train.labels,
+        metric="accuracy",
+        device=torch.device("cpu"),
+        view_offset=RECIPE.schedule[0].epochs,
+    )
+    trainer.run_epoch()
+    indices, view = first_batch(RECIPE, len(dataset.train))
+    assert asked[0] == (indices.tolist(), view)
+
+
+def test_the_sheet_holds_the_augmented_pixels_as_the_network_sees_them(dataset):
+    indices, view = first_batch(RECIPE, len(dataset.train))
+    expected = Augmenter(RECIPE.augmentation, 1.0, RECIPE.seed)(dataset.train.pixels[indices], indices, view)
+    sheet = np.asarray(contact_sheet(dataset, RECIPE))
+    factor = 112 // 16
+    tile = sheet[6 : 6 + 16 * factor : factor, 6 : 6 + 16 * factor : factor]
+    assert np.abs(tile.astype(int) - expected[0]).max() <= 1
+    assert np.abs(expected[0].astype(int) - dataset.train.pixels[indices[0]]).max() > 10  # it was augmented
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_needs_grow_with_depth_and_leave_the_classifier_as_it_was(backbone):
+    recipe = RECIPE.model_copy(update={"backbone": backbone, "image_size": 32})
+    classifier = build_classifier(recipe, 3)
+    before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
+    needs = [trial_needs(classifier, recipe, depth) for depth in range(len(BACKBONES[backbone].block_names) + 1)]
+    for shallow, deep in itertools.pairwise(needs):
+        assert deep.trained_parameters > shallow.trained_parameters
+        assert deep.checkpoint_bytes > shallow.checkpoint_bytes
+        assert deep.training_bytes > shallow.training_bytes
+    assert needs[-1].trained_parameters == sum(p.numel() for p in classifier.parameters())
+    assert all(p.requires_grad for p in classifier.parameters())
+    assert all(module.training for module in classifier.modules())
+    assert all(torch.equal(before[name], tensor) for name, tensor in classifier.state_dict().items())
+
+
+def test_needs_grow_with_the_batch():
+    classifier = build_classifier(RECIPE, 3)
+    larger = RECIPE.model_copy(update={"schedule": (STAGES[0], STAGES[1].model_copy(update={"batch_size": 900}))})
+    assert trial_needs(classifier, larger, 2).training_bytes > trial_needs(classifier, RECIPE, 2).training_bytes
+
+
+def test_memory_on_the_gpu_is_told_apart(dataset, tmp_path):
+    console = Console(file=io.StringIO(), width=160)
+    show_plan(plan_of(dataset, gpus_per_trial=0.5, device="cuda"), tmp_path / "plan.png", console)
+    assert "on the GPU" in console.file.getvalue()

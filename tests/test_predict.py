@@ -1,0 +1,164 @@
+"""`best/` is enough to predict with, gives what the trained classifier gave, and says when it is broken."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from raysearch.errors import InputError
+from raysearch.models.boundary import prepare
+from raysearch.predict import find_images, load_best, write_best
+from raysearch.recipe import Head, Recipe, Stage
+from raysearch.run import Run
+from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
+
+
+@pytest.fixture(scope="module")
+def model():
+    return classifier()
+
+
+@pytest.fixture
+def best_folder(tmp_path, model):
+    folder = tmp_path / "best"
+    write_best(folder, model, RECIPE, CLASSES, "abc", "# A model")
+    return folder
+
+
+def test_what_is_read_is_bit_for_bit_what_was_written(best_folder, model):
+    best = load_best(best_folder)
+    inputs = prepare(picture("red", 1, (16, 16))[None], torch.device("cpu"))
+    assert best.recipe == RECIPE
+    assert best.labels == CLASSES
+    assert best.info["weights_digest"] == "abc"
+    assert not best.model().training
+    with torch.inference_mode():
+        assert torch.equal(best.model()(inputs), model(inputs))
+
+
+def test_the_files_can_be_read_without_us(best_folder):
+    assert sorted(p.name for p in best_folder.iterdir()) == [
+        "README.md",
+        "labels.json",
+        "model.safetensors",
+        "recipe.json",
+    ]
+    assert json.loads((best_folder / "labels.json").read_text())["classes"] == list(CLASSES)
+    assert json.loads((best_folder / "recipe.json").read_text())["backbone"] == "simple_cnn"
+    assert all(t.dtype in (torch.float32, torch.int64) for t in load_file(best_folder / "model.safetensors").values())
+
+
+def test_half_precision_is_stored_as_fp32(tmp_path, model):
+    import copy
+
+    write_best(tmp_path / "best", copy.deepcopy(model).half(), RECIPE, CLASSES, "", "")
+    assert load_best(tmp_path / "best").model()[0].conv.weight.dtype == torch.float32
+
+
+def test_best_is_found_in_the_run_folder_and_can_be_moved_away(best_folder, tmp_path):
+    run = Run.create(tmp_path / "run", {})
+    shutil.move(best_folder, run.folder / "best")
+    assert run.best.labels == CLASSES
+    assert run.predict(picture("green", 3))["label"].tolist() == ["green"]
+    assert load_best(run.folder).labels == CLASSES
+
+
+def test_it_takes_paths_folders_arrays_and_pillow_images_in_one_go(best_folder, tmp_path):
+    folder = write_pictures(tmp_path / "new", 2)
+    table = load_best(best_folder).predict(
+        [str(folder / "red" / "000.png"), folder, picture("blue", 9), Image.fromarray(picture("green", 9))]
+    )
+    assert table["label"].tolist() == ["red", "blue", "blue", "green", "green", "red", "red", "blue", "green"]
+    assert np.allclose(table[[f"p_{name}" for name in CLASSES]].sum(axis=1), 1)
+    assert np.allclose(table["probability"], table[[f"p_{name}" for name in CLASSES]].max(axis=1))
+    assert table["image"].iloc[-1] == "image 8"
+    assert table["error"].isna().all()
+
+
+def test_an_unreadable_image_is_reported_and_the_others_are_predicted(best_folder, tmp_path):
+    folder = write_pictures(tmp_path / "new", 3)
+    (folder / "blue" / "001.png").write_bytes(b"not an image")
+    whole = (folder / "red" / "001.png").read_bytes()
+    (folder / "red" / "001.png").write_bytes(whole[: len(whole) // 2])
+    best = load_best(best_folder)
+    answers = list(best.answers(find_images(folder), batch_size=2))
+    assert [answer.error is None for answer in answers] == [True, False, True, True, True, True, True, False, True]
+    good = [answer for answer in answers if answer.error is None]
+    assert all(answer.top(1)[0][0] in answer.image for answer in good)  # none slipped into its neighbour's place
+    assert [len(answer.top(2)) for answer in good] == [2] * 7
+    assert best.predict(folder)["error"].notna().sum() == 2
+
+
+def test_batches_do_not_change_the_order_or_the_answers(best_folder, tmp_path):
+    folder = write_pictures(tmp_path / "new", 4)
+    best = load_best(best_folder)
+    one, many = best.predict(folder, batch_size=1), best.predict(folder, batch_size=64)
+    assert one["image"].tolist() == many["image"].tolist()
+    assert np.allclose(one["probability"], many["probability"], atol=1e-6)
+
+
+def test_missing_paths_are_all_named(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError) as caught:
+        find_images([str(tmp_path / "a.jpg"), str(tmp_path / "empty"), tmp_path / "b"])
+    assert len(caught.value.problems) == 3
+    with pytest.raises(InputError, match="no images given"):
+        find_images([])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "recipe.json", "labels.json"])
+def test_a_missing_or_broken_file_is_named(best_folder, name):
+    (best_folder / name).write_bytes(b"{}")
+    with pytest.raises(InputError, match=r"cannot be read|two different writes"):
+        load_best(best_folder)
+    (best_folder / name).unlink()
+    with pytest.raises(InputError, match=name):
+        load_best(best_folder)
+
+
+def test_files_of_two_writes_are_not_mixed(best_folder, tmp_path, model):
+    """Between two renames of a rewrite, or after a kill there, max pooling would silently read as avg."""
+    other = RECIPE.model_copy(update={"pooling": "max"})
+    write_best(tmp_path / "other", model, other, CLASSES, "abc", "")
+    shutil.copy(tmp_path / "other" / "recipe.json", best_folder)
+    with pytest.raises(InputError, match="two different writes"):
+        load_best(best_folder)
+
+
+def test_tensors_that_do_not_fit_are_named(best_folder):
+    path = best_folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors["head.linear.bias"] = torch.zeros(7)
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    save_file(tensors, path, metadata=metadata)
+    with pytest.raises(InputError, match=r"head\.linear\.bias: found \(7,\), expected \(3,\)"):
+        load_best(best_folder).model()
+
+
+def test_every_field_of_a_recipe_survives(tmp_path):
+    from raysearch.models.boundary import build_classifier
+
+    stages = (Stage(depth=0, epochs=2, class_weights={"red": 2.0}), Stage(depth=1, epochs=3, learning_rate=1 / 3))
+    recipe = Recipe(
+        backbone="simple_cnn",
+        image_size=20,
+        fit="pad",
+        pooling="both",
+        head=Head(kind="hidden", hidden_units=8),
+        schedule=stages,
+        seed=5,
+    )
+    built = build_classifier(recipe, 3)
+    write_best(tmp_path / "best", built, recipe, CLASSES, "", "")
+    best = load_best(tmp_path / "best")
+    assert best.recipe == recipe
+    assert best.model().state_dict().keys() == built.state_dict().keys()
