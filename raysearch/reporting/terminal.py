@@ -165,19 +165,24 @@ def summary(run: FinishedRun, console: Console | None = None) -> None:
 
 
 def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
-    """The `n` best trials; of the recipe, only what differs between the trials of the run."""
+    """The `n` best trials; of the recipe, only what differs between the trials of the run, as name=value.
+
+    The stage of the head that a trial started from is not spelled out: its name is enough, it is a row of heads.csv.
+    """
     rows = leaders(trials, metric, n)
     names = varying(trials, [name for name in recipe_columns(trials) if name != "seed"])
-    # A field that does not apply to any of these rows (a longer schedule's) would be an empty column.
-    names = [name for name in names if rows[name].notna().any()]
+    if rows["parent"].notna().any():
+        names = [name for name in names if not name.startswith("schedule.0.")]
+    names = [name for name in names if not name.endswith(".depth")]
     table = Table()
-    for name in ("trial", "depth", "epochs", metric):
-        table.add_column(name, justify="left" if name == "trial" else "right", no_wrap=True)
-    for name in names:
-        table.add_column(_short(name, names), justify="right", overflow="fold")
+    for name in ("trial", "from", "depth", "epochs", metric):
+        table.add_column(name, justify="left" if name in ("trial", "from") else "right", no_wrap=True)
+    table.add_column("recipe", overflow="fold")
     for row in rows.to_dict("records"):
-        fixed = [row["trial"], _value(row["depth"]), _value(row["epochs"]), f"{row[f'val_{metric}']:.4f}"]
-        table.add_row(*fixed, *(_value(row[name]) for name in names))
+        start = "" if pd.isna(row["parent"]) else row["parent"]
+        fixed = [row["trial"], start, _value(row["depth"]), _value(row["epochs"]), f"{row[f'val_{metric}']:.4f}"]
+        recipe = [f"{_short(name, names)}={_value(row[name])}" for name in names if _value(row[name])]
+        table.add_row(*fixed, Text("  ".join(recipe)))
     return table
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, Protocol
 
 from raysearch.search.asha import Rung
@@ -65,7 +66,10 @@ class Trial:
     failed: bool = False
     dropped: bool = False
     best: Event | None = None
-    """The row of its best epoch in its ended segments."""
+    """The row of its best epoch in its ended segments; epoch 0, which it was handed, counts."""
+    score: float = -inf
+    """The best of the epochs that it trained itself: what rungs and the sampler compare. A trial that only spoils what
+    it was handed must not look as good as its parent."""
 
     @property
     def is_head(self) -> bool:
@@ -146,8 +150,7 @@ class Controller:
 
     def _on_promoted(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
-        assert trial.best is not None
-        self._rung(trial).leave(trial.name, self.rules.score(trial.best))
+        self._rung(trial).leave(trial.name, trial.score)
         trial.target = trial.rung + 1
         self._open[trial.name] = None
 
@@ -158,6 +161,10 @@ class Controller:
         self._open.pop(trial.name, None)
         self._running.add(trial.name)
 
+    def _on_epoch(self, event: Event) -> None:
+        trial = self.trials[event["trial"]]
+        trial.score = max(trial.score, self.rules.score(event))
+
     def _on_segment_end(self, event: Event) -> None:
         trial = self._close(event)
         trial.epochs, trial.best = event["epoch"], event["best"]
@@ -165,17 +172,16 @@ class Controller:
         trial.rung = trial.target
         self._count(trial, 1)
         trial.finished = event["finished"]
-        score = self.rules.score(event["best"])
         if trial.is_head:
             return
         # One that stopped early has reached every later rung with what it has, so that others are held to it.
         last = len(self.rules.rungs) if trial.finished else trial.rung
         for rung in range(trial.rung, last + 1):
-            self._rung_at(trial.depth, rung).arrive(trial.name, score)
+            self._rung_at(trial.depth, rung).arrive(trial.name, trial.score)
             if trial.finished:
-                self._rung_at(trial.depth, rung).leave(trial.name, score)
+                self._rung_at(trial.depth, rung).leave(trial.name, trial.score)
         best = self._leader.best if self._leader is not None else None
-        if best is None or score > self.rules.score(best):
+        if best is None or self.rules.score(event["best"]) > self.rules.score(best):
             self._leader = trial
 
     def _on_segment_lost(self, event: Event) -> None:
@@ -194,7 +200,7 @@ class Controller:
         trial = self.trials[event["trial"]]
         trial.dropped = True
         if trial.best is not None and not trial.is_head:
-            self._rung(trial).leave(trial.name, self.rules.score(trial.best))
+            self._rung(trial).leave(trial.name, trial.score)
 
     def _on_segment_paused(self, event: Event) -> None:
         self._open[self._close(event).name] = None

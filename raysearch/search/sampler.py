@@ -114,7 +114,7 @@ def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], rules: Rul
     if trial.failed:
         state = TrialState.FAIL
     elif trial.best is not None:
-        state, value = TrialState.COMPLETE, rules.score(trial.best)
+        state, value = TrialState.COMPLETE, rules.score(trial.best) if trial.is_head else trial.score
     params = {path: trial.params[path] for path in distributions}
     return create_trial(state=state, value=value, params=params, distributions=distributions)
 

@@ -21,18 +21,8 @@ class CheckpointError(RuntimeError):
     """A checkpoint is missing or cannot be read; says which file, and what is wrong with it."""
 
 
-def save_trial(folder: Path, trainer: Trainer) -> None:
-    """Writes `best.safetensors` (the best suffix, see `best_metadata`), then `last.pt` (where to go on).
-
-    In this order, because what a kill between the two leaves must fit together: an older `last.pt` holds its own best
-    suffix, and its trainer comes upon the newer best again.
-    """
-    save_tensors(folder / "best.safetensors", trainer.best_state, best_metadata(trainer))
-    save_checkpoint(folder / "last.pt", trainer.state())
-
-
 def best_metadata(trainer: Trainer) -> dict[str, Any]:
-    """What `best.safetensors` says of itself.
+    """What a file of the trainer's best tensors says of itself.
 
     Returns: epoch (0: the state that the stage was handed), val_loss (which the next stage must find again), row (all
         figures of that epoch), signature (what the suffix fits: base digest, pooling, normalization, tensors, ...).

@@ -10,28 +10,28 @@ import torch
 from raysearch.training import checkpoint
 from raysearch.training.checkpoint import (
     CheckpointError,
+    best_metadata,
     load_checkpoint,
     load_tensors,
     save_checkpoint,
     save_tensors,
-    save_trial,
 )
 from tests.training.tiny import trainer
 
 
-def test_a_trial_is_two_files_that_can_be_gone_on_from(tmp_path):
+def test_the_best_tensors_say_what_the_next_stage_must_find(tmp_path):
     training = trainer(signature={"pooling": "avg", "classes": ["cat"]})
     training.run_epoch()
     training.run_epoch()
-    save_trial(tmp_path / "t0001", training)
-    assert sorted(path.name for path in (tmp_path / "t0001").iterdir()) == ["best.safetensors", "last.pt"]
-    tensors, says = load_tensors(tmp_path / "t0001" / "best.safetensors")
+    path = tmp_path / "t0001" / "best.safetensors"
+    save_tensors(path, training.best_state, best_metadata(training))
+    tensors, says = load_tensors(path)
     assert says["val_loss"] == training.best["val_loss"]
+    assert says["epoch"] == training.best["epoch"]
     assert says["row"] == training.best
     assert says["signature"] == {"pooling": "avg", "classes": ["cat"]}
     assert tensors.keys() == training.best_state.keys()
     assert all(torch.equal(tensors[name], training.best_state[name]) for name in tensors)
-    assert load_checkpoint(tmp_path / "t0001" / "last.pt")["counters"]["epoch"] == 2
 
 
 def test_equal_tensors_are_stored_once(tmp_path):

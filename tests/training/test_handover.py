@@ -13,7 +13,7 @@ from torch import nn
 from raysearch.models import boundary
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Stage
-from raysearch.training.checkpoint import load_tensors, save_trial
+from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
 from raysearch.training.handover import HandoverError, batch_statistics, check_handover, differences
 from raysearch.training.stage import open_stage
 from tests.training.bench import bench, handed_over, recipe, trained
@@ -26,7 +26,7 @@ def test_every_stage_begins_where_the_one_before_ended(tmp_path):
         trainer = trained(table, plan, index, **start)
         if index:
             assert abs(trainer.handover_delta) < 1e-5
-        save_trial(tmp_path, trainer)
+        save_tensors(tmp_path / "best.safetensors", trainer.best_state, best_metadata(trainer))
         tensors, says = load_tensors(tmp_path / "best.safetensors")
         start = {"start": tensors, "expected_loss": says["val_loss"], "expected_signature": says["signature"]}
 

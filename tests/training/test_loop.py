@@ -222,6 +222,17 @@ def test_the_best_epoch_is_by_the_metric_then_by_the_loss_and_its_tensors_are_ke
     assert training.evaluate() == {name: value for name, value in rows[best].items() if name.startswith("val_")}
 
 
+def test_a_lower_loss_breaks_ties_but_does_not_put_off_early_stopping():
+    """On few images the accuracy stands still while the loss still falls."""
+    stage = Stage(depth=1, epochs=10, batch_size=8, learning_rate=0.5, course="constant", early_stopping_epochs=3)
+    rows = run(training := trainer(stage))
+    first = max(range(len(rows)), key=lambda i: rows[i]["val_accuracy"])
+    tied = [row for row in rows if row["val_accuracy"] == rows[first]["val_accuracy"]]
+    assert len(tied) > 1, "there is no tie: the test shows nothing"
+    assert timeless(training.best) == min(tied, key=lambda row: row["val_loss"]) != rows[first]
+    assert len(rows) == first + 1 + 3
+
+
 def test_the_start_is_a_candidate_once_it_is_evaluated():
     stage = Stage(depth=1, epochs=2, batch_size=8, course="constant", learning_rate=3.0)  # makes everything worse
     training = trainer(stage, metric="loss")

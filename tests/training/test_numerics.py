@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raysearch.errors import InputError
-from raysearch.training.numerics import PRECISIONS, autocast, choose_device, choose_precision, seeded
+from raysearch.training.numerics import PRECISIONS, autocast, choose_device, choose_precision, full_precision, seeded
 
 CPU = torch.device("cpu")
 
@@ -42,3 +42,12 @@ def test_seeded_draws_the_same_and_puts_the_processs_state_back():
             drawn.append(torch.rand(4).tolist())
     assert drawn[0] == drawn[1] != drawn[2]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_full_precision_turns_tf32_off_and_on_again():
+    """The switches can be thrown without a GPU."""
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    with full_precision(torch.device("cuda")):
+        assert not torch.backends.cudnn.allow_tf32
+        assert not torch.backends.cuda.matmul.allow_tf32
+    assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == before

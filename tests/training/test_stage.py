@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
+import numpy as np
 import pytest
 import torch
 
 from raysearch.activations.live import KeptActivations, LiveActivations, size_bytes
+from raysearch.data.pixels import load
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Stage
-from raysearch.training.stage import open_stage
-from tests.training.bench import bench, handed_over, recipe, trained
+from raysearch.training.stage import Bench, open_stage
+from tests.training.bench import bench, handed_over, recipe, split, trained
 from tests.training.tiny import timeless
 
 SMALL = [name for name in BACKBONES if name != "vgg19"]  # 20 M parameters, which show nothing more here
@@ -117,6 +120,19 @@ def test_max_batches_bounds_an_epoch_and_keeps_every_class():
     assert set(trainer.train_labels.tolist()) == {0, 1, 2}
     start = handed_over(trained(table, recipe()))
     assert abs(open_stage(table, recipe(), 1, **start).handover_delta) < 1e-5
+
+
+def test_a_bench_opens_from_plain_values(tmp_path):
+    arrays = {}
+    for name, n in (("train", 24), ("val", 12), ("test", 6)):
+        made = split(n, 0, 32)
+        arrays |= {f"{name}_images": made.pixels, f"{name}_labels": made.labels[:, None]}
+    np.savez(tmp_path / "made.npz", **arrays)
+    dataset = load(str(tmp_path / "made.npz"), image_size=32, cache=tmp_path / "cache", progress=False)
+    plain = {"backbone": "simple_cnn", "weights": "random", "seed": 3, "precision": "fp32", "metric": "macro_f1"}
+    table = Bench.open(dataset=str(dataset.folder), device="cpu", **json.loads(json.dumps(plain)))
+    assert table.dataset.fingerprint == dataset.fingerprint
+    assert trained(table, recipe(), 0).best["val_macro_f1"] > 0
 
 
 def test_what_does_not_belong_together_is_refused():
