@@ -97,7 +97,7 @@ def _winners(
     if not refits:
         return [recipe], [_model(run, bench, winner)]
     recipes = [recipe.model_copy(update={"seed": one["seed"]}) for one in refits]
-    models = [assemble(bench, one, refit_tensors(run.folder, one.seed)) for one in recipes]
+    models = [assemble(bench, one, refit_tensors(run.folder, winner.name, one.seed)) for one in recipes]
     return recipes, models
 
 

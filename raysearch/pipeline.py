@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,11 +12,12 @@ from raysearch.errors import NothingSucceededError
 from raysearch.finish import evaluate_run
 from raysearch.job import Job, reopen
 from raysearch.plan import Plan
+from raysearch.progress import Progress
 from raysearch.recipe import Recipe
-from raysearch.reporting.terminal import Leader, LiveView, summary
+from raysearch.reporting.terminal import LiveView, summary
 from raysearch.run import Run
 from raysearch.search.actor import TrialActor
-from raysearch.search.controller import Controller, Event, Trial
+from raysearch.search.controller import Controller, Trial
 from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
 from raysearch.search.runner import ray_session, run_segments
@@ -27,8 +25,6 @@ from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.training.stage import Bench
 
 logger = logging.getLogger(__name__)
-
-_STARTUP_SECONDS = 20.0  # of a refit job: Ray Train starts its workers, they import torch and open the data
 
 
 class Flags(Protocol):
@@ -113,78 +109,15 @@ def as_plan(job: Job, folder: Path) -> Plan:
     )
 
 
-@dataclass
-class Pace:
-    """How fast a search goes, and so how long it still takes.
-
-    Args:
-        controller: of the search.
-        concurrent: trials at once.
-        refits: how often the winner will be trained again.
-        refit_workers: how many of these at once.
-    """
-
-    controller: Controller
-    concurrent: int
-    refits: int
-    refit_workers: int
-    _seconds: list[float] = field(default_factory=list)
-
-    def note(self, event: Event) -> None:
-        """Take an event of the log."""
-        if event["event"] == "epoch" and event["trial"].startswith("t"):
-            self._seconds.append(event["seconds"])
-
-    def epoch(self) -> float | None:
-        """Mean seconds of a trial's epoch lately; None before the first."""
-        lately = self._seconds[-20:]
-        return sum(lately) / len(lately) if lately else None
-
-    def reserve(self) -> float:
-        """Seconds that refits and evaluation will take."""
-        epoch = self.epoch()
-        if not self.refits or epoch is None:
-            return _STARTUP_SECONDS if self.refits else 0.0
-        rounds = -(-self.refits // self.refit_workers)
-        return _STARTUP_SECONDS + (rounds * (self.controller.rules.rungs[-1] + 1) + 2) * epoch
-
-    def left(self) -> float | None:
-        """Seconds to the end, if the rest goes as it went so far and ASHA promotes as it should."""
-        epoch = self.epoch()
-        if epoch is None:
-            return None
-        rules = self.controller.rules
-        expected, going, before = 0.0, float(self.controller.trials_wanted), 0
-        for rung in rules.rungs:
-            expected += going * (rung - before)
-            going, before = going / rules.reduction, rung
-        trained = sum(trial.epochs for name, trial in self.controller.trials.items() if name.startswith("t"))
-        return max(0.0, expected - trained) * epoch / self.concurrent + self.reserve()
-
-
 def _run(job: Job, run: Run, flags: Flags, console: Console) -> Run:
-    began = time.monotonic()
     settings, machine = job.settings, job.machine
     proposer = OptunaProposer(job.space, job.rules, settings.seed, settings.max_epochs)
     controller = Controller(job.rules, proposer)
     controller.replay(run.events())
     workers = min(flags.refit_workers or machine.concurrent, max(1, settings.refits))
-    pace = Pace(controller, machine.concurrent, settings.refits, workers)
     with LiveView(console) as view, ray_session(machine.address, machine.cpus * machine.concurrent):
-
-        def show(event: Event) -> None:
-            pace.note(event)
-            elapsed = time.monotonic() - began
-            left = pace.left()
-            if settings.time_budget is not None:
-                left = settings.time_budget - elapsed if left is None else min(left, settings.time_budget - elapsed)
-            view.update(controller.counts(), _leader(job, controller), elapsed, left, _activity(controller))
-            if event["event"] == "segment_end":
-                view.segment_end(event)
-            elif event["event"] in ("failed", "segment_lost"):
-                view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
-
-        driver = Driver(run, controller, machine.concurrent, show)
+        progress = Progress(job, controller, view, workers)
+        driver = Driver(run, controller, machine.concurrent, progress.take)
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
             driver.log({"event": "budget", **budget})
@@ -195,14 +128,14 @@ def _run(job: Job, run: Run, flags: Flags, console: Console) -> Run:
                 TrialActor,
                 {"bench": bench, "checkpoints": str(driver.checkpoints.resolve()), "threads": machine.cpus},
                 {"cpu": machine.cpus, "gpu": machine.gpus},
-                lambda: (settings.time_budget or float("inf")) - (time.monotonic() - began) - pace.reserve(),
+                progress.time_to_search,
             )
             if driver.stopping == "Ctrl-C":
                 raise KeyboardInterrupt
             winner = controller.leader
             if winner is None or winner.best is None:
                 raise NothingSucceededError(_why_nothing(run, controller, driver))
-            refits = _refit(job, run, winner, workers, driver, view)
+            refits = _refit(job, run, winner, workers, driver, progress)
             view.note("Evaluating: one look at the test images")
             evaluate_run(job, run, controller, Bench.open(**bench), refits)
             export_study(run.folder / "study.db", controller, job.space, run.name)
@@ -234,7 +167,7 @@ def bench_keywords(job: Job) -> dict[str, Any]:
     }
 
 
-def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, view: LiveView) -> list[dict[str, Any]]:
+def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, progress: Progress) -> list[dict[str, Any]]:
     """The winner with fresh seeds, logged; nothing if no refits are wanted."""
     settings, machine = job.settings, job.machine
     assert winner.best is not None
@@ -245,11 +178,18 @@ def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, view
     ]
     if not recipes:
         return []
-    view.note(f"Training {winner.name} again with {len(recipes)} fresh seeds")
+    progress.view.note(f"Training {winner.name} again with {len(recipes)} fresh seeds")
     cpus = max(1, machine.cpus * machine.concurrent // workers)
     resources = {"CPU": float(cpus), "GPU": 1.0 if machine.gpus else 0.0}
     outcomes = refit(
-        run.folder, bench_keywords(job), recipes, on=settings.refit_on, workers=workers, resources=resources
+        run.folder,
+        winner.name,
+        bench_keywords(job),
+        recipes,
+        on=settings.refit_on,
+        workers=workers,
+        resources=resources,
+        watch=progress.refits,
     )
     for outcome in outcomes:
         driver.log({"event": "refit", "trial": winner.name, **outcome})
@@ -259,21 +199,6 @@ def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, view
 def resume_command(run: Run) -> str:
     """What a person types to go on."""
     return f"python -m raysearch.tune --resume {run.folder}"
-
-
-def _leader(job: Job, controller: Controller) -> Leader | None:
-    leader = controller.leader
-    if leader is None or leader.best is None:
-        return None
-    return Leader(leader.name, job.settings.metric, leader.best[job.rules.metric], leader.params)
-
-
-def _activity(controller: Controller) -> Sequence[str]:
-    running = [trial for trial in controller.trials.values() if trial.running]
-    if running and running[0].is_head:
-        done = sum(1 for trial in controller.trials.values() if trial.is_head and trial.state == "done")
-        return [f"head search: {done} of {controller.heads_wanted} done"]
-    return [f"{trial.name} at depth {trial.depth}" for trial in running]
 
 
 def _why_nothing(run: Run, controller: Controller, driver: Driver) -> str:

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "raysearch"
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
-COMMANDS = {"__main__", "cli", "tune", "job", "plan", "evaluate", "predict", "pipeline", "finish", "card"}
+COMMANDS = {"__main__", "cli", "tune", "job", "plan", "evaluate", "predict", "pipeline", "progress", "finish", "card"}
 
 # A part of the package (a subpackage, or a module at its top) -> the parts that it may import, itself aside.
 _DATA_AND_MODELS = {"errors", "files", "recipe", "data", "models"}
@@ -126,8 +126,8 @@ def test_a_space_needs_ray_tune_and_our_words_only(space):
         ("raysearch/training/loop.py", "def report():\n    from ray import tune"),
         ("raysearch/training/loop.py", "from raysearch.search.controller import Controller"),
         ("raysearch/search/runner.py", "from raysearch.tune import main"),
-        ("raysearch/search/runner.py", "from raysearch.search.pipeline import start"),
-        ("raysearch/search/runner.py", "from raysearch.search import pipeline"),
+        ("raysearch/search/runner.py", "from raysearch.pipeline import start"),
+        ("raysearch/search/runner.py", "from raysearch import pipeline"),
         ("raysearch/run.py", "from raysearch.search.runner import run_segments"),
         ("raysearch/search/sampler.py", "from ray.tune.search.sample import Domain"),
         ("raysearch/search/controller.py", "import torch"),

@@ -6,8 +6,12 @@ worth.
 
 from __future__ import annotations
 
+import json
 import logging
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -39,32 +43,37 @@ def refit_recipe(recipe: Recipe, seed: int, best_epoch: int, on: str) -> Recipe:
 
 def refit(
     run_folder: Path,
+    trial: str,
     bench: dict[str, Any],
     recipes: list[Recipe],
     *,
     on: str,
     workers: int,
     resources: dict[str, float],
+    watch: Callable[[int], None] = lambda epochs: None,
 ) -> list[dict[str, Any]]:
-    """Train the recipes, and leave each one's best suffix in checkpoints/refit-SEED/best.safetensors.
+    """Train the recipes, and leave each one's best suffix in checkpoints/refit-TRIAL-SEED/best.safetensors.
 
     Those that are there already are not trained again.
 
     Args:
         run_folder: of the run.
+        trial: the winner's name.
         bench: keywords of `Bench.open`.
         recipes: the winner's, a seed each.
         on: "train" or "train+val".
         workers: of the job.
         resources: of one worker, {"CPU": …, "GPU": …}.
+        watch: called now and then with the epochs that all of them have trained so far.
 
     Returns: {"seed", "best": the row of the best epoch, "seconds"} of each recipe.
     """
     checkpoints = run_folder.resolve() / "checkpoints"
-    missing = [recipe for recipe in recipes if not _file(checkpoints, recipe.seed).exists()]
+    missing = [recipe for recipe in recipes if not _file(checkpoints, trial, recipe.seed).exists()]
     if missing:
         config = {
             "bench": bench,
+            "trial": trial,
             "checkpoints": str(checkpoints),
             "recipes": [recipe.model_dump(mode="json") for recipe in missing],
             "on": on,
@@ -72,7 +81,10 @@ def refit(
         }
         for name in ("ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        with TemporaryDirectory(prefix="raysearch-refit-") as scratch:
+        histories = [_file(checkpoints, trial, recipe.seed).with_name("history.jsonl") for recipe in missing]
+        for history in histories:
+            history.unlink(missing_ok=True)  # of a job that was broken off: its refits begin again
+        with TemporaryDirectory(prefix="raysearch-refit-") as scratch, _watched(histories, watch):
             TorchTrainer(
                 _train_share,
                 train_loop_config=config,
@@ -83,21 +95,51 @@ def refit(
                 ),
                 run_config=ray.train.RunConfig(name="refit", storage_path=scratch),
             ).fit()
-    return [_outcome(_file(checkpoints, recipe.seed), recipe.seed) for recipe in recipes]
+    return [_outcome(_file(checkpoints, trial, recipe.seed), recipe.seed) for recipe in recipes]
 
 
-def refit_tensors(run_folder: Path, seed: int) -> dict[str, torch.Tensor]:
+def refit_tensors(run_folder: Path, trial: str, seed: int) -> dict[str, torch.Tensor]:
     """The suffix that `refit` trained with this seed."""
-    return load_tensors(_file(run_folder / "checkpoints", seed))[0]
+    return load_tensors(_file(run_folder / "checkpoints", trial, seed))[0]
 
 
-def _file(checkpoints: Path, seed: int) -> Path:
-    return checkpoints / f"refit-{seed}" / "best.safetensors"
+def _file(checkpoints: Path, trial: str, seed: int) -> Path:
+    return checkpoints / f"refit-{trial}-{seed}" / "best.safetensors"
 
 
 def _outcome(path: Path, seed: int) -> dict[str, Any]:
     about = load_tensors(path)[1]
     return {"seed": seed, "best": about["row"], "seconds": about["seconds"]}
+
+
+class _Recorder:
+    """Appends each epoch's row to a file, a JSON line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, stage: int, row: dict[str, Any]) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"stage": stage, **row}) + "\n")
+
+
+@contextmanager
+def _watched(histories: list[Path], watch: Callable[[int], None]) -> Iterator[None]:
+    """While the job blocks, count the lines of its histories twice a second."""
+    over = threading.Event()
+
+    def count() -> None:
+        while not over.wait(0.5):
+            watch(sum(path.read_bytes().count(b"\n") for path in histories if path.exists()))
+
+    thread = threading.Thread(target=count, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _train_share(config: dict[str, Any]) -> None:
@@ -111,13 +153,14 @@ def _train_share(config: dict[str, Any]) -> None:
     for tree in mine:
         began = time.perf_counter()
         recipe = Recipe.model_validate(tree)
-        trainer = train_recipe(bench, recipe)
+        path = _file(Path(config["checkpoints"]), config["trial"], recipe.seed)
+        trainer = train_recipe(bench, recipe, _Recorder(path.with_name("history.jsonl")))
         about = best_metadata(trainer)
         tensors = trainer.best_state
         if config["on"] == "train+val":  # the validation images were trained on: they cannot say which epoch is best
             tensors = {name: tensor.detach().cpu() for name, tensor in trainer.suffix.state_dict().items()}
         seconds = round(time.perf_counter() - began, 3)
-        save_tensors(_file(Path(config["checkpoints"]), recipe.seed), tensors, {**about, "seconds": seconds})
+        save_tensors(path, tensors, {**about, "seconds": seconds})
     ray.train.report({"recipes": len(mine)})
 
 

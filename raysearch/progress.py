@@ -1,0 +1,121 @@
+"""How a search stands, for the person who watches it: what runs, the best so far, time gone and left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from raysearch.job import Job
+from raysearch.reporting.terminal import Leader, LiveView
+from raysearch.search.controller import Controller, Event
+
+_STARTUP_SECONDS = 20.0  # of a refit job: Ray Train starts its workers, they import torch and open the data
+
+
+@dataclass
+class Pace:
+    """How fast a search goes, and so how long it still takes.
+
+    Args:
+        controller: of the search.
+        concurrent: trials at once.
+        refits: how often the winner will be trained again.
+        refit_workers: how many of these at once.
+    """
+
+    controller: Controller
+    concurrent: int
+    refits: int
+    refit_workers: int
+    _seconds: list[float] = field(default_factory=list)
+
+    def note(self, event: Event) -> None:
+        """Take an event of the log."""
+        if event["event"] == "epoch" and event["trial"].startswith("t"):
+            self._seconds.append(event["seconds"])
+
+    def epoch(self) -> float | None:
+        """Mean seconds of a trial's epoch lately; None before the first."""
+        lately = self._seconds[-20:]
+        return sum(lately) / len(lately) if lately else None
+
+    def reserve(self) -> float:
+        """Seconds that refits and evaluation will take."""
+        epoch = self.epoch()
+        if not self.refits or epoch is None:
+            return _STARTUP_SECONDS if self.refits else 0.0
+        rounds = -(-self.refits // self.refit_workers)
+        return _STARTUP_SECONDS + (rounds * (self.controller.rules.rungs[-1] + 1) + 2) * epoch
+
+    def left(self) -> float | None:
+        """Seconds to the end, if the rest goes as it went so far and ASHA promotes as it should."""
+        epoch = self.epoch()
+        if epoch is None:
+            return None
+        rules = self.controller.rules
+        expected, going, before = 0.0, float(self.controller.trials_wanted), 0
+        for rung in rules.rungs:
+            expected += going * (rung - before)
+            going, before = going / rules.reduction, rung
+        trained = sum(trial.epochs for name, trial in self.controller.trials.items() if name.startswith("t"))
+        return max(0.0, expected - trained) * epoch / self.concurrent + self.reserve()
+
+
+class Progress:
+    """Feeds the live view from the events of the log.
+
+    Args:
+        job: what is searched.
+        controller: of the search.
+        view: where it is shown.
+        refit_workers: of the refit job.
+    """
+
+    def __init__(self, job: Job, controller: Controller, view: LiveView, refit_workers: int) -> None:
+        self.view = view
+        self._job, self._controller = job, controller
+        self._began = time.monotonic()
+        self._pace = Pace(controller, job.machine.concurrent, job.settings.refits, refit_workers)
+
+    def take(self, event: Event) -> None:
+        """Show what an event of the log changed."""
+        self._pace.note(event)
+        self._show(_activity(self._controller))
+        if event["event"] == "segment_end":
+            self.view.segment_end(event)
+        elif event["event"] in ("failed", "segment_lost"):
+            self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
+
+    def refits(self, epochs: int) -> None:
+        """Show how far the refits are."""
+        self._show([f"refits: {epochs} epochs trained"])
+
+    def time_to_search(self) -> float:
+        """Seconds until the search must end for refits and evaluation to fit into the time budget."""
+        budget = self._job.settings.time_budget
+        return float("inf") if budget is None else budget - self._elapsed() - self._pace.reserve()
+
+    def _elapsed(self) -> float:
+        return time.monotonic() - self._began
+
+    def _show(self, activity: Sequence[str]) -> None:
+        left, budget = self._pace.left(), self._job.settings.time_budget
+        if budget is not None:
+            to_budget = budget - self._elapsed()
+            left = to_budget if left is None else min(left, to_budget)
+        self.view.update(self._controller.counts(), self._leader(), self._elapsed(), left, activity)
+
+    def _leader(self) -> Leader | None:
+        leader = self._controller.leader
+        if leader is None or leader.best is None:
+            return None
+        return Leader(leader.name, self._job.settings.metric, leader.best[self._job.rules.metric], leader.params)
+
+
+def _activity(controller: Controller) -> Sequence[str]:
+    running = [trial for trial in controller.trials.values() if trial.running]
+    if running and running[0].is_head:
+        done = sum(1 for trial in controller.trials.values() if trial.is_head and trial.state == "done")
+        return [f"head search: {done} of {controller.heads_wanted} done"]
+    return [f"{trial.name} at depth {trial.depth}" for trial in running]
