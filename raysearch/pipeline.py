@@ -9,11 +9,13 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from raysearch.errors import NothingSucceededError
+from raysearch.files import replace_with
 from raysearch.finish import evaluate_run
 from raysearch.job import Job, reopen
 from raysearch.plan import Plan
 from raysearch.progress import Progress
 from raysearch.recipe import Recipe
+from raysearch.reporting.plots import learning_curves
 from raysearch.reporting.terminal import LiveView, summary
 from raysearch.run import Run
 from raysearch.search.actor import TrialActor
@@ -22,6 +24,7 @@ from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
 from raysearch.search.runner import ray_session, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
+from raysearch.space import describe
 from raysearch.training.stage import Bench
 
 logger = logging.getLogger(__name__)
@@ -87,7 +90,7 @@ def as_plan(job: Job, folder: Path) -> Plan:
     settings, default = job.settings, job.space.recipe({}, job.settings.max_epochs)
     depth = job.space.distributions.get(f"schedule.{len(default.schedule) - 1}.depth")
     depths = sorted({*([0] if settings.heads else []), *getattr(depth, "choices", [default.depth])})
-    searched: dict[str, Any] = {key: str(value) for key, value in job.space.distributions.items()}
+    searched: dict[str, Any] = {key: describe(value) for key, value in job.space.distributions.items()}
     return Plan(
         dataset=job.dataset,
         recipe=default,
@@ -147,6 +150,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console) -> Run:
             raise
         finally:
             run.derive()
+            draw_curves(run, settings.metric)
             run.update_info(failures=[event for event in run.events() if event["event"] in ("failed", "segment_lost")])
     summary(run, console)
     return run
@@ -199,6 +203,14 @@ def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, prog
 def resume_command(run: Run) -> str:
     """What a person types to go on."""
     return f"python -m raysearch.tune --resume {run.folder}"
+
+
+def draw_curves(run: Run, metric: str) -> None:
+    """Write curves.png, if any trial has trained an epoch."""
+    history = run.history
+    if history["trial"].str.startswith("t").any():
+        figure = learning_curves(run.trials, run.heads, history, metric)
+        replace_with(run.folder / "curves.png", lambda path: figure.savefig(path, dpi=120))
 
 
 def _why_nothing(run: Run, controller: Controller, driver: Driver) -> str:

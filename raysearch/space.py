@@ -107,6 +107,16 @@ def decode(value: Any) -> Any:
     return json.loads(value[5:]) if isinstance(value, str) and value.startswith("json:") else value
 
 
+def describe(distribution: BaseDistribution) -> str:
+    """A distribution as a person reads it: "0.0001 to 0.003, log" or "1, 2 or 3"."""
+    if isinstance(distribution, CategoricalDistribution):
+        *most, last = [str(decode(choice)) for choice in distribution.choices]
+        return f"{', '.join(most)} or {last}" if most else last
+    assert isinstance(distribution, FloatDistribution | IntDistribution)
+    step = f", in steps of {distribution.step:g}" if distribution.step not in (None, 1) else ""
+    return f"{distribution.low:g} to {distribution.high:g}{', log' if distribution.log else ''}{step}"
+
+
 def find_space(name: str) -> Path:
     """The file of space `name`: a path, or a file of that name in search_spaces/.
 
