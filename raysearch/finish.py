@@ -24,7 +24,7 @@ from raysearch.predict import write_best
 from raysearch.recipe import Recipe
 from raysearch.run import Run
 from raysearch.search.controller import Controller, Trial
-from raysearch.search.refit import refit_tensors
+from raysearch.search.refit import refit_recipe, refit_tensors
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.path import assemble
 from raysearch.training.stage import Bench
@@ -38,13 +38,13 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     Args:
         job: the settings and what they name.
         run: the run folder.
-        controller: the search at its end; it has a leader.
+        controller: the search at its end; it has a winner.
         bench: images and base weights.
         refits: of `refit`; empty if the winner is not trained again.
     """
-    winner = controller.leader
+    winner = controller.winner
     assert winner is not None and winner.best is not None
-    recipes, models = _winners(run, bench, winner, refits)
+    recipes, models = _winners(job, run, bench, winner, refits)
     shipped = _shipped(job, refits)
     others = {
         name: (trial.name, _model(run, bench, trial))
@@ -81,6 +81,8 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
         others={name: (trial, [on_test.metrics]) for name, (trial, _, on_test) in measured.items()},
     )
     document["refits"] = len(refits)
+    if not refits:  # the winner as the search trained it says nothing of fresh seeds
+        document["optimism"] = None
     document["test_reads"] = earlier + 1
     predictions = {"winner": (val[shipped], test[shipped])} | {name: (v, t) for name, (_, v, t) in measured.items()}
     frame = _predictions(data.val, data.test, predictions)
@@ -91,12 +93,13 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
 
 
 def _winners(
-    run: Run, bench: Bench, winner: Trial, refits: list[dict[str, Any]]
+    job: Job, run: Run, bench: Bench, winner: Trial, refits: list[dict[str, Any]]
 ) -> tuple[list[Recipe], list[nn.Sequential]]:
-    recipe = Recipe.model_validate(winner.recipe)
+    assert winner.best is not None
+    recipe, best_epoch = Recipe.model_validate(winner.recipe), winner.best["epoch"]
     if not refits:
         return [recipe], [_model(run, bench, winner)]
-    recipes = [recipe.model_copy(update={"seed": one["seed"]}) for one in refits]
+    recipes = [refit_recipe(recipe, one["seed"], best_epoch, job.settings.refit_on) for one in refits]
     models = [assemble(bench, one, refit_tensors(run.folder, winner.name, one.seed)) for one in recipes]
     return recipes, models
 

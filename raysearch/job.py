@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import psutil
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from raysearch.data.pixels import Dataset, load
+from raysearch.data.pixels import MIN_IMAGE_SIZE, Dataset, load
+from raysearch.data.source import list_source
 from raysearch.errors import InputError
-from raysearch.models.registry import backbone_spec
+from raysearch.models.registry import BACKBONES, backbone_spec
 from raysearch.models.weights import Weights, load_weights
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Rules
@@ -33,13 +35,15 @@ PRESETS: dict[str, dict[str, int]] = {
     "default": {"trials": 32, "max_epochs": 12, "refits": 3},
     "best": {"trials": 100, "max_epochs": 30, "refits": 5},
 }
-DEFAULTS = {
+DEFAULTS: dict[str, Any] = {
     "data": "cifar10-mini",
     "backbone": "densenet121",
     "weights": "auto",
     "metric": "accuracy",
     "device": "auto",
+    "fit": "squash",
 }
+_RECIPE_FLAGS = ("backbone", "weights", "image_size", "fit", "seed")  # a space may fix them instead
 
 
 class Settings(BaseModel):
@@ -128,18 +132,23 @@ class Problems:
             raise InputError(self.found)
 
 
+_NUMBER = r"\d+(?:\.\d+)?"
+_DURATION = re.compile(
+    rf"(?:({_NUMBER})\s*d)?\s*(?:({_NUMBER})\s*h)?\s*(?:({_NUMBER})\s*m)?\s*(?:({_NUMBER})\s*s)?|({_NUMBER})"
+)
+
+
 def seconds(text: str) -> float:
     """A duration as people write it: 90, 90s, 30m, 1.5h, 1h30m.
 
     Raises:
         InputError: it is none, or not above 0.
     """
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text)
-    if not parts or "".join(number + unit for number, unit in parts) != text.replace(" ", ""):
+    match = _DURATION.fullmatch(text.strip())
+    if match is None or not any(match.groups()):
         raise InputError(f"--time-budget {text}: not a duration; write for example 45s, 30m or 1h30m")
-    units = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
-    total = sum(float(number) * units[unit] for number, unit in parts)
-    if total <= 0:
+    total = sum(float(n) * unit for n, unit in zip(match.groups(), (86400, 3600, 60, 1, 1), strict=True) if n)
+    if not 0 < total < math.inf:
         raise InputError(f"--time-budget {text}: must be above 0")
     return total
 
@@ -170,79 +179,104 @@ def choose_machine(device: str, concurrent: int | None, gpus_per_trial: float | 
     return Machine(concurrent, max(1, cores // concurrent), gpus, address)
 
 
-def resolve(flags: Any) -> Job:
+def _check_numbers(flags: Any, problems: Problems) -> bool:
+    """Notes every number that is out of range; returns whether those that say what a trial gets are fine."""
+    for name, least in (
+        ("trials", 1),
+        ("max_epochs", 1),
+        ("image_size", MIN_IMAGE_SIZE),
+        ("refits", 0),
+        ("concurrent", 1),
+        ("refit_workers", 1),
+        ("seed", 0),
+    ):
+        value = getattr(flags, name)
+        problems.check(value is None or value >= least, f"--{name.replace('_', '-')} {value}: must be at least {least}")
+    problems.check(flags.seed is None or flags.seed < 2**32, f"--seed {flags.seed}: must be below 2**32")
+    gpus = flags.gpus_per_trial
+    share = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)
+    problems.check(share, f"--gpus-per-trial {gpus}: must be a fraction from 0 to 1, or a whole number")
+    return share and (flags.concurrent is None or flags.concurrent >= 1)
+
+
+def resolve(flags: Any, folder: Path | None = None) -> Job:
     """Checks the flags of a new search (see `raysearch.tune.Settings`) and everything that they name.
+
+    Args:
+        flags: as they were typed; None where they were not.
+        folder: the run folder to be; it must not be there yet.
 
     Raises:
         InputError: all problems together.
     """
     problems = Problems()
     preset = PRESETS[flags.preset]
-    given = {key: getattr(flags, key) for key in DEFAULTS if getattr(flags, key) is not None}
+    machine_flags_fit = _check_numbers(flags, problems)
+    if folder is not None:
+        problems.check(
+            not folder.exists(),
+            f"the run folder {folder} is there already: go on with it by --resume {folder}, "
+            "or choose another --run-name",
+        )
+    budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
+    given = {key: value for key in (*DEFAULTS, *_RECIPE_FLAGS) if (value := getattr(flags, key)) is not None}
     wanted = DEFAULTS | given
-    for name, least in (
-        ("trials", 1),
-        ("max_epochs", 1),
-        ("image_size", 8),
-        ("refits", 0),
-        ("concurrent", 1),
-        ("seed", 0),
-    ):
-        value = getattr(flags, name)
-        problems.check(value is None or value >= least, f"--{name.replace('_', '-')} {value}: must be at least {least}")
-    problems.check(
-        flags.gpus_per_trial is None or flags.gpus_per_trial >= 0,
-        f"--gpus-per-trial {flags.gpus_per_trial}: must be 0 or more",
-    )
-    budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget else None
     problems.attempt(lambda: backbone_spec(wanted["backbone"]))
     device = problems.attempt(lambda: choose_device(wanted["device"]))
-    seed = flags.seed or 0
-    image_size = flags.image_size if flags.image_size is None or flags.image_size >= 8 else None
-    dataset = problems.attempt(
-        lambda: load(wanted["data"], image_size=image_size, fit=flags.fit, seed=seed, progress=not flags.quiet)
-    )
-    problems.attempt(lambda: check_metric(wanted["metric"], dataset.classes) if dataset is not None else None)
-    fixed = {key: wanted[key] for key in ("backbone", "weights")} | {
-        "image_size": dataset.image_size if dataset is not None else 32,
-        "fit": flags.fit,
-        "seed": seed,
-    }
-    space = problems.attempt(lambda: load_space(flags.space, fixed=fixed))
     machine = None
-    if device is not None:
+    if device is not None and machine_flags_fit:
         machine = problems.attempt(
             lambda: choose_machine(device.type, flags.concurrent, flags.gpus_per_trial, flags.address)
         )
+
+    space = problems.attempt(lambda: _space(flags.space, wanted))
+    own = space.tree if space is not None else {}
+    for key in _RECIPE_FLAGS:
+        problems.check(
+            key not in own or given.get(key, own[key]) == own[key],
+            f"--{key.replace('_', '-')} {given.get(key)}: the space {flags.space} fixes it at {own.get(key)!r}",
+        )
+    recipe = wanted | {key: own[key] for key in _RECIPE_FLAGS if key in own}
+    seed, image_size = max(0, recipe.get("seed", 0)), recipe.get("image_size")
     weights = None
-    if space is not None:
-        for key, value in given.items():
-            if space.tree.get(key, value) != value:
-                problems.found.append(f"--{key} {value}: the space {space.name} fixes it at {space.tree[key]!r}")
-        default = space.recipe({}, 1)
-        weights = problems.attempt(lambda: load_weights(default.backbone, default.weights, seed))
+    if recipe["backbone"] in BACKBONES:
+        weights = problems.attempt(lambda: load_weights(recipe["backbone"], recipe["weights"], seed))
+
+    dataset, classes = None, None
+    if problems.found:  # do not decode what may be a million images only to refuse the flags then
+        listing = problems.attempt(lambda: list_source(recipe["data"], seed=seed))
+        classes = listing.classes if listing is not None else None
+    else:
+        dataset = problems.attempt(
+            lambda: load(recipe["data"], image_size=image_size, fit=recipe["fit"], seed=seed, progress=not flags.quiet)
+        )
+        classes, image_size = (dataset.classes, dataset.image_size) if dataset is not None else (None, image_size)
+    problems.attempt(lambda: _check_metric(recipe["metric"], classes))
+    if space is not None and classes is not None:
+        problems.found += _unknown_classes(space, classes)
+    if recipe["backbone"] in BACKBONES and image_size is not None and image_size >= MIN_IMAGE_SIZE:
+        problems.found += backbone_spec(recipe["backbone"]).problems(image_size=image_size, depth=0)
     problems.stop_if_any()
     assert (
         space is not None and dataset is not None and weights is not None and device is not None and machine is not None
     )
     short = flags.fast_dev_run
     max_epochs = 1 if short else flags.max_epochs or preset["max_epochs"]
-    fixed["weights"] = weights.again
-    trials = 1 if short else flags.trials or preset["trials"]
     settings = Settings(
         space=flags.space,
-        data=wanted["data"],
+        data=recipe["data"],
         image_size=dataset.image_size,
-        fit=flags.fit,
-        backbone=default.backbone,
+        fit=recipe["fit"],
+        backbone=recipe["backbone"],
         weights=weights.again,
-        metric=wanted["metric"],
+        metric=recipe["metric"],
         seed=seed,
         device=device.type,
         precision=choose_precision(device),
         preset=flags.preset,
-        trials=trials,
-        heads=min(1, space.search.heads) if short else space.search.heads,
+        trials=1 if short else flags.trials or preset["trials"],
+        # Heads in which nothing is searched would be the same head.
+        heads=min(1, space.search.heads) if short or not space.head_paths() else space.search.heads,
         max_epochs=max_epochs,
         rungs=rungs_for(max_epochs, space.search.reduction, space.search.first_rung_epochs),
         reduction=space.search.reduction,
@@ -251,24 +285,59 @@ def resolve(flags: Any) -> Job:
         max_batches=2 if short else None,
         time_budget=budget,
     )
-    return Job(settings, _with(space, fixed), dataset, weights, machine)
+    return Job(settings, _settled(space, settings), dataset, weights, machine)
+
+
+def _space(name: str | None, wanted: dict[str, Any]) -> Space:
+    """The space, checked with what the command gives it; its image size is not known yet where the data's own is."""
+    if name is None:
+        raise InputError("--space NAME is missing: say what to search, e.g. --space fine_tune (or --resume RUN)")
+    usable = {"image_size": max(MIN_IMAGE_SIZE, wanted.get("image_size", 32)), "seed": max(0, wanted.get("seed", 0))}
+    return load_space(name, fixed={key: wanted[key] for key in ("backbone", "weights", "fit")} | usable)
+
+
+def _check_metric(metric: str, classes: tuple[str, ...] | None) -> None:
+    """As `check_metric`; where the data could not be read, only what can be known without its classes."""
+    if classes is not None:
+        check_metric(metric, classes)
+    elif metric != "auroc" and not metric.startswith(("recall_", "precision_")):
+        check_metric(metric, ())
+
+
+def _unknown_classes(space: Space, classes: tuple[str, ...]) -> list[str]:
+    """Class weights for classes that the data does not have."""
+    found: dict[str, None] = {}
+    for stage in range(len(space.tree["schedule"])):
+        key = f"schedule.{stage}.class_weights"
+        for value in space.values(key):
+            for name in sorted(set(value) - set(classes)) if isinstance(value, dict) else ():
+                near = difflib.get_close_matches(name, classes, n=1)
+                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(classes)}"
+                found[f"{key} of the space {space.name} names the class {name!r}, which the data lacks; {hint}"] = None
+    return list(found)
 
 
 def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     """The job of a run that is resumed: its own settings, with more trials or another time budget if asked.
 
     Raises:
-        InputError: the data or the weights are not what they were.
+        InputError: the data or the weights are not what they were, or a flag cannot be used; all problems together.
     """
-    settings = Settings.model_validate(saved["settings"])
-    changes: dict[str, Any] = {"time_budget": seconds(flags.time_budget) if flags.time_budget else None}
-    if flags.trials is not None:
-        if flags.trials < settings.trials:
-            raise InputError(f"--trials {flags.trials}: the run was started with {settings.trials}; it can only grow")
-        changes["trials"] = flags.trials
-    settings = settings.model_copy(update=changes)
-    fixed = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
+    try:
+        settings, fingerprints = Settings.model_validate(saved["settings"]), saved["fingerprints"]
+    except (KeyError, ValidationError) as error:
+        raise InputError(
+            f"the run in {space_file.parent} broke off before it began, or is none of this version; start a new one"
+        ) from error
     problems = Problems()
+    machine_flags_fit = _check_numbers(flags, problems)
+    trials = settings.trials if flags.trials is None else flags.trials
+    problems.check(
+        not 0 < trials < settings.trials, f"--trials {trials}: the run has {settings.trials} already; it can only grow"
+    )
+    budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
+    settings = settings.model_copy(update={"time_budget": budget, "trials": trials})
+    fixed = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
     space = problems.attempt(lambda: load_space(str(space_file), fixed=fixed))
     dataset = problems.attempt(
         lambda: load(settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)
@@ -277,21 +346,30 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     device = problems.attempt(lambda: choose_device(settings.device))
     if dataset is not None:
         problems.check(
-            dataset.fingerprint == saved["fingerprints"]["data"],
+            dataset.fingerprint == fingerprints["data"],
             f"the images of {settings.data} are not those that the run was started with; start a new run",
         )
     if weights is not None:
         problems.check(
-            weights.digest == saved["fingerprints"]["weights"],
+            weights.digest == fingerprints["weights"],
             f"the weights {settings.weights} are not those that the run was started with; start a new run",
         )
+    machine = None
+    if device is not None and machine_flags_fit:
+        machine = problems.attempt(
+            lambda: choose_machine(device.type, flags.concurrent, flags.gpus_per_trial, flags.address)
+        )
     problems.stop_if_any()
-    assert space is not None and dataset is not None and weights is not None and device is not None
-    machine = choose_machine(device.type, flags.concurrent, flags.gpus_per_trial, flags.address)
-    return Job(settings, space, dataset, weights, machine)
+    assert (
+        space is not None and dataset is not None and weights is not None and device is not None and machine is not None
+    )
+    return Job(settings, _settled(space, settings), dataset, weights, machine)
 
 
-def _with(space: Space, fixed: dict[str, Any]) -> Space:
-    tree = {key: value for key, value in space.tree.items() if key not in ("weights", "backbone")}
-    constant = {key: space.tree[key] for key in ("backbone",) if key in space.tree}
-    return Space(space.name, space.source, tree, space.distributions, space.default, space.search, fixed | constant)
+def _settled(space: Space, settings: Settings) -> Space:
+    """The space with what a run has once, as it was resolved, so that every recipe says what is really used."""
+    once = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
+    schedule = space.tree["schedule"]
+    if settings.max_batches is not None:  # --fast-dev-run: one epoch of each stage
+        schedule = [stage | {"epochs": 1} for stage in schedule]
+    return replace(space, tree=space.tree | once | {"schedule": schedule}, fixed={})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from raysearch.errors import NothingSucceededError
 from raysearch.files import replace_with
 from raysearch.finish import evaluate_run
-from raysearch.job import Job, reopen
+from raysearch.job import Job, Machine, reopen
 from raysearch.plan import Plan
 from raysearch.progress import Progress
 from raysearch.recipe import Recipe
@@ -59,18 +60,21 @@ class Flags(Protocol):
 
 
 def start(job: Job, folder: Path, flags: Flags, console: Console) -> Run:
-    """A new search, in a new run folder."""
-    run = Run.create(folder, job.settings.model_dump(mode="json"))
-    (folder / "space.py").write_text(job.space.source, encoding="utf-8")
-    run.update_info(
-        fingerprints={"data": job.dataset.fingerprint, "weights": job.weights.digest},
-        weights={"origin": job.weights.origin, "reason": job.weights.reason},
-        classes=list(job.dataset.classes),
-        skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
-        cache=[],
-    )
+    """A new search, in a new run folder; there is none yet if Ray does not start, or is not waited for."""
     console.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
-    return _run(job, run, flags, console)
+    with _ray(job.machine):
+        run = Run.create(folder, job.settings.model_dump(mode="json"))
+        (folder / "space.py").write_text(job.space.source, encoding="utf-8")
+        run.update_info(
+            fingerprints={"data": job.dataset.fingerprint, "weights": job.weights.digest},
+            weights={"origin": job.weights.origin, "reason": job.weights.reason},
+            classes=list(job.dataset.classes),
+            skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
+            cache=[],
+        )
+        _run(job, run, flags, console)
+    summary(run, console)
+    return run
 
 
 def go_on(run: Run, flags: Flags, console: Console) -> Run:
@@ -79,10 +83,16 @@ def go_on(run: Run, flags: Flags, console: Console) -> Run:
     finished = any(event["event"] == "finished" for event in run.events()[-1:])
     if finished and job.settings.trials == run.info["settings"]["trials"]:
         console.print(f"{run.folder} is finished; --trials N adds to it.", highlight=False, soft_wrap=True)
-        summary(run, console)
-        return run
-    run.update_info(settings=job.settings.model_dump(mode="json"))
-    return _run(job, run, flags, console)
+    else:
+        with _ray(job.machine):
+            run.update_info(settings=job.settings.model_dump(mode="json"))
+            _run(job, run, flags, console)
+    summary(run, console)
+    return run
+
+
+def _ray(machine: Machine) -> AbstractContextManager[None]:
+    return ray_session(machine.address, machine.cpus * machine.concurrent)
 
 
 def as_plan(job: Job, folder: Path) -> Plan:
@@ -112,13 +122,14 @@ def as_plan(job: Job, folder: Path) -> Plan:
     )
 
 
-def _run(job: Job, run: Run, flags: Flags, console: Console) -> Run:
+def _run(job: Job, run: Run, flags: Flags, console: Console) -> None:
+    """The search itself, to its evaluation; Ray is there."""
     settings, machine = job.settings, job.machine
     proposer = OptunaProposer(job.space, job.rules, settings.seed, settings.max_epochs)
     controller = Controller(job.rules, proposer)
     controller.replay(run.events())
     workers = min(flags.refit_workers or machine.concurrent, max(1, settings.refits))
-    with LiveView(console) as view, ray_session(machine.address, machine.cpus * machine.concurrent):
+    with LiveView(console) as view:
         progress = Progress(job, controller, view, workers)
         driver = Driver(run, controller, machine.concurrent, progress.take)
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
@@ -135,7 +146,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console) -> Run:
             )
             if driver.stopping == "Ctrl-C":
                 raise KeyboardInterrupt
-            winner = controller.leader
+            winner = controller.winner
             if winner is None or winner.best is None:
                 raise NothingSucceededError(_why_nothing(run, controller, driver))
             refits = _refit(job, run, winner, workers, driver, progress)
@@ -152,8 +163,6 @@ def _run(job: Job, run: Run, flags: Flags, console: Console) -> Run:
             run.derive()
             draw_curves(run, settings.metric)
             run.update_info(failures=[event for event in run.events() if event["event"] in ("failed", "segment_lost")])
-    summary(run, console)
-    return run
 
 
 def bench_keywords(job: Job) -> dict[str, Any]:

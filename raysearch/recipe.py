@@ -6,6 +6,7 @@ Unknown fields are refused, so a searched value that nothing reads cannot exist.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -70,6 +71,9 @@ class Stage(_Frozen):
     """The learning rate never falls below this (plateau, cosine)."""
     early_stopping_epochs: Annotated[int, Field(ge=1)] | None = None
     """Epochs without a better validation metric (the search's own) before the stage ends; None never stops early."""
+    keep: Literal["best", "last"] = "best"
+    """Which epoch's weights the stage ends with: the best on validation; or the last, for courses that end at a low
+    learning rate, where the best of several noisy figures is mostly luck."""
     strength: Fraction = 0.0
     """Strength of the augmentation."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
@@ -117,11 +121,14 @@ class Recipe(_Frozen):
         return self.schedule[-1].depth
 
 
-def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Any, prefix: str = "", whole: Collection[str] = ()) -> dict[str, Any]:
     """{"a": {"b": 1}, "s": [{"c": 2}]} -> {"a.b": 1, "s.0.c": 2}: the recipe as table columns, and a space's keys.
 
-    `class_weights` given per class stays one value: its keys are the user's class names, not fields.
+    `class_weights` given per class stays one value: its keys are the user's class names, not fields. So does what is
+    at a dotted path of `whole`.
     """
+    if prefix in whole:
+        return {prefix: tree}
     if isinstance(tree, dict) and not prefix.endswith(".class_weights"):
         children: Any = tree.items()
     elif isinstance(tree, list | tuple):
@@ -130,5 +137,5 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: tree}
     flat: dict[str, Any] = {}
     for key, value in children:
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key), whole)
     return flat

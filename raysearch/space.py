@@ -9,8 +9,8 @@ from __future__ import annotations
 import difflib
 import json
 import runpy
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,8 +25,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ray.tune.search import sample
 
 from raysearch.errors import InputError
-from raysearch.models.registry import BACKBONES
-from raysearch.recipe import Recipe, flatten
+from raysearch.recipe import Head, Recipe, Stage, flatten
+from raysearch.space_check import space_problems
 
 _HERE = Path(__file__).resolve().parent
 # In a clone the spaces are beside the package; in an installed wheel they are inside it.
@@ -46,15 +46,6 @@ class Search(BaseModel):
     """ASHA: 1 in `reduction` goes on at each rung."""
     first_rung_epochs: int | None = Field(default=None, ge=1)
     """ASHA's shortest rung; None: about a sixth of the epochs."""
-
-
-# A field that is read only if another one has a certain value: searching it elsewhere would search nothing.
-_READ_WHEN = {
-    "hidden_units": ("head.kind", {"hidden"}),
-    "plateau_factor": ("course", {"plateau"}),
-    "plateau_patience_epochs": ("course", {"plateau"}),
-    "min_learning_rate": ("course", {"plateau", "cosine"}),
-}
 
 
 @dataclass(frozen=True)
@@ -85,6 +76,35 @@ class Space:
             return list(self.distributions)
         return [path for path in self.distributions if not path.startswith("schedule.0.")]
 
+    def head_shape_paths(self) -> list[str]:
+        """Searched fields that decide a head's tensors: a trial can only start from a head that agrees in them."""
+        return [path for path in self.distributions if path.split(".")[0] in ("pooling", "head")]
+
+    def corners(self, path: str) -> list[Any]:
+        """Values of a searched field, encoded, that are in range only if all are: all choices, or ends and a middle."""
+        distribution = self.distributions[path]
+        if isinstance(distribution, CategoricalDistribution):
+            return list(distribution.choices)
+        assert isinstance(distribution, FloatDistribution | IntDistribution)
+        low, high = distribution.low, distribution.high
+        if isinstance(distribution, IntDistribution):
+            return [low, high]
+        # A middle that is no whole number, so that a field of whole numbers is found out.
+        middle = low + (distribution.step or (high - low) / 2**0.5)
+        return [low, min(middle, high), high]
+
+    def values(self, path: str) -> list[Any]:
+        """The values that a field may take: those of `corners`, or the fixed one, or else the recipe's own default."""
+        if path in self.distributions:
+            return [decode(value) for value in self.corners(path)]
+        given = flatten(self.tree, whole=[path])
+        if path in given:
+            return [given[path]]
+        level, _, leaf = path.rpartition(".")
+        model: type[BaseModel] = Stage if level.startswith("schedule.") else Head if level == "head" else Recipe
+        known = model.model_fields.get(leaf)
+        return [] if known is None or known.is_required() else [known.default]
+
     def recipe(self, params: dict[str, Any], max_epochs: int) -> Recipe:
         """The recipe for sampled `params`; fields that `params` leaves out take the default's value.
 
@@ -93,7 +113,8 @@ class Space:
         values = self.default | params
         tree = _fill(self.tree, "", {path: decode(value) for path, value in values.items()})
         last = dict(tree["schedule"][-1])
-        last["epochs"] = min(last.get("epochs", max_epochs), max_epochs)
+        epochs = last.get("epochs", max_epochs)
+        last["epochs"] = min(epochs, max_epochs) if isinstance(epochs, int | float) else epochs
         return Recipe.model_validate(self.fixed | tree | {"schedule": [*tree["schedule"][:-1], last]})
 
 
@@ -115,6 +136,12 @@ def describe(distribution: BaseDistribution) -> str:
     assert isinstance(distribution, FloatDistribution | IntDistribution)
     step = f", in steps of {distribution.step:g}" if distribution.step not in (None, 1) else ""
     return f"{distribution.low:g} to {distribution.high:g}{', log' if distribution.log else ''}{step}"
+
+
+def _choice(value: Any) -> Any:
+    if value is None or isinstance(value, str | int | float | dict | list | tuple):
+        return encode(value)
+    raise ValueError(f"{value!r} cannot be one of the choices: it must be a number, text, None, a list or a dict")
 
 
 def find_space(name: str) -> Path:
@@ -145,46 +172,103 @@ def load_space(name: str, *, fixed: dict[str, Any] | None = None) -> Space:
         InputError: every problem of the file at once.
     """
     path = find_space(name)
-    source = path.read_text(encoding="utf-8")
-    try:
-        module = runpy.run_path(str(path))
-    except SyntaxError as error:
-        raise InputError(f"{path}, line {error.lineno}: {error.msg}") from error
-    except Exception as error:  # a space is somebody's code: whatever it raises is a problem of the file
-        raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
-    missing = [what for what in ("space", "default") if not isinstance(module.get(what), dict)]
-    if missing:
-        raise InputError([f"{path} must define `{what}`, a dict shaped like a Recipe" for what in missing])
-    problems: list[str] = []
+    source, module = _run(path)
+    wanted = [what for what in ("space", "default") if not isinstance(module.get(what), dict)]
+    problems = [f"`{what}` must be a dict shaped like a Recipe" for what in wanted]
     search = module.get("search", Search())
     if not isinstance(search, Search):
-        problems.append(f"{path}: `search` must be a raysearch.space.Search, got {search!r}")
+        problems.append(f"`search` must be a raysearch.space.Search, got {search!r}")
         search = Search()
-    distributions: dict[str, BaseDistribution] = {}
-    for key, value in flatten(module["space"]).items():
-        if isinstance(value, sample.Domain):
-            try:
-                distributions[key] = _distribution(value)
-            except ValueError as error:
-                problems.append(f"{path}: {key}: {error}")
-        elif callable(value):
-            problems.append(f"{path}: {key}: {value!r} is neither a value nor one of tune's domains")
-    default = {key: encode(value) for key, value in flatten(module["default"]).items()}
-    problems += [f"{path}: `default` has no value for {key}" for key in distributions if key not in default]
-    problems += [f"{path}: `default` gives {key}, which is not searched" for key in default if key not in distributions]
-    problems += [
-        f"{path}: `default` for {key} is {default[key]!r}, which is not in {distribution}"
-        for key, distribution in distributions.items()
-        if key in default and not distribution._contains(distribution.to_internal_repr(default[key]))
-    ]
+    schedule = module["space"].get("schedule") if "space" not in wanted else [{}]
+    if not isinstance(schedule, list | tuple) or not schedule or not all(isinstance(one, dict) for one in schedule):
+        problems.append(f"`space` needs a schedule: a list of stages, each a dict; got {schedule!r}")
+    if not problems:
+        space, problems = _read(path, source, module["space"], module["default"], search, dict(fixed or {}))
     if problems:
-        raise InputError(problems)
-    tree = _fill(module["space"], "", dict.fromkeys(distributions))
-    space = Space(path.stem, source, tree, distributions, default, search, dict(fixed or {}))
-    problems = [f"{path}: {problem}" for problem in _check(space)]
-    if problems:
-        raise InputError(problems)
+        raise InputError([f"{path}: {problem}" for problem in problems])
     return space
+
+
+def _run(path: Path) -> tuple[str, dict[str, Any]]:
+    """The file's text, and what it defines."""
+    try:
+        source = path.read_text(encoding="utf-8")
+        return source, runpy.run_path(str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from error
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise InputError(f"{error.filename or path}{line}: {error.msg}") from error
+    except ValidationError as error:  # of Search(…)
+        told = [f"{error.title}.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise InputError([f"{path}: {one}" for one in told]) from error
+    except (Exception, SystemExit) as error:  # a space is somebody's code: whatever it raises is a problem of the file
+        raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+
+
+def _read(
+    path: Path, source: str, tree: dict[str, Any], default: dict[str, Any], search: Search, fixed: dict[str, Any]
+) -> tuple[Space, list[str]]:
+    """The space, and what is wrong with it; what cannot be used is left out of it, so that the rest can be judged."""
+    problems: list[str] = []
+    distributions: dict[str, BaseDistribution] = {}
+    unusable: set[str] = set()
+    for key, value in flatten(tree).items():
+        place, is_grid, _ = f"{key}.".partition(".grid_search.")
+        try:
+            if is_grid or (isinstance(value, dict) and "grid_search" in value):
+                key = place.removesuffix(".")
+                raise ValueError("tune.grid_search is not supported; use tune.choice")
+            if isinstance(value, sample.Domain):
+                distributions[key] = _distribution(value)
+            elif isinstance(value, dict) and any(isinstance(one, sample.Domain) for one in value.values()):
+                raise ValueError("the weights of single classes cannot be searched; use tune.choice over whole dicts")
+            elif callable(value):
+                raise ValueError(f"{value!r} is neither a value nor one of tune's domains")
+        except (ValueError, TypeError) as error:
+            if key not in unusable:
+                problems.append(f"{key}: {error}")
+            unusable.add(key)
+    given = {key: encode(value) for key, value in flatten(default, whole=distributions).items()}
+    problems += [f"`default` has no value for {key}" for key in distributions if key not in given]
+    problems += [
+        f"`default` gives {key}, which is not searched" for key in given if key not in distributions.keys() | unusable
+    ]
+    problems += [
+        f"`default` for {key} is {decode(given[key])!r}, which is not in {describe(distribution)}"
+        for key, distribution in distributions.items()
+        if key in given and not _contains(distribution, given[key])
+    ]
+    known = _without(_fill(tree, "", dict.fromkeys(distributions)), "", unusable)
+    space = Space(path.stem, source, known, distributions, {}, search, fixed)
+    fine = {
+        key: given[key] if key in given and _contains(distribution, given[key]) else space.corners(key)[0]
+        for key, distribution in distributions.items()
+    }
+    space = replace(space, default=fine)
+    return space, [*problems, *space_problems(space, unusable)]
+
+
+def _contains(distribution: BaseDistribution, value: Any) -> bool:
+    if not isinstance(distribution, CategoricalDistribution) and not isinstance(value, int | float):
+        return False
+    try:
+        return distribution._contains(distribution.to_internal_repr(value))
+    except ValueError:
+        return False
+
+
+def _without(tree: Any, prefix: str, unusable: Collection[str]) -> Any:
+    """The tree without the leaves at these dotted paths."""
+    if not isinstance(tree, dict | list | tuple) or prefix.endswith(".class_weights"):
+        return tree
+    children = tree.items() if isinstance(tree, dict) else enumerate(tree)
+    kept = {
+        key: _without(child, path, unusable)
+        for key, child in children
+        if (path := f"{prefix}.{key}" if prefix else str(key)) not in unusable
+    }
+    return kept if isinstance(tree, dict) else list(kept.values())
 
 
 def _fill(tree: Any, prefix: str, values: dict[str, Any]) -> Any:
@@ -210,9 +294,13 @@ def _distribution(domain: sample.Domain) -> BaseDistribution:
         step, sampler = sampler.q, sampler.get_sampler()
     log = isinstance(sampler, sample.LogUniform)
     if isinstance(domain, sample.Categorical):
-        return CategoricalDistribution([encode(value) for value in domain.categories])
+        return CategoricalDistribution([_choice(value) for value in domain.categories])
     if log and step not in (None, 1):
         raise ValueError("a logarithmic domain with steps cannot be searched; use tune.loguniform or tune.quniform")
+    if step is not None and isinstance(domain, sample.Float | sample.Integer):
+        low, high = float(domain.lower or 0), float(domain.upper or 0)
+        if abs((high - low) / step % 1 - 0.5) < 0.5 - 1e-8:
+            raise ValueError(f"from {low:g} to {high:g} is not a whole number of steps of {step:g}")
     if isinstance(domain, sample.Float) and isinstance(sampler, sample.Uniform | sample.LogUniform):
         return FloatDistribution(domain.lower, domain.upper, log=log, step=step)
     if isinstance(domain, sample.Integer) and isinstance(sampler, sample.Uniform | sample.LogUniform):
@@ -222,73 +310,6 @@ def _distribution(domain: sample.Domain) -> BaseDistribution:
     raise ValueError(
         f"{domain.domain_str or domain} is not supported; use tune.choice, uniform, quniform, loguniform or randint"
     )
-
-
-def _check(space: Space) -> Iterator[str]:
-    """Problems of a space whose shape is right: unknown keys, values out of range, blocks that the backbone lacks."""
-    seen: set[str] = set()
-    for key, values in {"": [None], **{key: _corners(dist) for key, dist in space.distributions.items()}}.items():
-        for value in values:
-            try:
-                space.recipe({key: value} if key else {}, max_epochs=1)
-            except ValidationError as error:
-                for one in error.errors():
-                    place = ".".join(str(part) for part in one["loc"] if not _is_union_tag(part))
-                    message = f"{place or 'recipe'}: {one['msg']}, got {one['input']!r}" if place else one["msg"]
-                    if one["type"] == "extra_forbidden":
-                        message = f"{place}: nothing reads this key{_near(place)}"
-                    if message not in seen:
-                        seen.add(message)
-                        yield message
-    if seen:
-        return
-    default = space.recipe({}, max_epochs=1)
-    blocks = BACKBONES[default.backbone].block_names if default.backbone in BACKBONES else None
-    for key in (key for key in flatten(space.tree) if key.endswith(".depth")):
-        for depth in _values(space, key):
-            if blocks is not None and not 0 <= depth <= len(blocks):
-                have = f"{default.backbone} has {len(blocks)}: {', '.join(blocks)}"
-                yield f"{key}: {depth} blocks to unfreeze, but {have}"
-    for key in space.distributions:
-        parent, _, leaf = key.rpartition(".")
-        if leaf in _READ_WHEN:
-            other, wanted = _READ_WHEN[leaf]
-            other = other if "." in other else f"{parent}.{other}"
-            if not wanted & set(_values(space, other)):
-                yield f"{key} is searched, but it is read only when {other} is {' or '.join(sorted(wanted))}"
-    if space.search.heads and (len(space.tree["schedule"]) < 2 or 0 not in _values(space, "schedule.0.depth")):
-        yield "search.heads is above 0, but the schedule does not begin with a stage of depth 0 that others follow"
-
-
-def _corners(distribution: BaseDistribution) -> list[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return list(distribution.choices)
-    assert isinstance(distribution, FloatDistribution | IntDistribution)
-    return [distribution.low, distribution.high]
-
-
-def _values(space: Space, key: str) -> list[Any]:
-    """The values that a field takes: all choices, or both ends, or the fixed one, or the recipe's own default."""
-    if key in space.distributions:
-        return [decode(value) for value in _corners(space.distributions[key])]
-    return [flatten(space.recipe({}, max_epochs=1).model_dump()).get(key)]
-
-
-def _is_union_tag(part: Any) -> bool:
-    """Pydantic names the branch of a union in an error's place ("literal[...]"); people need not see it."""
-    return isinstance(part, str) and ("[" in part or part in ("float", "int", "str"))
-
-
-def _near(place: str) -> str:
-    fields = flatten(Recipe.model_construct().model_dump() | Recipe.model_fields).keys() | _stage_fields()
-    near = difflib.get_close_matches(place.rpartition(".")[2], fields, n=1)
-    return f"; did you mean {near[0]}?" if near else ""
-
-
-def _stage_fields() -> set[str]:
-    from raysearch.recipe import Augmentation, Head, Stage
-
-    return set(Stage.model_fields) | set(Head.model_fields) | set(Augmentation.model_fields)
 
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
@@ -25,6 +25,11 @@ from raysearch.run import Run
 # torch and Ray take seconds to import, so what needs them is imported when it runs: --help answers at once.
 
 
+def _unset(metavar: str) -> Any:
+    """A flag whose default depends on other things: its help text says on which."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Search for the best way to fine-tune an image classifier on your own images.
@@ -33,53 +38,53 @@ class Settings:
     winner and one look at the test images. Ctrl-C stops cleanly; --resume RUN goes on.
     """
 
-    space: str | None = None
+    space: Annotated[str | None, _unset("NAME")] = None
     """What is searched: a name in search_spaces/ (fine_tune, baseline), or the path of a space file."""
-    data: str | None = None
+    data: Annotated[str | None, _unset("SOURCE")] = None
     """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
     (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
     through torchvision. Default: cifar10-mini."""
-    backbone: str | None = None
+    backbone: Annotated[str | None, _unset("NAME")] = None
     """densenet121, vgg19 or simple_cnn. Default: densenet121."""
-    weights: str | None = None
+    weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
     """auto (ImageNet's if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a file
     (safetensors or torch). Default: auto."""
     preset: Literal["quick", "default", "best"] = "default"
     """How much to spend: quick = 12 trials of at most 6 epochs, default = 32 of 12, best = 100 of 30."""
-    trials: int | None = None
+    trials: Annotated[int | None, _unset("N")] = None
     """Recipes to start, the head search aside. Default: the preset's."""
-    time_budget: str | None = None
+    time_budget: Annotated[str | None, _unset("30m")] = None
     """Stop searching in time to finish within this, refits and evaluation included, e.g. 30m or 1h30m."""
-    max_epochs: int | None = None
+    max_epochs: Annotated[int | None, _unset("N")] = None
     """Epochs of one trial at most, after the head's. Default: the preset's."""
-    image_size: int | None = None
+    image_size: Annotated[int | None, _unset("PX")] = None
     """Height and width that the network sees, in pixels. Default: the images' own, between 32 and 224."""
-    fit: Literal["squash", "crop", "pad"] = "squash"
-    """How an image that is not square becomes one."""
-    metric: str | None = None
+    fit: Annotated[Literal["squash", "crop", "pad"] | None, _unset("squash|crop|pad")] = None
+    """How an image that is not square becomes one. Default: squash."""
+    metric: Annotated[str | None, _unset("NAME")] = None
     """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc (two classes), loss
     (minimised), recall_CLASS or precision_CLASS. Default: accuracy."""
-    seed: int | None = None
+    seed: Annotated[int | None, _unset("N")] = None
     """Seeds splits, proposals, first weights, batches and views. Default: 0."""
-    device: Literal["auto", "cpu", "cuda", "mps"] | None = None
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"] | None, _unset("auto|cpu|cuda|mps")] = None
     """Where networks run. Default: auto."""
-    gpus_per_trial: float | None = None
+    gpus_per_trial: Annotated[float | None, _unset("X")] = None
     """GPUs of one trial; fractions share one. Default: 1 where there are any."""
-    concurrent: int | None = None
+    concurrent: Annotated[int | None, _unset("N")] = None
     """Trials at once. Default: as many as there are GPUs, or cores (at most 8)."""
-    address: str | None = None
+    address: Annotated[str | None, _unset("auto|HOST:PORT")] = None
     """A Ray cluster to join (auto finds the one of this machine). Default: a Ray of its own."""
-    refits: int | None = None
+    refits: Annotated[int | None, _unset("N")] = None
     """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (3, 3, 5)."""
     refit_on: Literal["train", "train+val"] = "train"
     """What the refits train on; with train+val they stop at the winner's best epoch."""
-    refit_workers: int | None = None
+    refit_workers: Annotated[int | None, _unset("N")] = None
     """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
     results: Path = Path("results")
     """Where run folders are."""
-    run_name: str | None = None
+    run_name: Annotated[str | None, _unset("NAME")] = None
     """The run's name. Default: the space and the time."""
-    resume: str | None = None
+    resume: Annotated[str | None, _unset("RUN")] = None
     """Go on with this run (a path, or a name under --results), with its own settings; --trials may add more."""
     plan: bool = False
     """Only show what would happen, with a contact sheet of a training batch in plan.png."""
@@ -111,20 +116,19 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         KeyboardInterrupt: the search was stopped by Ctrl-C; everything that was finished is in the run folder.
         NothingSucceededError: every trial failed.
     """
-    from raysearch.job import resolve
+    from raysearch.job import Problems, resolve
     from raysearch.pipeline import go_on, start
 
     console = console or Console(quiet=settings.quiet)
     if settings.resume is not None:
-        _refuse_changes(settings)
-        return go_on(Run.open(settings.resume, settings.results), settings, console)
+        problems, wanted = Problems(), settings.resume
+        problems.attempt(lambda: _refuse_changes(settings))
+        run = problems.attempt(lambda: Run.open(wanted, settings.results))
+        problems.stop_if_any()
+        assert run is not None
+        return go_on(run, settings, console)
     folder = settings.results / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
-    if folder.exists():
-        raise InputError(
-            f"the run folder {folder} is there already: go on with it by --resume {folder}, "
-            "or choose another --run-name"
-        )
-    return start(resolve(settings), folder, settings, console)
+    return start(resolve(settings, folder), folder, settings, console)
 
 
 def plan(settings: Settings, console: Console | None = None) -> None:
@@ -139,13 +143,12 @@ def plan(settings: Settings, console: Console | None = None) -> None:
 
     if settings.resume is not None:
         raise InputError("--plan shows a new search; a run that is resumed has its plan already")
-    show_plan(as_plan(resolve(settings), settings.results / (settings.run_name or _stem(settings))), console=console)
+    job = resolve(settings, settings.results / settings.run_name if settings.run_name else None)
+    show_plan(as_plan(job, settings.results / (settings.run_name or _stem(settings))), console=console)
 
 
 def _stem(settings: Settings) -> str:
-    if settings.space is None:
-        raise InputError("--space NAME is missing: say what to search, e.g. --space fine_tune (or --resume RUN)")
-    return Path(settings.space).stem
+    return Path(settings.space or "run").stem
 
 
 def _refuse_changes(settings: Settings) -> None:
@@ -161,7 +164,9 @@ def _refuse_changes(settings: Settings) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0 done, 1 no trial succeeded, 2 bad input, 130 stopped by Ctrl-C."""
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
-    settings = tyro.cli(Settings, args=arguments, prog="python -m raysearch.tune")
+    settings = tyro.cli(
+        Settings, args=arguments, prog="python -m raysearch.tune", config=(tyro.conf.FlagCreatePairsOff,)
+    )
     errors = Console(stderr=True)
     try:
         if settings.plan:

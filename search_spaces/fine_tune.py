@@ -23,7 +23,9 @@ head = {
 
 fine = {
     "depth": tune.choice([1, 2, 3]),
-    "learning_rate": tune.loguniform(1e-4, 3e-3),
+    "batch_size": 32,
+    "keep": "last",
+    "learning_rate": tune.loguniform(2e-4, 2e-3),
     "weight_decay": tune.loguniform(1e-3, 1e-1),
     "course": tune.choice(["one_cycle", "cosine", "plateau"]),
     "batch_norm": tune.choice(["frozen", "train"]),
@@ -39,12 +41,12 @@ default = {
     "schedule": [
         {"learning_rate": 2e-3, "weight_decay": 1e-2, "dropout": 0.0},
         {
-            "depth": 2,
+            "depth": 3,
             "learning_rate": 5e-4,
             "weight_decay": 1e-2,
             "course": "one_cycle",
             "batch_norm": "frozen",
-            "strength": 0.5,
+            "strength": 1.0,
             "dropout": 0.0,
             "class_weights": "none",
         },

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +17,7 @@ from raysearch.models.boundary import pin, prepare
 if TYPE_CHECKING:
     from raysearch.data.augment import Augmenter
 
-_AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
+AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHUNK_IMAGES = 256
 """Images a pass when everything is computed at once."""
 
@@ -59,13 +60,13 @@ class LiveActivations:
         device: torch.device,
         precision: str,
     ) -> None:
-        if precision not in ("fp32", *_AUTOCAST):
-            raise ValueError(f"precision must be fp32, {' or '.join(_AUTOCAST)}, got {precision!r}")
+        if precision not in ("fp32", *AUTOCAST):
+            raise ValueError(f"precision must be fp32, {' or '.join(AUTOCAST)}, got {precision!r}")
         self._pixels = pixels
         self._prefix = pin(prefix).to(device)
-        self._augmenter = augmenter
-        self._device = device
-        self._precision = precision
+        self.augmenter = augmenter if augmenter is not None and augmenter.strength > 0 else None
+        self.device = device
+        self.precision = precision
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
@@ -73,27 +74,32 @@ class LiveActivations:
 
     @property
     def varies(self) -> bool:
-        return self._augmenter is not None and self._augmenter.strength > 0
+        return self.augmenter is not None
 
     def __len__(self) -> int:
         return len(self._pixels)
 
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
-        images = self._pixels[indices]
-        if self._augmenter is not None and self.varies:
-            images = self._augmenter(images, indices, view)
-        return self._pass(images)
+        return self._pass(self.images(indices, view))
 
-    def _pass(self, images: np.ndarray) -> Tensor:
+    def images(self, indices: np.ndarray, view: int) -> np.ndarray:
+        """uint8 (len(indices), h, w, 3): what the prefix is given."""
+        images = self._pixels[indices]
+        return images if self.augmenter is None else self.augmenter(images, indices, view)
+
+    @contextmanager
+    def frozen(self) -> Iterator[nn.Sequential]:
+        """The prefix, as it must be run: without gradients, in inference mode and in its precision."""
         # The classifier shares the prefix's modules: a train() called on it must not make BatchNorm here drift.
         self._prefix.eval()
-        with torch.no_grad(), self._autocast():
-            activations: Tensor = self._prefix(prepare(images, self._device))
-        return activations.float()
+        dtype = AUTOCAST.get(self.precision)
+        with torch.no_grad(), torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            yield self._prefix
 
-    def _autocast(self) -> AbstractContextManager[object]:
-        dtype = _AUTOCAST.get(self._precision)
-        return torch.autocast(self._device.type, dtype=dtype, enabled=dtype is not None)
+    def _pass(self, images: np.ndarray) -> Tensor:
+        with self.frozen() as prefix:
+            activations: Tensor = prefix(prepare(images, self.device))
+        return activations.float()
 
 
 class KeptActivations:

@@ -49,6 +49,7 @@ class Augmenter:
             raise ValueError(f"strength must be in [0, 1], got {strength=}")
         if seed < 0:
             raise ValueError(f"seed must be 0 or more, got {seed=}")
+        self.ranges = ranges
         self.strength = strength
         self.seed = seed
         self._flip = ranges.flip * strength

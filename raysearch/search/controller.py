@@ -6,7 +6,7 @@ the events that should happen next. Replaying a log gives the same state, so a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from math import inf
 from typing import Any, Protocol
@@ -180,8 +180,9 @@ class Controller:
             self._rung_at(trial.depth, rung).arrive(trial.name, trial.score)
             if trial.finished:
                 self._rung_at(trial.depth, rung).leave(trial.name, trial.score)
-        best = self._leader.best if self._leader is not None else None
-        if best is None or self.rules.score(event["best"]) > self.rules.score(best):
+        if self._leader is trial:  # a stage that keeps its last epoch may have become worse
+            self._leader = self._best(self._eligible())
+        elif self._leader is None or self._better(trial, self._leader):
             self._leader = trial
 
     def _on_segment_lost(self, event: Event) -> None:
@@ -195,6 +196,8 @@ class Controller:
         self._count(trial, -1)
         self._running.discard(trial.name)
         self._open.pop(trial.name, None)
+        if trial is self._leader:  # what it was before it failed is not a result
+            self._leader = self._best(self._eligible())
 
     def _on_dropped(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
@@ -306,19 +309,39 @@ class Controller:
 
     @property
     def leader(self) -> Trial | None:
-        """The trial with the best score so far, the earliest of equals; heads only where there is no trial at all."""
+        """The trial with the best so far, the earliest of equals; not a failed one. A head if no trials are wanted."""
         if self._leader is not None or self.trials_wanted:
             return self._leader
         return self.best_head()
 
     def best_head(self, **fields: Any) -> Trial | None:
         """The best finished head whose recipe has these top-level fields, e.g. pooling="avg"."""
-        heads = [
-            trial
-            for trial in self._heads
-            if trial.best and all(trial.recipe[key] == value for key, value in fields.items())
-        ]
-        return max(heads, key=lambda trial: self.rules.score(trial.best or {}), default=None)
+        heads = [trial for trial in self._heads if all(trial.recipe[key] == value for key, value in fields.items())]
+        return self._best(heads)
+
+    def _best(self, trials: Iterable[Trial]) -> Trial | None:
+        """The one with the best so far, the first of equals; those that have none yet are passed over."""
+        scored = (trial for trial in trials if trial.best is not None)
+        return max(scored, key=lambda trial: self.rules.score(trial.best or {}), default=None)
+
+    def _better(self, trial: Trial, other: Trial) -> bool:
+        return self.rules.score(trial.best or {}) > self.rules.score(other.best or {})
+
+    def _eligible(self) -> Iterator[Trial]:
+        """Trials whose tensors are there to be used."""
+        return (trial for trial in self.trials.values() if not (trial.is_head or trial.failed or trial.dropped))
+
+    @property
+    def winner(self) -> Trial | None:
+        """What the search has found: the best of the trials that were trained to the end (of all, if none was).
+
+        If even the best head alone is better than that, it wins: a search must not lose to what it started from.
+        """
+        finished = [trial for trial in self._eligible() if trial.finished]
+        found, head = self._best(finished or self._eligible()), self.best_head()
+        if found is None or head is None:
+            return found or head
+        return head if self._better(head, found) else found
 
     @property
     def finished(self) -> bool:
@@ -335,17 +358,17 @@ class Controller:
         return states
 
     def keepers(self) -> set[str]:
-        """Whose best tensors are still needed once trained: the leader, the default, and every head of promise."""
-        keep = {"t0000"} | ({self._leader.name} if self._leader is not None else set())
-        best_of_shape: dict[str, Trial] = {}
+        """Whose best tensors are still needed once trained: the leader, the default, and every head of promise.
+
+        Also the best of those that are done: it leads if the leader, which may still be training, fails.
+        """
+        done = self._best(trial for trial in self.trials.values() if trial.finished and not trial.is_head)
+        shapes: dict[str, list[Trial]] = {}
         for trial in self._heads:
-            if trial.best is not None:
-                shape = repr((trial.recipe["pooling"], trial.recipe["head"]))
-                rival = best_of_shape.get(shape)
-                if rival is None or self.rules.score(trial.best) > self.rules.score(rival.best or {}):
-                    best_of_shape[shape] = trial
+            shapes.setdefault(repr((trial.recipe["pooling"], trial.recipe["head"])), []).append(trial)
+        best = [self._leader, done, *map(self._best, shapes.values())]
         parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}
-        return keep | parents | {trial.name for trial in best_of_shape.values()}
+        return {"t0000"} | parents | {trial.name for trial in best if trial is not None}
 
     def droppable(self) -> list[str]:
         """Stopped trials that can never be promoted again within the budget: their checkpoints may go."""
@@ -354,5 +377,7 @@ class Controller:
         for (depth, rung), place in self._rungs.items():
             if rung < len(self.rules.rungs):
                 below = sum(self._places.get((depth, lower), 0) for lower in range(rung))
-                hopeless += [name for name in place.hopeless(to_start + below) if name != "t0000"]
-        return [name for name in hopeless if self.trials[name].state == "stopped"]
+                hopeless += place.hopeless(to_start + below)
+        # These two are trained to the end wherever they stand in their rungs.
+        going = {"t0000", self._leader.name if self._leader is not None else None}
+        return [name for name in hopeless if name not in going and self.trials[name].state == "stopped"]

@@ -85,6 +85,7 @@ class Driver:
         name = segment["trial"]
         if "failed" in result:
             self._end(worker, {"event": "failed", "trial": name, "error": result["failed"]})
+            self._keep_few_checkpoints()
             return False
         if result.get("handover_delta") is not None:
             self.log({"event": "handover", "trial": name, "stage": segment["stage"], "delta": result["handover_delta"]})
@@ -113,7 +114,9 @@ class Driver:
 
     def lost(self, worker: str, reason: str) -> None:
         """The worker died; its segment runs again, until the trial was lost too often."""
-        segment = self._work[worker]
+        segment = self._work.get(worker)
+        if segment is None:  # it died after its last result, which is here
+            return
         name = segment["trial"]
         logger.warning("%s was lost: %s", segment["segment"], reason)
         self._end(worker, {"event": "segment_lost", "trial": name, "segment": segment["segment"], "reason": reason})
@@ -121,6 +124,7 @@ class Driver:
         if trial.lost > self.controller.rules.max_failures:
             error = f"lost {trial.lost} times, the last time: {reason}"
             self.log({"event": "failed", "trial": name, "error": error})
+            self._keep_few_checkpoints()
 
     def close(self) -> None:
         """Log what was still running as paused, and bring the tables up to date."""
@@ -154,7 +158,9 @@ class Driver:
             self.log({"event": "dropped", "trial": name})
         keep = self.controller.keepers()
         for folder in self.checkpoints.glob("[ht][0-9]*"):
-            trial = self.controller.trials[folder.name]
+            trial = self.controller.trials.get(folder.name)
+            if trial is None:  # not ours
+                continue
             if trial.state == "done":
                 (folder / "last.pt").unlink(missing_ok=True)
             if (trial.state in ("done", "failed") or trial.dropped) and trial.name not in keep:

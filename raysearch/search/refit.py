@@ -10,8 +10,7 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -84,8 +83,9 @@ def refit(
         histories = [_file(checkpoints, trial, recipe.seed).with_name("history.jsonl") for recipe in missing]
         for history in histories:
             history.unlink(missing_ok=True)  # of a job that was broken off: its refits begin again
-        with TemporaryDirectory(prefix="raysearch-refit-") as scratch, _watched(histories, watch):
-            TorchTrainer(
+        # Ctrl-C leaves workers behind that may still write there, until Ray is shut down.
+        with TemporaryDirectory(prefix="raysearch-refit-", ignore_cleanup_errors=True) as scratch:
+            trainer = TorchTrainer(
                 _train_share,
                 train_loop_config=config,
                 scaling_config=ray.train.ScalingConfig(
@@ -94,7 +94,8 @@ def refit(
                     resources_per_worker=resources,
                 ),
                 run_config=ray.train.RunConfig(name="refit", storage_path=scratch),
-            ).fit()
+            )
+            _fit(trainer, lambda: watch(sum(path.read_bytes().count(b"\n") for path in histories if path.exists())))
     return [_outcome(_file(checkpoints, trial, recipe.seed), recipe.seed) for recipe in recipes]
 
 
@@ -124,22 +125,27 @@ class _Recorder:
             file.write(json.dumps({"stage": stage, **row}) + "\n")
 
 
-@contextmanager
-def _watched(histories: list[Path], watch: Callable[[int], None]) -> Iterator[None]:
-    """While the job blocks, count the lines of its histories twice a second."""
-    over = threading.Event()
+def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
+    """Runs the job, calling `watch` twice a second; Ctrl-C is an ordinary KeyboardInterrupt.
 
-    def count() -> None:
-        while not over.wait(0.5):
-            watch(sum(path.read_bytes().count(b"\n") for path in histories if path.exists()))
+    The job blocks a thread of its own: in the main one Ray Train would take Ctrl-C for itself, for good, and end the
+    process with it.
+    """
+    over, failed = threading.Event(), []
 
-    thread = threading.Thread(target=count, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    def run() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller hears of it
+            failed.append(error)
+        finally:
+            over.set()
+
+    threading.Thread(target=run, name="refit", daemon=True).start()
+    while not over.wait(0.5):
+        watch()
+    if failed:
+        raise failed[0]
 
 
 def _train_share(config: dict[str, Any]) -> None:

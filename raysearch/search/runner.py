@@ -100,6 +100,8 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
         InputError: there is no cluster at `address`.
     """
     os.environ.update(_QUIET)
+    # Workers of several threads would otherwise burn a busy machine's cores by waiting for each other.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     ours = not ray.is_initialized()
     if ours:
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}

@@ -43,7 +43,7 @@ class OptunaProposer:
     def head(self, number: int, state: Controller) -> Event:
         """Heads cover every combination of pooling and head that the trials may ask for, then follow the sampler."""
         shapes = self._shapes()
-        params = self._ask(self.space.head_paths(), number, [t for t in state.trials.values() if t.is_head])
+        params = self._ask(self.space.head_paths(), 2 * number + 1, [t for t in state.trials.values() if t.is_head])
         if number < len(shapes):
             default = {path: value for path, value in self.space.default.items() if path in params}
             params = default | shapes[number]
@@ -56,7 +56,7 @@ class OptunaProposer:
         if number == 0:
             params = {path: self.space.default[path] for path in paths}
         else:
-            params = self._ask(paths, number, [t for t in state.trials.values() if not t.is_head])
+            params = self._ask(paths, 2 * number, [t for t in state.trials.values() if not t.is_head])
         recipe = self.space.recipe(params, self.max_epochs)
         if not self.space.search.heads:
             return _event(None, params, recipe, stage=0)
@@ -70,19 +70,19 @@ class OptunaProposer:
     def _shapes(self) -> list[dict[str, Any]]:
         """Each combination of the searched fields that decide a head's tensors; the default's comes first."""
         shapes: list[dict[str, Any]] = [{}]
-        for path, distribution in self.space.distributions.items():
-            if path == "pooling" or path.startswith("head."):
-                first = self.space.default[path]
-                values = [first, *(value for value in _choices(distribution) if value != first)]
-                shapes = [shape | {path: value} for value in values for shape in shapes]
+        for path in self.space.head_shape_paths():
+            distribution = self.space.distributions[path]
+            first = self.space.default[path]
+            values = [first, *(value for value in _choices(distribution) if value != first)]
+            shapes = [shape | {path: value} for value in values for shape in shapes]
         return shapes
 
-    def _ask(self, paths: list[str], number: int, known: list[Trial]) -> dict[str, Any]:
+    def _ask(self, paths: list[str], question: int, known: list[Trial]) -> dict[str, Any]:
         distributions = {path: self.space.distributions[path] for path in paths}
         if not distributions:
             return {}
         # Distinct questions get distinct streams, whatever the seed.
-        stream = (self.seed * 1_000_003 + number * 2 + (1 if paths == self.space.head_paths() else 0)) % 2**32
+        stream = (self.seed * 1_000_003 + question) % 2**32
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             if self.space.search.sampler == "random":
@@ -90,7 +90,7 @@ class OptunaProposer:
                 known = []
             else:
                 sampler = optuna.samplers.TPESampler(
-                    seed=stream, multivariate=True, constant_liar=True, n_startup_trials=8
+                    seed=stream, multivariate=True, constant_liar=True, n_startup_trials=6
                 )
             study = optuna.create_study(direction="maximize", sampler=sampler)
             study.add_trials([_frozen(trial, distributions, self.rules) for trial in known[-_HISTORY:]])

@@ -18,6 +18,8 @@ class Counters:
 
     epoch: int = 0
     """Finished epochs."""
+    highest_score: float = -math.inf
+    """The best metric so far, larger is better."""
     stale_epochs: int = 0
     """Epochs since the metric was last better than ever before; early stopping reads it."""
     stalled_epochs: int = 0
@@ -30,9 +32,10 @@ class Counters:
     """Images a pass of training: the batch, or less once memory has run out."""
     evaluation_batch: int = EVALUATION_BATCH
 
-    def note(self, stage: Stage, val_loss: float, *, better: bool) -> None:
-        """Counts an evaluated epoch; `better`: its metric is better than any before it."""
-        self.stale_epochs = 0 if better else self.stale_epochs + 1
+    def note(self, stage: Stage, val_loss: float, *, score: float) -> None:
+        """Counts an evaluated epoch; `score`: its metric, larger is better."""
+        self.stale_epochs = 0 if score > self.highest_score else self.stale_epochs + 1
+        self.highest_score = max(self.highest_score, score)
         improved = val_loss < self.lowest_val_loss * (1 - PLATEAU_THRESHOLD)
         self.stalled_epochs = 0 if improved else self.stalled_epochs + 1
         if improved:  # creeping by less than the threshold adds up, until it counts

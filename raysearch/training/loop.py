@@ -92,7 +92,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.at = Counters(micro_batch=stage.batch_size)
         self.best: Row = {}
-        """The row of the best epoch (ties: the lower val_loss); empty before the first evaluation."""
+        """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first one."""
         self.best_state: dict[str, Tensor] = {}
         """The suffix as it was then, on the CPU."""
         self.handover_delta: float | None = None
@@ -205,10 +205,11 @@ class Trainer:
         return row
 
     def _note(self, row: Row) -> None:
-        now, before = score(row, self.metric), score(self.best, self.metric) if self.best else -math.inf
-        if now > before or (now == before and row["val_loss"] < self.best["val_loss"]):
+        now, highest = score(row, self.metric), self.at.highest_score
+        wins = now > highest or (now == highest and row["val_loss"] < self.best["val_loss"])
+        if wins or self.stage.keep == "last":
             self.best, self.best_state = row, _copies(self.suffix.state_dict())
-        self.at.note(self.stage, row["val_loss"], better=now > before)
+        self.at.note(self.stage, row["val_loss"], score=now)
 
     def restore_best(self) -> None:
         """Puts the best epoch's tensors back into the suffix, to use them; not to train on from there."""

@@ -38,23 +38,29 @@ def classification_metrics(logits: Tensor, labels: Tensor, classes: Sequence[str
     """
     if logits.shape != (len(labels), len(classes)) or not len(labels):
         raise ValueError(f"logits must have shape (n, c) = ({len(labels)}, {len(classes)}), got {tuple(logits.shape)}")
+    return {name: figures.item() for name, figures in stacked_metrics(logits[None], labels, classes).items()}
+
+
+def stacked_metrics(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Tensor]:
+    """The same of k classifiers on the same images: logits (k, n, c) in, a float64 tensor (k,) a figure out."""
     logits, labels = logits.detach().cpu().double(), labels.detach().cpu().long()
-    c = len(classes)
-    predicted = logits.argmax(dim=1)
-    hits = torch.bincount(labels[predicted == labels], minlength=c).double()
+    (k, n, c), predicted = logits.shape, logits.argmax(dim=2)
+    first = c * torch.arange(k)[:, None]  # each classifier counts in bins of its own
+    hits = torch.bincount((labels + first)[predicted == labels], minlength=k * c).view(k, c).double()
     true_count = torch.bincount(labels, minlength=c).double()
-    predicted_count = torch.bincount(predicted, minlength=c).double()
+    predicted_count = torch.bincount((predicted + first).flatten(), minlength=k * c).view(k, c).double()
     recall, precision = _ratio(hits, true_count), _ratio(hits, predicted_count)
-    f1 = _ratio(2 * hits, true_count + predicted_count)
+    f1, occurs = _ratio(2 * hits, true_count + predicted_count), true_count + predicted_count > 0
+    losses = functional.cross_entropy(logits.flatten(0, 1), labels.repeat(k), reduction="none")
     figures = {
-        "loss": functional.cross_entropy(logits, labels).item(),
-        "accuracy": (hits.sum() / len(labels)).item(),
-        "balanced_accuracy": recall[true_count > 0].mean().item(),
-        "macro_f1": f1[true_count + predicted_count > 0].mean().item(),
+        "loss": losses.view(k, n).mean(dim=1),
+        "accuracy": hits.sum(dim=1) / n,
+        "balanced_accuracy": recall[:, true_count > 0].mean(dim=1),
+        "macro_f1": f1.sum(dim=1) / occurs.sum(dim=1),  # f1 is 0 where the class does not occur
     }
-    if c == 2 and 0 < true_count[1] < len(labels):
-        figures["auroc"] = _auroc(logits[:, 1] - logits[:, 0], labels == 1)
-    for name, r, p in zip(classes, recall.tolist(), precision.tolist(), strict=True):
+    if c == 2 and 0 < true_count[1] < n:
+        figures["auroc"] = _auroc(logits[:, :, 1] - logits[:, :, 0], labels == 1)
+    for name, r, p in zip(classes, recall.unbind(dim=1), precision.unbind(dim=1), strict=True):
         figures |= {f"recall_{name}": r, f"precision_{name}": p}
     return figures
 
@@ -96,12 +102,15 @@ def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
     return torch.where(denominator > 0, numerator / denominator.clamp(min=1), 0.0)
 
 
-def _auroc(scores: Tensor, positive: Tensor) -> float:
-    """Area under the ROC curve: how often a positive outranks a negative, ties counting half (Mann and Whitney)."""
-    if not torch.isfinite(scores).all():
-        return math.nan
-    _, place, count = torch.unique(scores, return_inverse=True, return_counts=True)
-    mean_rank = count.cumsum(0).double() - (count - 1) / 2
+def _auroc(scores: Tensor, positive: Tensor) -> Tensor:
+    """Area under the ROC curve: how often a positive outranks a negative, ties counting half (Mann and Whitney).
+
+    Scores (k, n) and whether each image is positive (n,): (k,), NaN where a score is not finite.
+    """
+    ascending = scores.sort(dim=1).values
+    below, up_to = (torch.searchsorted(ascending, scores, right=ties).double() for ties in (False, True))
+    mean_rank = (below + up_to + 1) / 2
     n_positive = int(positive.sum())
-    rank_sum = mean_rank[place][positive].sum().item()
-    return (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(scores) - n_positive))
+    rank_sum = mean_rank[:, positive].sum(dim=1)
+    area = (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(positive) - n_positive))
+    return torch.where(torch.isfinite(scores).all(dim=1), area, math.nan)

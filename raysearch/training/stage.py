@@ -11,11 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raysearch.activations.cache import CachedActivations, CacheSettings, boundary_name, describe
 from raysearch.activations.live import Activations, LiveActivations, keep, size_bytes
+from raysearch.activations.store import Store
 from raysearch.data.augment import Augmenter
 from raysearch.data.pixels import Dataset, Split
 from raysearch.errors import InputError
 from raysearch.models.boundary import build_classifier, cut, pin
+from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
 from raysearch.training.handover import HandoverError, check_handover, load_start, signature
@@ -45,6 +48,8 @@ class Bench:
     """On the device, for activations that do not change from epoch to epoch."""
     max_batches: int | None = None
     """Trains and validates on no more than so many batches an epoch, for a quick look; None: on all."""
+    cache: CacheSettings | None = None
+    """Which activations are read from disk; None: none."""
     _kept: dict[tuple[Any, ...], Activations] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -62,6 +67,7 @@ class Bench:
         precision: str,
         metric: str,
         max_batches: int | None = None,
+        cache: dict[str, Any] | None = None,
     ) -> Bench:
         """A bench from plain values, as they travel to another process.
 
@@ -69,6 +75,7 @@ class Bench:
             dataset: the cache folder of the decoded images.
             backbone, weights, seed: of `load_weights`.
             device, precision, metric, max_batches: as the bench has them.
+            cache: the fields of `CacheSettings`.
         """
         return cls(
             Dataset.open(Path(dataset)),
@@ -77,34 +84,65 @@ class Bench:
             precision,
             metric,
             max_batches=max_batches,
+            cache=CacheSettings.from_json(cache) if cache else None,
         )
 
-    def part(self, split: Split, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Pixels and labels of a split, or of evenly spaced images of it if `max_batches` of this size are fewer."""
+    def part(self, split: Split, batch_size: int) -> Split:
+        """A split, or evenly spaced images of it if `max_batches` of this size are fewer."""
         n = len(split.labels)
         if self.max_batches is None or n <= self.max_batches * batch_size:
-            return split.pixels, split.labels
+            return split
         chosen = np.linspace(0, n - 1, self.max_batches * batch_size).astype(np.int64)
-        return split.pixels[chosen], split.labels[chosen]
+        return Split(split.pixels[chosen], split.labels[chosen], tuple(split.paths[i] for i in chosen))
 
     def activations(
         self,
-        key: tuple[Any, ...],
-        pixels: np.ndarray,
+        split: str,
+        images: Split,
         prefix: nn.Sequential,
-        augmenter: Augmenter | None,
-        precision: str,
+        recipe: Recipe,
+        depth: int,
+        *,
+        augmenter: Augmenter | None = None,
+        precision: str = "fp32",
     ) -> Activations:
-        """Of these pixels behind this prefix; kept from trial to trial under `key` where they fit, else live."""
+        """Of these images behind this prefix, at this depth of the recipe.
+
+        From disk if the depth is cached. What does not change is kept in the device's memory from trial to trial where
+        it fits, unless that is a copy of what the page cache holds for all processes. The rest is live.
+        """
+        # Pooling and head do not reach the boundary of a deeper stage: its activations serve trials that differ there.
+        key = (split, recipe.backbone, depth, recipe.pooling if depth == 0 else None, len(images))
         if augmenter is None and key in self._kept:
             return self._kept[key]
-        live = LiveActivations(pixels, prefix, augmenter=augmenter, device=self.device, precision=precision)
-        if live.varies or size_bytes(live) > self.memory_bytes:
-            return live
-        if sum(map(size_bytes, self._kept.values())) + size_bytes(live) > self.memory_bytes:
+        live = LiveActivations(images.pixels, prefix, augmenter=augmenter, device=self.device, precision=precision)
+        source = self._cached(live, split, images, recipe, depth) or live
+        mapped = source is not live and self.device.type == "cpu"
+        if source.varies or mapped or size_bytes(source) > self.memory_bytes:
+            return source
+        if sum(map(size_bytes, self._kept.values())) + size_bytes(source) > self.memory_bytes:
             self._kept.clear()  # of other depths, most likely
-        self._kept[key] = keep(live, self.memory_bytes)
+        self._kept[key] = keep(source, self.memory_bytes)
         return self._kept[key]
+
+    def _cached(
+        self, live: LiveActivations, split: str, images: Split, recipe: Recipe, depth: int
+    ) -> CachedActivations | None:
+        """The same from disk; None where that is not wanted."""
+        cache, blocks = self.cache, backbone_spec(recipe.backbone).block_names
+        if cache is None or depth not in cache.depths or boundary_name(blocks, depth) is None:
+            return None
+        if live.augmenter is not None and cache.seed not in (None, live.augmenter.seed):
+            return None
+        return CachedActivations(
+            live,
+            describe(recipe, self.weights.digest, self.dataset.fingerprint, split, images),
+            Store(limit_bytes=cache.limit_bytes),
+            dtype="fp32" if split == "val" else cache.dtype,
+            views=cache.views,
+            also={name for other in cache.depths if (name := boundary_name(blocks, other)) is not None},
+            wait_seconds=cache.wait_seconds,
+        )
 
 
 def open_stage(
@@ -147,23 +185,19 @@ def open_stage(
     pin(prefix)
     problems = load_start(suffix, start, expected_signature or {}) if start is not None else []
 
-    # Pooling and head do not reach the boundary of a deeper stage, so its activations serve trials that differ in them.
-    place = (recipe.backbone, stage.depth, recipe.pooling if stage.depth == 0 else None)
-    train_pixels, train_labels = bench.part(dataset.train, stage.batch_size)
-    val_pixels, val_labels = bench.part(dataset.val, QUICK_VALIDATION_BATCH)
+    train = bench.part(dataset.train, stage.batch_size)
+    val = bench.part(dataset.val, QUICK_VALIDATION_BATCH)
     augmenter = Augmenter(recipe.augmentation, stage.strength, recipe.seed) if stage.strength else None
-    key = ("train", *place, len(train_labels))
-    train = bench.activations(key, train_pixels, prefix, augmenter, bench.precision)
-    val = bench.activations(("val", *place, len(val_labels)), val_pixels, prefix, None, "fp32")
+    place = (prefix, recipe, stage.depth)
     trainer = Trainer(
         suffix,
         stage,
         seed=recipe.seed,
         classes=dataset.classes,
-        train=train,
-        train_labels=train_labels,
-        val=val,
-        val_labels=val_labels,
+        train=bench.activations("train", train, *place, augmenter=augmenter, precision=bench.precision),
+        train_labels=train.labels,
+        val=bench.activations("val", val, *place),
+        val_labels=val.labels,
         metric=bench.metric,
         device=bench.device,
         # A head alone is too small to gain from autocast; it would only lose digits.
@@ -177,7 +211,7 @@ def open_stage(
             image_size=recipe.image_size,
             fit=recipe.fit,
             classes=dataset.classes,
-            val_labels=val_labels,
+            val_labels=val.labels,
         ),
     )
     if expected_loss is not None:

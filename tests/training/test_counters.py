@@ -17,7 +17,7 @@ def test_the_plateau_is_torchs(losses, patience):
     counters = Counters()
     stage = Stage(depth=1, epochs=50, plateau_patience_epochs=patience)
     for loss in losses:
-        counters.note(stage, loss, better=True)
+        counters.note(stage, loss, score=-loss)
         torchs.step(loss)
         assert 0.5**counters.drops == torchs.get_last_lr()[0]
 
@@ -25,8 +25,8 @@ def test_the_plateau_is_torchs(losses, patience):
 def test_early_stopping_counts_epochs_without_a_better_score():
     stage, counters = Stage(depth=1, epochs=50, early_stopping_epochs=2), Counters()
     seen = []
-    for better in (True, False, True, False, False):
-        counters.note(stage, 1.0, better=better)
+    for score in (0.5, 0.4, 0.6, 0.6, 0.5):
+        counters.note(stage, 1.0, score=score)
         seen.append(counters.finished(stage))
     assert seen == [False, False, False, False, True]
     assert not Counters(stale_epochs=99).finished(Stage(depth=1, epochs=50))

@@ -233,6 +233,15 @@ def test_a_lower_loss_breaks_ties_but_does_not_put_off_early_stopping():
     assert len(rows) == first + 1 + 3
 
 
+def test_a_stage_may_end_with_its_last_epoch_whatever_the_metric_says():
+    stage = Stage(depth=1, epochs=3, batch_size=8, course="constant", learning_rate=3.0, keep="last")  # gets worse
+    training = trainer(stage, metric="loss")
+    training.evaluate_start()
+    rows = run(training)
+    assert timeless(training.best) == timeless(rows[-1])
+    assert all(torch.equal(training.best_state[name], value) for name, value in tensors(training).items())
+
+
 def test_the_start_is_a_candidate_once_it_is_evaluated():
     stage = Stage(depth=1, epochs=2, batch_size=8, course="constant", learning_rate=3.0)  # makes everything worse
     training = trainer(stage, metric="loss")

@@ -1,0 +1,309 @@
+"""Many heads trained together on pooled features, as one batched computation: a pack.
+
+A head in a pack gets what the same head gets alone in `loop.Trainer`, to rounding: the same first weights, batches,
+dropout masks, course, early stopping and best epoch. Only the features are read once for all of them.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from raysearch.activations.live import Activations
+from raysearch.models.head import make_head
+from raysearch.recipe import Recipe, Stage
+from raysearch.training.class_weights import class_weights
+from raysearch.training.counters import EVALUATION_BATCH, Counters
+from raysearch.training.course import learning_rate
+from raysearch.training.loop import NonFiniteLossError, Row
+from raysearch.training.memory import slices
+from raysearch.training.metrics import score, stacked_metrics
+from raysearch.training.numerics import full_precision, seeded
+from raysearch.training.stacked import Reading, Stack, Tensors, Terms
+
+PASS_BYTES = {"cpu": 1 << 20}
+"""Weights that go through an epoch together: on a CPU as many as stay in its cache with their gradients and moments."""
+PASS_BYTES_ELSEWHERE = 1 << 28
+
+
+def pack_key(recipe: Recipe) -> tuple[Any, ...]:
+    """What heads must agree in to share a pack: heads with equal keys may.
+
+    It is what decides the features, the shape of the head, its first weights, the batches and their order. Everything
+    else may differ from head to head; but each value of dropout is a pass of its own, so search it in steps.
+
+    Raises:
+        ValueError: the recipe is not of a head: one stage, at depth 0.
+    """
+    if [stage.depth for stage in recipe.schedule] != [0]:
+        raise ValueError(
+            f"a pack trains recipes of one stage at depth 0, got the depths {[s.depth for s in recipe.schedule]}"
+        )
+    stage = recipe.schedule[0]
+    features = (recipe.backbone, recipe.weights, recipe.image_size, recipe.fit, recipe.pooling)
+    views = (stage.strength, recipe.augmentation.model_dump_json()) if stage.strength else (0.0, None)
+    hidden_units = recipe.head.hidden_units if recipe.head.kind == "hidden" else None
+    return (*features, *views, recipe.head.kind, hidden_units, stage.batch_size, recipe.seed)
+
+
+@dataclass
+class _Member:
+    """A head of the pack, apart from its tensors."""
+
+    stage: Stage
+    at: Counters
+    best: Row
+    dropped: bool = False
+    failure: NonFiniteLossError | None = None
+
+    @property
+    def running(self) -> bool:
+        return not (self.dropped or self.failure or self.at.finished(self.stage))
+
+
+class HeadPack:
+    """Trains the heads of many recipes at once, an epoch a call.
+
+    Heads are named by their places in `recipes`, whatever becomes of the others. One that has finished, failed or been
+    dropped leaves the computation, so it no longer changes and costs nothing; its best epoch stays.
+
+    Args:
+        recipes: of one stage at depth 0 each, with equal `pack_key`s.
+        classes: the c names, in the order of the logits.
+        train, train_labels: pooled features (width,) of the training images, and their classes, integer (n,). A whole
+            view is held in memory while an epoch runs, twice under dropout.
+        val, val_labels: the same of the validation images; read in view 0, once.
+        metric: decides which epoch is the best, and early stopping.
+        device: where the features come and the heads go.
+
+    Raises:
+        ValueError: the recipes do not belong in one pack, or the activations are not pooled features.
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        *,
+        classes: Sequence[str],
+        train: Activations,
+        train_labels: np.ndarray,
+        val: Activations,
+        val_labels: np.ndarray,
+        metric: str,
+        device: torch.device,
+    ) -> None:
+        if not recipes:
+            raise ValueError("a pack needs at least one recipe")
+        if len(keys := {pack_key(recipe) for recipe in recipes}) > 1:
+            differing = [sorted({str(value) for value in values}) for values in zip(*keys, strict=True)]
+            raise ValueError(
+                f"the recipes cannot share a pack, they differ: {[values for values in differing if len(values) > 1]}; "
+                "make a pack of each pack_key"
+            )
+        if len(train.shape) != 1 or train.shape != val.shape:
+            raise ValueError(f"a pack trains on pooled features (width,), got {train.shape=} and {val.shape=}")
+        self.recipes, self.classes, self.metric, self.device = tuple(recipes), tuple(classes), metric, device
+        self.seed, self.batch_size = recipes[0].seed, recipes[0].schedule[0].batch_size
+        self.epoch = 0
+        """Finished epochs."""
+        self._train, self._val = train, val
+        self._train_labels = torch.tensor(np.asarray(train_labels), dtype=torch.long, device=device)
+        self._val_labels = torch.tensor(np.asarray(val_labels), dtype=torch.long)
+        self._val_features: Tensor | None = None
+        stages = [recipe.schedule[0] for recipe in recipes]
+        self._members = [_Member(stage, Counters(micro_batch=stage.batch_size), {}) for stage in stages]
+        self._order = sorted(range(len(recipes)), key=lambda head: stages[head].dropout)
+        """The heads that are in `_stack`, in its order: those of one dropout are neighbours."""
+        head = make_head(train.shape[0], recipes[0].head, len(self.classes), self.seed).state_dict()
+        self._stack = Stack.repeat(head, len(recipes), device)
+        self._best: Tensors = {name: tensor.clone() for name, tensor in self._stack.weights.items()}
+        weights = [class_weights(stage.class_weights, self._train_labels, self.classes) for stage in stages]
+        self._terms = Terms.of(stages, torch.stack(weights).to(device))
+
+    def __len__(self) -> int:
+        return len(self.recipes)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The heads that the next epoch trains."""
+        return tuple(head for head, member in enumerate(self._members) if member.running)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no head is left to train."""
+        return not self.running
+
+    @property
+    def failed(self) -> dict[int, NonFiniteLossError]:
+        """The heads whose loss became infinite or NaN, and where."""
+        return {head: member.failure for head, member in enumerate(self._members) if member.failure}
+
+    def best(self, head: int) -> Row:
+        """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first."""
+        return self._members[head].best
+
+    def best_state(self, head: int) -> dict[str, Tensor]:
+        """The head as it was after that epoch, on the CPU, by the classifier's names ("head.linear.weight").
+
+        Raises:
+            ValueError: it has no best epoch: none has run, or it failed in the first.
+        """
+        if not self._members[head].best:
+            raise ValueError(f"head {head} has no best epoch: {self.failed.get(head) or 'no epoch has run yet'}")
+        return {f"head.{name}": tensor[head].to("cpu", copy=True) for name, tensor in self._best.items()}
+
+    def survivors(self, reduction: int) -> list[int]:
+        """The best 1 / reduction of the heads that were not dropped and did not fail (at least one), best first.
+
+        Heads are compared by their `best` so far, then by its val_loss; finished ones count.
+        """
+        rivals = [head for head, m in enumerate(self._members) if m.best and not m.dropped and not m.failure]
+        rivals.sort(key=lambda head: (-score(self.best(head), self.metric), self.best(head)["val_loss"], head))
+        return rivals[: max(1, len(rivals) // reduction)]
+
+    def keep(self, heads: Iterable[int]) -> None:
+        """Trains no running head but these any longer."""
+        kept = set(heads)
+        if unknown := sorted(kept - set(range(len(self)))):
+            raise ValueError(f"the pack has the heads 0 to {len(self) - 1}, not {unknown}")
+        for head in self.running:
+            self._members[head].dropped = head not in kept
+        self._shrink()
+
+    def run_epoch(self) -> dict[int, Row]:
+        """Trains every running head for one epoch, then evaluates it.
+
+        Returns: by head, the row that `Trainer.run_epoch` gives; `seconds` is the head's share of the pack's. A head
+            whose loss is not finite is not in it but in `failed`.
+        """
+        started, trained = time.perf_counter(), list(self._order)
+        if not trained:
+            raise ValueError(f"all {len(self)} heads have finished, failed or been dropped: there is nothing to train")
+        view = self.epoch  # heads have no earlier stages
+        order = np.random.default_rng([self.seed, view]).permutation(len(self._train_labels))
+        batches = slices(len(order), self.batch_size)
+        rates = self._rates(trained, len(batches))
+        on_device = torch.tensor(rates, dtype=torch.float32, device=self.device)
+        terms = self._terms[torch.tensor(trained, device=self.device)]
+        losses, hits, figures = [], [], []
+        for reading, passes in self._readings(order, view, batches):
+            for part in passes:
+                stack = self._stack[part]
+                of_steps, of_images = stack.train(reading, terms[part], on_device[:, part], view * len(batches))
+                losses.append(of_steps)
+                hits.append(of_images)
+                figures.append(self._evaluate(stack))
+        self.epoch += 1
+        sizes = [batch.stop - batch.start for batch in batches]
+        table = {
+            "lr": rates[-1],
+            "train_loss": np.average(step_losses := torch.cat(losses, 1).double().cpu().numpy(), 0, sizes),
+            "train_accuracy": torch.cat(hits).double().cpu().numpy() / len(order),
+            **{name: np.concatenate([part[name] for part in figures]) for name in figures[0]},
+        }
+        columns = {name: values.tolist() for name, values in table.items()}
+        ends = {"micro_batch": self.batch_size, "seconds": (time.perf_counter() - started) / len(trained)}
+        rows = {
+            head: {"epoch": self.epoch} | {name: values[place] for name, values in columns.items()} | ends
+            for place, head in enumerate(trained)
+        }
+        self._note(rows, np.isfinite(step_losses), step_losses)
+        return {head: rows[head] for head in sorted(rows) if not self._members[head].failure}
+
+    def _rates(self, heads: Sequence[int], steps: int) -> np.ndarray:
+        """Learning rates (steps, heads) of the epoch to come, each at the middle of its step."""
+        members = [self._members[head] for head in heads]
+        moments = [self.epoch + (step + 0.5) / steps for step in range(steps)]
+        rates = [[learning_rate(member.stage, moment, member.at.drops) for member in members] for moment in moments]
+        return np.array(rates)
+
+    def _readings(
+        self, order: np.ndarray, view: int, batches: Sequence[slice]
+    ) -> Iterator[tuple[Reading, list[slice]]]:
+        """What the heads of each dropout read, and these heads' places in the stack, as many as go together."""
+        features = self._gather(self._train, order, view)
+        labels = self._train_labels[torch.from_numpy(order).to(self.device)]
+        one_hot = functional.one_hot(labels, len(self.classes)).float().T.contiguous()
+        limit = PASS_BYTES.get(self.device.type, PASS_BYTES_ELSEWHERE)
+        together = max(1, limit * len(self._stack) // sum(4 * t.numel() for t in self._stack.weights.values()))
+        start = 0
+        for dropout, group in groupby(self._order, key=lambda head: self._members[head].stage.dropout):
+            count = len(list(group))
+            passes = [slice(start + s.start, start + s.stop) for s in slices(count, together)]
+            start += count
+            if dropout == 0:
+                yield Reading(features, one_hot, batches), passes
+                continue
+            hidden = self._stack.weights.get("hidden.bias")
+            noise = self._noise(dropout, features.shape[1] if hidden is None else hidden.shape[1], view, batches)
+            if hidden is None:
+                yield Reading(noise.mul_(features), one_hot, batches), passes
+            else:
+                yield Reading(features, one_hot, batches, noise.T.contiguous()), passes
+
+    def _noise(self, dropout: float, width: int, view: int, batches: Sequence[slice]) -> Tensor:
+        """Factors (n, width), drawn as `Trainer` draws them for a head of this dropout alone."""
+        noise = torch.empty(batches[-1].stop, width, device=self.device)
+        with seeded(self.device, self.seed, view, 1):
+            for batch in batches:
+                ones = torch.ones(batch.stop - batch.start, width, device=self.device)
+                noise[batch] = functional.dropout(ones, dropout, training=True)
+        return noise
+
+    def _gather(self, activations: Activations, order: np.ndarray, view: int) -> Tensor:
+        """A whole view (n, width), in this order."""
+        rows = torch.empty(len(order), *activations.shape, device=self.device)
+        for piece in slices(len(order), EVALUATION_BATCH):
+            rows[piece] = activations.batch(order[piece], view)
+        return rows
+
+    def _evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
+        """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""
+        if self._val_features is None:
+            self._val_features = self._gather(self._val, np.arange(len(self._val_labels)), 0)
+        with full_precision(self.device):
+            logits = stack.logits(self._val_features).transpose(1, 2)
+        figures = stacked_metrics(logits, self._val_labels, self.classes)
+        return {f"val_{name}": values.numpy() for name, values in figures.items()}
+
+    def _note(self, rows: Mapping[int, Row], finite: np.ndarray, losses: np.ndarray) -> None:
+        """Counts an epoch for every head that it trained, and keeps the tensors where it is an epoch to keep."""
+        to_keep: list[int] = []
+        for place, (head, row) in enumerate(rows.items()):
+            member = self._members[head]
+            member.at.epoch = self.epoch
+            if not finite[:, place].all():
+                step = int(np.argmin(finite[:, place]))
+                value = float(losses[step, place])
+                member.failure = NonFiniteLossError(step=step + 1, epoch=self.epoch, value=value)
+            elif not math.isfinite(loss := row["val_loss"]):
+                steps = len(finite)
+                member.failure = NonFiniteLossError(step=steps, epoch=self.epoch, value=loss, split="validation")
+            else:
+                now, highest = score(row, self.metric), member.at.highest_score
+                wins = now > highest or (now == highest and loss < member.best["val_loss"])
+                if wins or member.stage.keep == "last":
+                    member.best = row
+                    to_keep.append(place)
+                member.at.note(member.stage, loss, score=now)
+        places = torch.tensor(to_keep, dtype=torch.long, device=self.device)
+        heads = torch.tensor(list(rows), device=self.device)[places]
+        for name, tensor in self._stack.weights.items():
+            self._best[name][heads] = tensor[places]
+        self._shrink()
+
+    def _shrink(self) -> None:
+        """Takes the tensors of heads that no longer run out of the stack."""
+        places = [place for place, head in enumerate(self._order) if self._members[head].running]
+        if len(places) < len(self._order):
+            self._stack = self._stack[torch.tensor(places, dtype=torch.long, device=self.device)]
+            self._order = [self._order[place] for place in places]

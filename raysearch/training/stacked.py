@@ -1,0 +1,198 @@
+"""Many heads of one shape as stacked tensors: their logits, gradients and AdamW steps, all heads at once.
+
+Head k is row k of every tensor and never meets another row, so one that diverges harms no other. Gradients are written
+out instead of left to autograd: heads are so small that its bookkeeping costs as much as their arithmetic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+from torch.optim.adamw import adamw
+
+from raysearch.recipe import Stage
+
+Tensors = dict[str, Tensor]
+"""By the names of `make_head`'s tensors ("linear.weight"), each with the heads as its first dimension."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What k heads are trained for, a row a head."""
+
+    class_weights: Tensor
+    """(k, c)."""
+    mass: Tensor
+    """(k, c, c): what the logarithm of class i's probability counts in the loss of an image whose label is j."""
+    weight_decay: Tensor
+    """(k,)."""
+    l1: Tensor
+    """(k,)."""
+    l2: Tensor
+    """(k,)."""
+
+    @classmethod
+    def of(cls, stages: Sequence[Stage], class_weights: Tensor) -> Terms:
+        """Of one stage a head, and the class weights (k, c) that they ask for, on whose device the terms come."""
+        columns = [(s.label_smoothing, s.weight_decay, s.l1, s.l2) for s in stages]
+        smoothing, weight_decay, l1, l2 = torch.tensor(columns, device=class_weights.device).unbind(1)
+        c = class_weights.shape[1]
+        # torch's smoothed cross-entropy: each class counts with its own weight, not with that of the label.
+        share = (
+            torch.eye(c, device=class_weights.device) * (1 - smoothing)[:, None, None] + smoothing[:, None, None] / c
+        )
+        return cls(class_weights, share * class_weights[:, :, None], weight_decay, l1, l2)
+
+    def __getitem__(self, heads: slice | Tensor) -> Terms:
+        return Terms(*(getattr(self, field.name)[heads] for field in fields(self)))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What heads of one dropout read in an epoch, in the order in which they read it."""
+
+    inputs: Tensor
+    """Features (n, width), those of a linear head under its dropout already."""
+    one_hot: Tensor
+    """Labels (c, n), float."""
+    batches: Sequence[slice]
+    """The images of each step."""
+    noise: Tensor | None = None
+    """Factors (hidden_units, n) of the hidden units under dropout: 0 or 1 / (1 - p); None where there is none."""
+
+
+class Stack:
+    """k heads: their tensors, and AdamW's moments of them.
+
+    Args:
+        weights: the heads' tensors, changed in place by `train`.
+        first, second: moments, shaped like them; None begins with zeros.
+    """
+
+    def __init__(self, weights: Tensors, first: Tensors | None = None, second: Tensors | None = None) -> None:
+        self.weights = weights
+        self.first = first or {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+        self.second = second or {name: torch.zeros_like(tensor) for name, tensor in weights.items()}
+
+    @classmethod
+    def repeat(cls, head: Mapping[str, Tensor], k: int, device: torch.device) -> Stack:
+        """k times the same head."""
+        return cls({name: tensor.to(device).repeat(k, *[1] * tensor.ndim) for name, tensor in head.items()})
+
+    def __len__(self) -> int:
+        return len(self.weights["linear.bias"])
+
+    def __getitem__(self, heads: slice | Tensor) -> Stack:
+        """Some of the heads: with a slice, views of these very tensors; with indices, copies."""
+        parts = (self.weights, self.first, self.second)
+        return Stack(*({name: tensor[heads] for name, tensor in part.items()} for part in parts))
+
+    @torch.no_grad()
+    def logits(self, inputs: Tensor) -> Tensor:
+        """Without dropout, of features (n, width): (k, c, n)."""
+        return self._last(inputs, self._hidden(inputs, None))
+
+    @torch.no_grad()
+    def train(self, reading: Reading, terms: Terms, rates: Tensor, steps_before: int) -> tuple[Tensor, Tensor]:
+        """One epoch. Nothing in it waits for the device.
+
+        Args:
+            reading: the images.
+            terms: of these heads.
+            rates: learning rates (steps, k).
+            steps_before: steps that these heads have made before this epoch.
+
+        Returns: the loss of each step, as trained but without penalties, (steps, k); correctly classified images (k,).
+        """
+        k, c = self.weights["linear.bias"].shape
+        mass = terms.mass.flatten(0, 1)
+        labels_by_step = torch.stack([reading.one_hot[:, batch].sum(1) for batch in reading.batches])
+        # Norm of the weighted mean, a step and head each; by matrix, as the rates and what they leave after decay.
+        totals = (labels_by_step @ terms.class_weights.T)[:, :, None, None]
+        kept = (1 - rates * terms.weight_decay)[:, :, None, None]
+        rates = rates[:, :, None, None]
+        penalties = bool((terms.l1 + terms.l2).any())
+        gradients = {name: torch.empty_like(tensor) for name, tensor in self.weights.items()}
+        updates = {name: torch.zeros_like(tensor) for name, tensor in self.weights.items()}
+        names = list(self.weights)
+        counters = [torch.tensor(float(steps_before), device=rates.device) for _ in names]
+        losses, hits = torch.zeros(len(reading.batches), k, device=rates.device), torch.zeros(k, device=rates.device)
+        for step, batch in enumerate(reading.batches):
+            inputs, truth = reading.inputs[batch], reading.one_hot[:, batch]
+            noise = None if reading.noise is None else reading.noise[:, batch]
+            hidden = self._hidden(inputs, noise)
+            logits = self._last(inputs, hidden)
+            # As argmax(1) == label, ties aside, which is ten times as slow.
+            hits += (logits.amax(1) <= (logits * truth).sum(1)).sum(1)
+            wanted = (mass @ truth).view(k, c, -1)
+            logs = functional.log_softmax(logits, 1)
+            losses[step] = (wanted * logs).flatten(1).sum(1)
+            errors = logs.exp_().mul_(wanted.sum(1, keepdim=True)).sub_(wanted).div_(totals[step])
+            self._fill(gradients, inputs, hidden, noise, errors)
+            if penalties:
+                self._add_penalties(gradients, terms)
+            # At a rate and a decay of 1 AdamW forgets what was in `updates` and leaves there what a rate of 1 would add
+            # to the weights: torch's fused kernel serves heads that each have a rate and a decay of their own.
+            adamw(
+                [updates[name] for name in names],
+                [gradients[name] for name in names],
+                [self.first[name] for name in names],
+                [self.second[name] for name in names],
+                [],
+                counters,
+                fused=rates.device.type in ("cpu", "cuda"),
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=1.0,
+                weight_decay=1.0,
+                eps=1e-8,
+                maximize=False,
+            )
+            for name, tensor in self.weights.items():
+                if tensor.ndim > 2:  # biases do not decay
+                    tensor.mul_(kept[step]).addcmul_(updates[name], rates[step])
+                else:
+                    tensor.addcmul_(updates[name], rates[step, :, 0])
+        return losses.neg_().div_(totals[:, :, 0, 0]), hits
+
+    def _hidden(self, inputs: Tensor, noise: Tensor | None) -> Tensor | None:
+        """The hidden layer's output (k, hidden_units, n), dropout included; None for linear heads."""
+        if "hidden.weight" not in self.weights:
+            return None
+        weight, bias = self.weights["hidden.weight"], self.weights["hidden.bias"]
+        hidden = torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), inputs.T).view(*bias.shape, -1).relu_()
+        return hidden if noise is None else hidden.mul_(noise)
+
+    def _last(self, inputs: Tensor, hidden: Tensor | None) -> Tensor:
+        """Logits (k, c, n): one product for all heads where they share their inputs, else one each."""
+        weight, bias = self.weights["linear.weight"], self.weights["linear.bias"]
+        if hidden is not None:
+            return torch.baddbmm(bias[:, :, None], weight, hidden)
+        return torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), inputs.T).view(*bias.shape, -1)
+
+    def _fill(
+        self, gradients: Tensors, inputs: Tensor, hidden: Tensor | None, noise: Tensor | None, errors: Tensor
+    ) -> None:
+        """Gradients from those of the logits (k, c, n), backwards through dropout and ReLU."""
+        torch.sum(errors, 2, out=gradients["linear.bias"])
+        if hidden is None:
+            torch.mm(errors.flatten(0, 1), inputs, out=gradients["linear.weight"].flatten(0, 1))
+            return
+        torch.bmm(errors, hidden.mT, out=gradients["linear.weight"])
+        back = torch.bmm(self.weights["linear.weight"].mT, errors)
+        if noise is not None:
+            back.mul_(noise)
+        back.mul_(hidden > 0)
+        torch.sum(back, 2, out=gradients["hidden.bias"])
+        torch.mm(back.flatten(0, 1), inputs, out=gradients["hidden.weight"].flatten(0, 1))
+
+    def _add_penalties(self, gradients: Tensors, terms: Terms) -> None:
+        l1, l2 = terms.l1[:, None, None], terms.l2[:, None, None]
+        for name, tensor in self.weights.items():
+            if tensor.ndim > 2:
+                gradients[name].addcmul_(tensor.sgn(), l1).addcmul_(tensor, l2)

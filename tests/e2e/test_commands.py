@@ -1,0 +1,163 @@
+"""The other ways to start a search: planned, in a hurry, in bad input, within a time, with refits, from Python."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from tests.e2e.commands import Desk, events, table
+from tests.e2e.conftest import CLASSES, Search
+
+pytestmark = pytest.mark.slow
+
+
+def test_plan_shows_and_trains_nothing(desk: Desk, flags: list[str]) -> None:
+    ended = desk.tune(*flags, "--plan")
+    assert (ended.code, ended.err) == (0, "")
+    assert [path.name for path in desk.work.iterdir()] == ["plan.png"]
+    with Image.open(desk.work / "plan.png") as sheet:
+        assert min(sheet.size) > 100
+    for said in (*CLASSES, "block1", "learning_rate", "simple_cnn"):
+        assert said in ended.out
+
+
+def test_fast_dev_run_does_everything_once(desk: Desk, photos: Path) -> None:
+    ended = desk.tune("--space", "baseline", "--data", photos, "--fast-dev-run", "--run-name", "fast")
+    assert (ended.code, ended.err) == (0, "")
+    run = desk.work / "results" / "fast"
+    assert [event["event"] for event in events(run)].count("refit") == 1
+    assert list(table(run, "trials")["epochs"]) == [1]
+    assert len(json.loads((run / "evaluation.json").read_text())["test"]["accuracy"]["values"]) == 1
+    assert desk.raysearch("predict", "fast", photos / "red" / "00.png").code == 0
+
+
+def test_refits_are_shared_by_two_workers(desk: Desk, photos: Path) -> None:
+    command = desk.start(
+        *("-m", "raysearch.tune", "--space", "baseline", "--data", photos, "--trials", 1, "--max-epochs", 2),
+        *("--concurrent", 2, "--refits", 3, "--refit-workers", 2, "--refit-on", "train+val", "--run-name", "refits"),
+    )
+    ended = command.wait()
+    assert (ended.code, ended.err) == (0, "")
+    assert command.left_behind() == []
+    run = desk.work / "results" / "refits"
+    evaluation = json.loads((run / "evaluation.json").read_text())
+    accuracy = evaluation["test"]["accuracy"]
+    assert len(accuracy["values"]) == 3
+    assert accuracy["mean"] == pytest.approx(np.mean(accuracy["values"]))
+    assert accuracy["std"] == pytest.approx(np.std(accuracy["values"], ddof=1))
+    losses = evaluation["test"]["loss"]["values"]
+    assert len(set(losses)) == 3, "fresh seeds give different models"
+    assert "val" not in evaluation, "the refits were trained on it"
+    refits = [event for event in events(run) if event["event"] == "refit"]
+    assert len({event["seed"] for event in refits}) == 3
+    assert "±" in ended.out
+
+
+def test_a_time_budget_ends_with_an_evaluation(desk: Desk, photos: Path) -> None:
+    ended = desk.tune(
+        *("--space", "baseline", "--data", photos, "--trials", 5000, "--max-epochs", 9, "--refits", 0),
+        *("--time-budget", "15s", "--run-name", "short"),
+    )
+    assert (ended.code, ended.err) == (0, "")
+    run = desk.work / "results" / "short"
+    log = events(run)
+    assert log[-1]["time"] - log[0]["time"] < 15 + 10
+    assert 1 <= len(table(run, "trials")) < 5000
+    assert (run / "evaluation.json").exists()
+    assert (run / "best" / "model.safetensors").exists()
+
+
+# All problems of one command are said at once.
+BAD = {
+    "names and numbers": (
+        ["--space", "fine_tun", "--data", "nowhere", "--trials", "0", "--max-epochs", "-1", "--image-size", "0"]
+        + ["--metric", "acuracy", "--backbone", "vgg91", "--time-budget", "soon", "--seed", "-1"],
+        ["fine_tune", "nowhere", "--trials 0", "--max-epochs -1", "--image-size 0", "vgg19", "soon", "--seed -1"],
+    ),
+    "gpus and a metric": (
+        ["--space", "baseline", "--data", "PHOTOS", "--gpus-per-trial", "64", "--metric", "acuracy"]
+        + ["--backbone", "densenet121", "--device", "cpu"],
+        ["--gpus-per-trial 64", "did you mean 'accuracy'", "--backbone densenet121"],
+    ),
+    "files": (
+        ["--space", "SPACE", "--data", "PHOTOS", "--backbone", "simple_cnn", "--weights", "WEIGHTS", "--trials", "-3"],
+        ["weights.safetensors", "--trials -3"],
+    ),
+    "a space with typing errors": (
+        ["--space", "BAD_SPACE", "--data", "PHOTOS", "--refits", "-1"],
+        ["learning_rat", "weight_decay", "--refits -1"],
+    ),
+    "a resume of nothing": (["--resume", "nothing"], ["nothing"]),
+    "a resume with other settings": (["--resume", "nothing", "--seed", "3", "--metric", "loss"], ["--seed", "--metric"]),
+    "no space": ([], ["--space"]),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_refused_at_once(desk: Desk, photos: Path, space: Path, case: str) -> None:
+    arguments, expected = BAD[case]
+    (desk.work / "weights.safetensors").write_bytes(b"these are not weights")
+    wrong = 'space = {"schedule": [{"depth": 0, "learning_rat": 1.0, "weight_decay": -1.0}]}\ndefault = {}\n'
+    (desk.work / "wrong.py").write_text(wrong)
+    stands_for = {"PHOTOS": photos, "SPACE": space, "WEIGHTS": "weights.safetensors", "BAD_SPACE": "wrong.py"}
+    ended = desk.tune(*(stands_for.get(one, one) for one in arguments))
+    assert ended.code == 2, ended
+    assert "Traceback" not in ended.err + ended.out
+    for part in expected:
+        assert part in ended.err
+    assert not (desk.work / "results").exists()
+    assert all(line.startswith("error: ") for line in ended.err.splitlines()), ended.err
+
+
+def test_a_run_that_is_there_is_not_run_over(undisturbed: Search, flags: list[str]) -> None:
+    ended = undisturbed.desk.tune(*flags)
+    assert ended.code == 2
+    assert "--resume" in ended.err
+
+
+SCRIPT = '''
+import sys
+
+import numpy as np
+import torch
+
+from raysearch.run import Run
+
+if __name__ == "__main__":
+    space, data = sys.argv[1:]
+    run = Run.start(
+        space=space, data=data, backbone="simple_cnn", weights="random", trials=5, max_epochs=9, concurrent=1, refits=0,
+        run_name="python", quiet=True,
+    )
+    again = Run.open("python")
+    assert again.trials.equals(run.trials)
+    assert len(run.trials) == 5 and len(run.heads) == 3 and len(run.history) > 15
+    assert run.evaluation["test"]["accuracy"]["mean"] >= 0
+    model = again.best.model()
+    assert isinstance(model, torch.nn.Module) and not model.training
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    from_array = run.predict(np.zeros((40, 30, 3), dtype=np.uint8))
+    assert from_array["label"][0] in again.best.labels
+    table = again.predict([f"{data}/red/00.png", f"{data}/blue"])
+    assert len(table) == 21 and table["error"].isna().all()
+    print("fine")
+'''
+
+
+def test_python_does_what_the_command_does_and_a_seed_gives_one_search(
+    desk: Desk, photos: Path, space: Path, undisturbed: Search
+) -> None:
+    """The same search, started a second time by other means: all tables are the same, times aside."""
+    (desk.work / "script.py").write_text(SCRIPT)
+    command = desk.start("script.py", space, photos)
+    ended = command.wait()
+    assert (ended.code, ended.err) == (0, ""), ended
+    assert ended.out.endswith("fine\n")
+    for name in ("trials", "heads", "history"):
+        pd.testing.assert_frame_equal(table(desk.work / "results" / "python", name), table(undisturbed.run, name))
+    assert command.left_behind() == []

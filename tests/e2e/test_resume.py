@@ -1,0 +1,95 @@
+"""A search that was broken off goes on as if nothing had been; a finished one only grows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from tests.e2e.commands import Command, Desk, contents, events, has_trained, table
+from tests.e2e.conftest import Search
+
+pytestmark = pytest.mark.slow
+
+
+def _start(desk: Desk, flags: list[str]) -> tuple[Command, Path]:
+    return desk.start("-m", "raysearch.tune", *flags), desk.work / "results" / "tiny"
+
+
+def _resume(desk: Desk, run: Path) -> Command:
+    return desk.start("-m", "raysearch.tune", "--resume", run.name, "--concurrent", "1")
+
+
+def _assert_same(run: Path, other: Path) -> None:
+    for name in ("trials", "heads", "history"):
+        assert table(run, name).to_csv(index=False) == table(other, name).to_csv(index=False), name
+    one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, other))
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)
+
+
+def test_ctrl_c_stops_cleanly_and_resume_gives_the_same_search(
+    desk: Desk, flags: list[str], undisturbed: Search
+) -> None:
+    command, run = _start(desk, flags)
+    command.until(has_trained(run, "t0001", 1))  # in a first segment: the default is done
+    command.interrupt()
+    ended = command.wait(30)
+    assert ended.code == 130, ended
+    assert "go on with: python -m raysearch.tune --resume results/tiny" in ended.out
+    assert ended.err == ""
+    assert command.left_behind() == []
+    log = events(run)
+    assert log[-1]["event"] == "interrupted"
+    assert not any(event["event"] == "finished" for event in log), "too late to be an interruption"
+    trials = table(run, "trials")
+    assert list(trials["trial"]) == ["t0000", "t0001"], "the tables are up to date"
+    assert list(trials["state"]) == ["done", "waiting"]
+    assert (run / "study.db").exists()
+    assert not (run / "evaluation.json").exists(), "the test images are not read before the end"
+
+    resumed = _resume(desk, run).wait()
+    assert (resumed.code, resumed.err) == (0, "")
+    _assert_same(run, undisturbed.run)
+
+
+def test_kill_9_loses_nothing_that_was_finished(desk: Desk, flags: list[str], undisturbed: Search) -> None:
+    command, run = _start(desk, flags)
+    command.until(has_trained(run, "t0000", 7))  # in a second segment, between its ends
+    os.kill(command.process.pid, signal.SIGKILL)
+    assert command.wait(10).code == -signal.SIGKILL
+    assert command.left_behind() == [], "Ray's processes end with the driver"
+    assert not any(event["event"] == "finished" for event in events(run))
+
+    resumed = _resume(desk, run).wait()
+    assert (resumed.code, resumed.err) == (0, "")
+    _assert_same(run, undisturbed.run)
+
+
+def test_a_finished_run_says_so_and_stays_as_it_is(undisturbed: Search) -> None:
+    before = contents(undisturbed.run)
+    ended = undisturbed.desk.tune("--resume", "tiny")
+    assert (ended.code, ended.err) == (0, "")
+    assert "is finished" in ended.out
+    assert contents(undisturbed.run) == before
+
+
+def test_more_trials_are_added_to_a_finished_run(undisturbed: Search, desk: Desk) -> None:
+    run = desk.work / "results" / "tiny"
+    shutil.copytree(undisturbed.run, run)
+    ended = desk.tune("--resume", "tiny", "--trials", "7", "--concurrent", "1")
+    assert (ended.code, ended.err) == (0, "")
+    before, after = table(undisturbed.run, "trials"), table(run, "trials")
+    assert list(after["trial"]) == [f"t{number:04d}" for number in range(7)]
+    assert len(table(run, "heads")) == 3
+    old = after.iloc[:5]
+    assert (old["epochs"] >= before["epochs"]).all(), "what was done stays, though a trial may be promoted now"
+    assert old["schedule.1.learning_rate"].equals(before["schedule.1.learning_rate"])
+    assert json.loads((run / "evaluation.json").read_text())["test_reads"] == 2
+    assert json.loads((run / "run.json").read_text())["settings"]["trials"] == 7

@@ -1,0 +1,146 @@
+"""A search without networks: recipes and figures from seeds, and whatever can go wrong with a segment."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from raysearch.search.controller import Controller, Event
+
+HEAD_EPOCHS = 5
+
+
+@dataclass(frozen=True)
+class Proposals:
+    """Recipes as a pure function of the number; only what the controller reads of one is there."""
+
+    max_epochs: int
+    seed: int = 0
+    heads: bool = True
+    depths: int = 3
+
+    def head(self, number: int, state: Controller) -> Event:
+        return self._event(None, number % 2, 0, 0)
+
+    def trial(self, number: int, state: Controller) -> Event:
+        chance = zlib.crc32(f"{self.seed}/{number}".encode())
+        pooling, depth = chance % 2, 1 + chance // 2 % self.depths
+        if not self.heads:
+            return self._event(None, pooling, depth, 0)
+        parent = state.best_head(pooling=pooling) or state.best_head()
+        return self._event(parent.name, pooling, depth, 1)
+
+    def _event(self, parent: str | None, pooling: int, depth: int, stage: int) -> Event:
+        schedule = [{"epochs": HEAD_EPOCHS}, {"epochs": self.max_epochs}]
+        recipe = {"pooling": pooling, "head": {}, "schedule": schedule if self.heads else schedule[1:]}
+        return {"parent": parent, "depth": depth, "params": {"pooling": pooling}, "recipe": recipe, "stage": stage}
+
+
+@dataclass(frozen=True)
+class World:
+    """What becomes of trials, and how often what goes wrong. Figures are coarse, so that there are ties."""
+
+    seed: int = 0
+    metric: str = "val_accuracy"
+    early: float = 0.0
+    fails: float = 0.0
+    lost: float = 0.0
+    crashes: float = 0.0
+
+    def row(self, trial: str, epoch: int) -> Event:
+        """The figures of an epoch: always the same for the same epoch of the same trial."""
+        return {"epoch": epoch, self.metric: round(self._chance(trial, epoch), 1), "seconds": 1.0}
+
+    def stops_early(self, trial: str, epoch: int) -> bool:
+        """Whether early stopping ends the trial after this epoch."""
+        return self._chance(trial, epoch, "early") < self.early
+
+    def _chance(self, *what: Any) -> float:
+        return zlib.crc32(repr((self.seed, *what)).encode()) / 2**32
+
+
+class Play:
+    """Plays a controller as the driver does, and keeps the log; every event goes through JSON as in a run."""
+
+    def __init__(self, controller: Controller, world: World, *, log: list[Event] | None = None, drops: bool = True):
+        self.controller, self.world, self.drops = controller, world, drops
+        self.log: list[Event] = []
+        for event in log or []:
+            self.emit(event)
+        self.running: dict[str, Event] = {}
+        for trial in controller.trials.values():
+            if trial.running is not None:
+                self.emit({"event": "segment_paused", "trial": trial.name, "segment": trial.running})
+
+    def emit(self, event: Event) -> None:
+        event = json.loads(json.dumps(event))
+        self.log.append(event)
+        self.controller.apply(event)
+
+    def to_the_end(self, heads: int, trials: int, *, concurrent: int = 1, steps: int = 10**9, seed: int = 0) -> Play:
+        """Until nothing is left to run, or for so many steps."""
+        if (self.controller.heads_wanted, self.controller.trials_wanted) != (heads, trials):
+            self.emit({"event": "budget", "heads": heads, "trials": trials})
+        random = Random(f"{seed}/order")
+        for _ in range(steps):
+            while len(self.running) < concurrent and self.start():
+                pass
+            if not self.running:
+                assert self.controller.finished
+                break
+            self._step(random.choice(list(self.running)), random)
+        return self
+
+    def start(self, prefer: str | None = None) -> str | None:
+        """Begin what the controller decides; the trial that then runs."""
+        events = self.controller.decide(prefer)
+        for event in events:
+            self.emit(event)
+        if not events:
+            return None
+        self.running[events[-1]["trial"]] = events[-1]
+        return events[-1]["trial"]
+
+    def _step(self, name: str, random: Random) -> None:
+        """One running segment comes to whatever end it comes to."""
+        segment, fate, world = self.running[name], random.random(), self.world
+        end = segment["to_epoch"]
+        if fate < world.fails + world.lost + world.crashes:
+            end = random.randint(segment["from_epoch"], end - 1)
+        stopped = False
+        epoch = segment["from_epoch"]
+        while epoch < end and not stopped:
+            epoch += 1
+            self.emit({"event": "epoch", "trial": name, "stage": segment["stage"], **world.row(name, epoch)})
+            stopped = world.stops_early(name, epoch)
+        if fate < world.crashes:
+            for one in self.running.values():
+                self.emit({"event": "segment_paused", "trial": one["trial"], "segment": one["segment"]})
+            self.running.clear()
+            return
+        del self.running[name]
+        trial = self.controller.trials[name]
+        if fate < world.crashes + world.fails:
+            self.emit({"event": "failed", "trial": name, "error": "loss is nan"})
+        elif fate < world.crashes + world.fails + world.lost:
+            self.emit({"event": "segment_lost", "trial": name, "segment": segment["segment"], "reason": "gone"})
+            if trial.lost > self.controller.rules.max_failures:
+                self.emit({"event": "failed", "trial": name, "error": "lost too often"})
+        else:
+            self._finish(segment, epoch, stopped)
+
+    def _finish(self, segment: Event, epoch: int, stopped: bool) -> None:
+        name, rules = segment["trial"], self.controller.rules
+        trial = self.controller.trials[name]
+        rows = [self.world.row(trial.parent, 0) | {"epoch": 0}] if trial.parent else []
+        rows += [self.world.row(name, one) for one in range(1, epoch + 1)]
+        finished = stopped or epoch == trial.recipe["schedule"][trial.stage]["epochs"]
+        end: dict[str, Any] = {"event": "segment_end", "trial": name, "segment": segment["segment"], "epoch": epoch}
+        self.emit(end | {"finished": finished, "seconds": 1.0, "best": max(rows, key=rules.score)})
+        for hopeless in self.controller.droppable() if self.drops else []:
+            self.emit({"event": "dropped", "trial": hopeless})
+        if self.controller.may_go_on(name):
+            self.start(prefer=name)

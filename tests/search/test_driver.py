@@ -1,0 +1,216 @@
+"""The driver between controller and workers: what it logs, whom it lets go on, and which checkpoints it keeps."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+import pytest
+
+from raysearch.run import Run
+from raysearch.search.controller import Controller, Rules
+from raysearch.search.driver import Driver
+from tests.search.simulated import Proposals
+
+RULES = Rules(rungs=(2, 6), reduction=3)
+
+
+@pytest.fixture
+def run(tmp_path) -> Run:
+    return Run.create(tmp_path / "run", {})
+
+
+def driver_of(run, heads=0, trials=3, concurrency=3, watch=lambda event: None) -> Driver:
+    """As a search starts or goes on: the controller is replayed from the log."""
+    controller = Controller(RULES, Proposals(6, heads=heads > 0, depths=1))
+    controller.replay(run.events())
+    driver = Driver(run, controller, concurrency, watch)
+    if controller.trials_wanted != trials:
+        driver.log({"event": "budget", "heads": heads, "trials": trials, "max_epochs": 6})
+    return driver
+
+
+def row(epoch, accuracy):
+    return {"epoch": epoch, "val_accuracy": accuracy, "val_loss": 1.0, "seconds": 1.0}
+
+
+def train(driver, worker, segment, accuracies, finished=False) -> bool:
+    """Report an epoch after the other, as an actor does, and leave checkpoints as it does; the last answer."""
+    folder = driver.checkpoints / segment["trial"]
+    folder.mkdir(parents=True, exist_ok=True)
+    go_on = False
+    for epoch, accuracy in enumerate(accuracies, start=segment["from_epoch"] + 1):
+        for name in ("best.safetensors", "last.pt"):
+            (folder / name).write_bytes(b"tensors")
+        best = row(epoch, max(accuracies))
+        over = finished and epoch == segment["from_epoch"] + len(accuracies)
+        go_on = driver.result(worker, {"row": row(epoch, accuracy), "best": best, "finished": over})
+    return go_on
+
+
+def kinds(run, trial=None):
+    return [event["event"] for event in run.events() if trial in (None, event.get("trial"))]
+
+
+def files(driver):
+    paths = driver.checkpoints.rglob("*.*")
+    return sorted(str(path.relative_to(driver.checkpoints)) for path in paths if path.is_file())
+
+
+def test_a_segment_from_start_to_end_in_the_log(run):
+    seen = []
+    driver = driver_of(run, watch=seen.append)
+    segment = driver.start("w0")
+    assert segment["trial"] == "t0000"
+    assert (segment["stage"], segment["from_epoch"], segment["to_epoch"], segment["parent"]) == (0, 0, 2, None)
+    assert segment["recipe"] == driver.controller.trials["t0000"].recipe
+    best = row(1, 0.5)
+    assert driver.result("w0", {"row": row(1, 0.5), "best": best, "finished": False, "handover_delta": 1e-7})
+    driver.result("w0", {"row": row(2, 0.4), "best": best, "finished": False, "handover_delta": None})
+    expected = ["budget", "trial", "segment", "handover", "epoch", "epoch", "segment_end", "promoted", "segment"]
+    assert kinds(run) == expected
+    assert [event["event"] for event in seen] == expected, "who watches sees what is logged"
+    events = {event["event"]: event for event in run.events()}
+    assert events["handover"]["delta"] == 1e-7
+    end = events["segment_end"]
+    assert (end["epoch"], end["finished"], end["best"], end["segment"]) == (2, False, best, "t0000.1")
+    assert end["seconds"] >= 0
+    assert (events["segment"]["from_epoch"], events["segment"]["to_epoch"]) == (2, 6)
+
+
+def test_who_may_be_promoted_goes_on_in_place_and_others_make_room(run):
+    driver = driver_of(run)
+    segments = [driver.start(f"w{i}") for i in range(3)]
+    assert [segment["trial"] for segment in segments] == ["t0000", "t0001", "t0002"]
+    assert not train(driver, "w1", segments[1], [0.1, 0.2])
+    assert not train(driver, "w2", segments[2], [0.1, 0.1])
+    assert train(driver, "w0", segments[0], [0.1, 0.3]), "the default always goes on"
+    assert not driver.done
+    assert not train(driver, "w0", {**segments[0], "from_epoch": 2}, [0.4, 0.5, 0.6, 0.7], finished=True)
+    assert driver.done
+    assert driver.controller.counts() == {"waiting": 0, "running": 0, "stopped": 2, "done": 1, "failed": 0}
+
+
+def test_no_more_run_at_once_than_allowed(run):
+    driver = driver_of(run, concurrency=2)
+    assert driver.start("w0")
+    assert driver.start("w1")
+    assert driver.start("w2") is None
+    assert kinds(run).count("segment") == 2
+
+
+def test_nothing_starts_once_it_is_stopping_and_what_runs_is_paused(run):
+    driver = driver_of(run)
+    first, second = driver.start("w0"), driver.start("w1")
+    driver.stop("Ctrl-C")
+    driver.stop("the time budget is used up")
+    assert driver.start("w2") is None
+    assert not train(driver, "w0", first, [0.1, 0.9]), "not even who would be promoted"
+    assert not driver.done
+    driver.close()
+    assert driver.done
+    paused = [event for event in run.events() if event["event"] == "segment_paused"]
+    assert [(event["trial"], event["segment"], event["reason"]) for event in paused] == [
+        ("t0001", second["segment"], "Ctrl-C")
+    ]
+    again = driver_of(run)
+    assert again.start("w0")["trial"] == "t0001", "what was paused comes first"
+    assert kinds(run).count("trial") == 2
+
+
+def test_a_killed_driver_goes_on_where_the_log_ends(run):
+    dead = driver_of(run)
+    segment = dead.start("w0")
+    train(dead, "w0", segment, [0.1])
+    again = driver_of(run)
+    assert kinds(run, "t0000")[-1] == "segment_paused"
+    resumed = again.start("w0")
+    assert (resumed["trial"], resumed["from_epoch"], resumed["segment"]) == ("t0000", 0, "t0000.2")
+    assert resumed["recipe"] == json.loads(json.dumps(segment["recipe"]))
+
+
+def test_a_lost_segment_runs_again_until_it_was_lost_too_often(run):
+    driver = driver_of(run, trials=1)
+    for lost in range(RULES.max_failures + 1):
+        assert driver.start("w0")["segment"] == f"t0000.{lost + 1}"
+        driver.lost("w0", "its worker died")
+    assert kinds(run, "t0000").count("segment_lost") == 4
+    assert driver.controller.trials["t0000"].state == "failed"
+    assert "lost 4 times, the last time: its worker died" in run.events()[-1]["error"]
+    assert driver.done
+
+
+def test_a_worker_that_dies_after_its_last_result_has_lost_nothing(run):
+    driver = driver_of(run)
+    segments = [driver.start(f"w{i}") for i in range(3)]
+    train(driver, "w1", segments[1], [0.1, 0.2])
+    before = kinds(run)
+    driver.lost("w1", "its worker died")
+    assert kinds(run) == before
+
+
+def test_a_failure_is_a_state_not_a_score(run):
+    driver = driver_of(run, trials=2)
+    segment = driver.start("w0")
+    train(driver, "w0", segment, [0.9])
+    assert not driver.result("w0", {"failed": "NonFiniteLossError: step 3"})
+    assert driver.controller.trials["t0000"].state == "failed"
+    assert driver.controller.leader is None
+    assert files(driver) == ["t0000/best.safetensors", "t0000/last.pt"], "the default's tensors stay"
+    assert driver.start("w0")["trial"] == "t0001"
+
+
+def test_checkpoints_are_few(run):
+    """Kept: the leader, the default, the best that is done, and whoever may still be promoted."""
+    driver = driver_of(run, trials=12, concurrency=1)
+    most = 0
+    accuracy = iter([0.30, 0.31, 0.10, 0.20, 0.40, 0.05, 0.50, 0.15, 0.25, 0.35, 0.45, 0.12])
+    while not driver.done:
+        segment = driver.start("w")
+        value = next(accuracy) if segment["from_epoch"] == 0 else driver.controller.trials[segment["trial"]].score
+        goes_on = train(driver, "w", segment, [value, value])
+        if goes_on:
+            assert train(driver, "w", {**segment, "from_epoch": 2}, [value] * 4, finished=True) is False
+        most = max(most, len({path.split("/")[0] for path in files(driver)}))
+    trials = driver.controller.trials
+    done = [trial.name for trial in trials.values() if trial.state == "done"]
+    assert len(done) > 3
+    left = files(driver)
+    assert driver.controller.leader.name == "t0006"
+    # Of the stopped, none can be promoted any more.
+    assert left == ["t0000/best.safetensors", "t0006/best.safetensors"]
+    assert most < 10
+    dropped = {event["trial"] for event in run.events() if event["event"] == "dropped"}
+    assert dropped == {trial.name for trial in trials.values() if trial.state == "stopped"}
+    assert all(trials[name].dropped for name in dropped)
+
+
+def test_heads_that_nothing_starts_from_any_more_are_deleted_and_parents_stay(run):
+    driver = driver_of(run, heads=4, trials=2, concurrency=4)
+    heads = [driver.start(f"w{i}") for i in range(4)]
+    for i, accuracy in enumerate([0.5, 0.6, 0.7, 0.4]):  # shapes 0, 1, 0, 1
+        assert not train(driver, f"w{i}", heads[i], [accuracy] * 5, finished=True)
+    assert files(driver) == ["h0001/best.safetensors", "h0002/best.safetensors"]
+    assert driver.start("w0")["parent"] in ("h0001", "h0002")
+
+
+def test_folders_that_are_not_a_trials_are_left_alone(run):
+    driver = driver_of(run)
+    mine = driver.checkpoints / "t0-my-own"
+    mine.mkdir(parents=True)
+    driver_segment = driver.start("w0")
+    driver.result("w0", {"failed": "x"})
+    assert driver_segment["trial"] == "t0000"
+    assert mine.is_dir()
+
+
+def test_the_tables_are_derived(run):
+    driver = driver_of(run, heads=1, trials=1, concurrency=1)
+    train(driver, "w", driver.start("w"), [0.4] * 5, finished=True)
+    assert len(pd.read_csv(run.folder / "heads.csv")) == 1, "while it runs"
+    train(driver, "w", driver.start("w"), [0.6])
+    driver.close()
+    trials = pd.read_csv(run.folder / "trials.csv")
+    assert trials["trial"].tolist() == ["t0000"]
+    assert trials["parent"].tolist() == ["h0000"]
+    assert len(pd.read_csv(run.folder / "history.csv")) == 6

@@ -1,0 +1,216 @@
+"""Proposals: a pure function of the log and the seed; in their ranges; from a head of the right shape."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raysearch.recipe import Recipe
+from raysearch.search.asha import rungs_for
+from raysearch.search.controller import Controller, Rules
+from raysearch.search.sampler import OptunaProposer, export_study
+from raysearch.space import Space, load_space
+from tests.search.simulated import Play, World
+
+FIXED = {"backbone": "densenet121", "weights": "random", "image_size": 32, "fit": "squash", "seed": 3}
+MAX_EPOCHS = 6
+SHAPES = """
+from ray import tune
+from raysearch.space import Search
+
+balance = {"cat": 2.0, "dog": 1.0}
+space = {
+    "pooling": tune.choice(["max", "avg"]),
+    "head": {"kind": "hidden", "hidden_units": tune.choice([32, 64])},
+    "augmentation": {"zoom": tune.uniform(0.0, 0.5)},
+    "schedule": [
+        {"depth": 0, "epochs": 2, "dropout": tune.quniform(0.0, 0.5, 0.1)},
+        {
+            "depth": tune.randint(1, 4),
+            "strength": 1.0,
+            "class_weights": tune.choice(["none", 0.5, balance]),
+            "early_stopping_epochs": tune.choice([None, 2]),
+        },
+    ],
+}
+default = {
+    "pooling": "avg",
+    "head": {"hidden_units": 64},
+    "augmentation": {"zoom": 0.1},
+    "schedule": [{"dropout": 0.2}, {"depth": 2, "class_weights": balance, "early_stopping_epochs": None}],
+}
+search = Search(sampler="SAMPLER", heads=6)
+"""
+
+
+@pytest.fixture(scope="module", params=["tpe", "random"])
+def space(request, tmp_path_factory) -> Space:
+    path = tmp_path_factory.mktemp("space") / f"{request.param}.py"
+    path.write_text(SHAPES.replace("SAMPLER", request.param))
+    return load_space(str(path), fixed=FIXED)
+
+
+def controller_of(space: Space, seed: int = 3, metric: str = "val_accuracy") -> Controller:
+    rules = Rules(rungs_for(MAX_EPOCHS, 3), 3, metric, metric != "val_loss")
+    return Controller(rules, OptunaProposer(space, rules, seed, MAX_EPOCHS))
+
+
+def searched(space: Space, trials: int = 15, world: World | None = None, **how) -> Play:
+    world = world or World(fails=0.1, lost=0.1, early=0.1)
+    metric = world.metric
+    return Play(controller_of(space, metric=metric), world).to_the_end(space.search.heads, trials, **how)
+
+
+@pytest.fixture(scope="module")
+def played(space) -> Play:
+    return searched(space, concurrent=3)
+
+
+def made(play: Play, kind: str) -> list[dict]:
+    return [event for event in play.log if event["event"] == "trial" and event["trial"][0] == kind]
+
+
+def test_replaying_any_prefix_proposes_the_same(space, played):
+    """What Optuna is told survives JSON, and nothing hangs on the process that asks."""
+    for k in [i for i, event in enumerate(played.log) if event["event"] == "trial"]:
+        replayed = controller_of(space)
+        replayed.replay(json.loads(json.dumps(played.log[:k])))
+        event = played.log[k]
+        propose = replayed.proposer.head if event["trial"][0] == "h" else replayed.proposer.trial
+        assert {**event, **json.loads(json.dumps(propose(int(event["trial"][1:]), replayed)))} == event
+
+
+def test_another_seed_proposes_otherwise(space, played):
+    other = Play(controller_of(space, seed=4), played.world).to_the_end(space.search.heads, 15, concurrent=3)
+    same = [a["params"] == b["params"] for a, b in zip(made(played, "t"), made(other, "t"), strict=True)]
+    assert same[0], "the default does not hang on the seed"
+    assert not any(same[1:])
+
+
+def test_heads_cover_every_shape_the_default_first(space, played):
+    heads = [event["recipe"] for event in made(played, "h")]
+    shapes = [(head["pooling"], head["head"]["hidden_units"]) for head in heads]
+    assert shapes[0] == ("avg", 64)
+    assert set(shapes[:4]) == {("avg", 32), ("avg", 64), ("max", 32), ("max", 64)}
+    assert [head["schedule"][0]["dropout"] for head in heads[:4]] == [0.2] * 4
+    assert len({head["schedule"][0]["dropout"] for head in heads}) > 1, "then the sampler goes on"
+    assert all(event["depth"] == 0 and event["stage"] == 0 and event["parent"] is None for event in made(played, "h"))
+
+
+def test_trial_0_is_the_default(space, played):
+    first = made(played, "t")[0]
+    default = space.recipe({}, MAX_EPOCHS)
+    proposed = Recipe.model_validate(first["recipe"])
+    assert proposed.schedule[1] == default.schedule[1]
+    assert (proposed.pooling, proposed.head, proposed.augmentation) == (
+        default.pooling,
+        default.head,
+        default.augmentation,
+    )
+
+
+def test_a_trial_starts_from_the_best_head_of_its_shape_and_says_what_that_was_trained_with(space):
+    play = searched(space, world=World(seed=1))
+    heads = {event["trial"]: event["recipe"] for event in made(play, "h")}
+    scores = {name: play.controller.trials[name].best["val_accuracy"] for name in heads}
+    for event in made(play, "t"):
+        recipe, head = event["recipe"], heads[event["parent"]]
+        rivals = [name for name in heads if all(heads[name][key] == recipe[key] for key in ("pooling", "head"))]
+        assert event["parent"] in rivals
+        assert scores[event["parent"]] == max(scores[name] for name in rivals)
+        assert recipe["schedule"][0] == head["schedule"][0]
+        assert event["depth"] == recipe["schedule"][event["stage"]]["depth"]
+        assert event["params"]["pooling"] == recipe["pooling"], "what the sampler is told is what was trained"
+
+
+def test_where_all_heads_of_a_shape_failed_a_trial_takes_another_shape_and_says_so(space):
+    play = Play(controller_of(space), World())
+    play.to_the_end(space.search.heads, 0)
+    for head in made(play, "h"):
+        if head["recipe"]["pooling"] == "avg":
+            play.controller.trials[head["trial"]].best = None
+    proposed = play.controller.proposer.trial(0, play.controller)
+    assert proposed["recipe"]["pooling"] == "max"
+    assert play.controller.trials[proposed["parent"]].recipe["pooling"] == "max"
+
+
+def test_every_proposal_is_in_its_distribution_and_a_valid_recipe(space, played):
+    for kind, paths in (("h", space.head_paths()), ("t", space.trial_paths())):
+        for event in made(played, kind):
+            assert list(event["params"]) == paths
+            for path, value in event["params"].items():
+                distribution = space.distributions[path]
+                assert distribution._contains(distribution.to_internal_repr(value))
+            assert Recipe.model_validate(event["recipe"]).model_dump(mode="json") == event["recipe"]
+
+
+def test_a_space_without_heads_trains_from_the_weights(tmp_path):
+    space = load_space("baseline", fixed=FIXED)
+    play = searched(space, 6, World())
+    assert [event["parent"] for event in made(play, "t")] == [None] * 6
+    assert {event["depth"] for event in made(play, "t")} == {4}
+
+
+@given(st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_any_seed_will_do(seed):
+    space = load_space("baseline", fixed=FIXED)
+    proposed = controller_of(space, seed=seed).proposer.trial(1, controller_of(space, seed=seed))
+    assert Recipe.model_validate(proposed["recipe"]).seed == FIXED["seed"]
+
+
+def test_tpe_goes_where_it_was_good():
+    """The sampler learns from the trials' own scores: a far better region is proposed more often than at random."""
+    space = load_space("baseline", fixed=FIXED)
+
+    def low_rates(informed: bool) -> int:
+        rules = Rules(rungs=(2,))
+        play = Play(Controller(rules, OptunaProposer(space, rules, 3, max_epochs=2)), World())
+        play.emit({"event": "budget", "heads": 0, "trials": 40})
+        rates = []
+        while events := play.controller.decide():
+            for event in events:
+                play.emit(event)
+            rates.append(events[0]["params"]["schedule.0.learning_rate"])
+            of = {"trial": events[0]["trial"], "segment": events[1]["segment"]}
+            row = {"epoch": 2, "val_accuracy": float(rates[-1] < 6e-4) if informed else 0.5}
+            play.emit({"event": "epoch", **of, **row})
+            play.emit({"event": "segment_end", **of, "epoch": 2, "finished": True, "seconds": 1.0, "best": row})
+        assert len(rates) == 40
+        return sum(rate < 6e-4 for rate in rates[10:])
+
+    assert low_rates(informed=True) > 1.5 * low_rates(informed=False)
+
+
+@pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
+def test_the_exported_study_opens_in_optuna(tmp_path, metric):
+    space = load_space("fine_tune", fixed=FIXED)
+    play = searched(space, 12, World(metric=metric, fails=0.15, early=0.1), concurrent=2)
+    play.to_the_end(space.search.heads, 13, concurrent=2, steps=0)
+    play.start()
+    controller, path = play.controller, Path(tmp_path / "study.db")
+    export_study(path, controller, space, "a run")
+    export_study(path, controller, space, "a run")  # replaces the file, adds nothing to it
+    assert [one.name for one in tmp_path.iterdir()] == ["study.db"]
+    storage = optuna.storages.RDBStorage(f"sqlite:///{path}")
+    study = optuna.load_study(study_name="a run", storage=storage)
+    trials = [trial for trial in controller.trials.values() if not trial.is_head]
+    assert [trial.user_attrs["trial"] for trial in study.trials] == [trial.name for trial in trials]
+    states = {"done": "COMPLETE", "stopped": "PRUNED", "failed": "FAIL", "running": "RUNNING"}
+    assert [trial.state.name for trial in study.trials] == [states[trial.state] for trial in trials]
+    assert {trial.state.name for trial in study.trials} == set(states.values())
+    for exported, trial in zip(study.trials, trials, strict=True):
+        assert exported.params == trial.params
+        assert exported.user_attrs["parent"] == trial.parent
+        if trial.state in ("done", "stopped"):
+            assert exported.value == trial.best[metric]
+            assert exported.intermediate_values == {trial.epochs: trial.best[metric]}
+    best = min if metric == "val_loss" else max
+    assert study.best_value == best(trial.best[metric] for trial in trials if trial.state == "done")
+    storage.remove_session()
+    storage.engine.dispose()

@@ -1,0 +1,344 @@
+"""Flags become a job, or one error that says everything that is wrong with them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from raysearch.errors import InputError
+from raysearch.job import PRESETS, Job, choose_machine, reopen, resolve, seconds
+from raysearch.tune import Settings
+from tests.trained import CLASSES, write_pictures
+
+SPACE = """
+from ray import tune
+from raysearch.space import Search
+space = {
+    # MORE
+    "schedule": [
+        {"depth": 0, "epochs": 9, "learning_rate": tune.loguniform(1e-4, 1e-2)},
+        {"depth": tune.choice([1, 2]), "class_weights": {"red": 2.0}},
+    ],
+}
+default = {"schedule": [{"learning_rate": 1e-3}, {"depth": 2}]}
+search = Search(heads=4, reduction=2, first_rung_epochs=3)
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> str:
+    return str(write_pictures(tmp_path_factory.mktemp("photos") / "photos", 10))
+
+
+@pytest.fixture
+def flags(photos, tmp_path):
+    """Flags of a sound search of our own space, with changes."""
+
+    def flags(more: str = "", **changes) -> Settings:
+        (tmp_path / "mine.py").write_text(SPACE.replace("# MORE", more), encoding="utf-8")
+        given = {"space": str(tmp_path / "mine.py"), "data": photos, "backbone": "simple_cnn", "quiet": True}
+        return Settings(**given | changes)
+
+    return flags
+
+
+def problems_of(flags: Settings, folder: Path | None = None) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        resolve(flags, folder)
+    return list(caught.value.problems)
+
+
+# ---- durations ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("30m", 1800),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        ("1h 30m", 5400),
+        (" 2d ", 172800),
+        ("1d2h3m4.5s", 93784.5),
+    ],
+)
+def test_durations_as_people_write_them(text, expected):
+    assert seconds(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", "soon", "30x", "-5m", "0", "0m", "1h30", "5 5", "30m1h", "1h1h", "1e3", "nan", "inf", "9" * 400, "٣m x"],
+)
+def test_what_is_no_duration_is_refused_with_an_example(text):
+    with pytest.raises(InputError, match="--time-budget"):
+        seconds(text)
+
+
+@given(st.integers(0, 50), st.integers(0, 100), st.integers(1, 100))
+def test_durations_add_up(h, m, s):
+    assert seconds(f"{h}h{m}m{s}s") == 3600 * h + 60 * m + s
+
+
+# ---- what a trial gets -------------------------------------------------------------------------------------------
+
+
+def test_a_cpu_trial_has_one_thread_and_there_is_one_a_core():
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    machine = choose_machine("cpu", None, None, None)
+    assert (machine.gpus, machine.address) == (0.0, None)
+    assert 1 <= machine.concurrent <= cores
+    assert machine.cpus * machine.concurrent <= cores
+    assert choose_machine("cpu", 1, None, None).cpus == cores
+    assert choose_machine("cpu", 10 * cores, None, None).cpus == 1
+
+
+def test_gpus_are_shared_by_fractions(monkeypatch):
+    """How many GPUs there are is the one thing that is made up: the arithmetic over it is ours."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
+    assert choose_machine("cuda", None, None, None).concurrent == 4
+    assert choose_machine("cuda", None, 0.5, None).concurrent == 8
+    assert choose_machine("cuda", None, 2, None).concurrent == 2
+    with pytest.raises(InputError, match=r"--gpus-per-trial 5: this machine has 4 GPU"):
+        choose_machine("cuda", None, 5, None)
+    assert choose_machine("cuda", None, 5, "auto").gpus == 5, "of a cluster, only the cluster knows"
+
+
+# ---- a new search ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_fills_in_what_was_not_said(flags, preset):
+    settings = resolve(flags(preset=preset)).settings
+    wanted = PRESETS[preset]
+    assert {key: getattr(settings, key) for key in wanted} == wanted
+    assert settings.rungs[-1] == wanted["max_epochs"]
+    assert 3 <= settings.rungs[0] < 6, "the space wants 3 or more, and halves"
+    assert (settings.heads, settings.reduction) == (4, 2)
+
+
+def test_what_is_said_wins_over_the_preset(flags):
+    said = {
+        "trials": 5,
+        "max_epochs": 4,
+        "refits": 0,
+        "seed": 7,
+        "fit": "pad",
+        "metric": "recall_red",
+        "image_size": 24,
+    }
+    settings = resolve(flags(preset="best", time_budget="1h", **said)).settings
+    assert {key: getattr(settings, key) for key in said} == said
+    assert settings.time_budget == 3600
+
+
+def test_defaults_need_no_flag_but_the_space(flags):
+    settings = resolve(replace(flags(), space="fine_tune", data=None, backbone=None, weights="random")).settings
+    assert (settings.data, settings.image_size, settings.metric) == ("cifar10-mini", 32, "accuracy")
+    assert (settings.backbone, settings.fit, settings.seed, settings.preset) == ("densenet121", "squash", 0, "default")
+
+
+def test_the_job_is_what_the_flags_say(flags, photos):
+    job = resolve(flags(metric="loss", seed=3))
+    assert job.dataset.classes == CLASSES
+    assert job.dataset.source == photos
+    assert (job.rules.metric, job.rules.larger_is_better, job.rules.rungs) == ("val_loss", False, job.settings.rungs)
+    recipe = job.space.recipe({}, job.settings.max_epochs)
+    assert (recipe.backbone, recipe.weights, recipe.seed) == ("simple_cnn", "random", 3)
+    assert (recipe.image_size, recipe.fit) == (job.dataset.image_size, job.dataset.fit)
+    assert job.weights.again == recipe.weights, "auto is what auto found"
+
+
+def test_a_quick_look_does_everything_once(flags):
+    job = resolve(flags(fast_dev_run=True))
+    settings = job.settings
+    assert (settings.trials, settings.heads, settings.max_epochs, settings.refits) == (1, 1, 1, 1)
+    assert settings.rungs == (1,)
+    assert settings.max_batches == 2
+    assert [stage.epochs for stage in job.space.recipe({}, settings.max_epochs).schedule] == [1, 1]
+
+
+def test_heads_that_would_all_be_the_same_are_trained_once(flags, tmp_path):
+    given = flags()
+    path = tmp_path / "mine.py"
+    path.write_text(
+        SPACE.replace("tune.loguniform(1e-4, 1e-2)", "1e-3").replace(
+            '{"learning_rate": 1e-3}, {"depth": 2}', '{}, {"depth": 2}'
+        )
+    )
+    assert resolve(given).settings.heads == 1
+
+
+def test_what_a_space_fixes_is_used_for_data_and_weights_too(flags):
+    job = resolve(flags(more='"image_size": 24, "fit": "crop", "seed": 5,'))
+    assert (job.dataset.image_size, job.dataset.fit) == (24, "crop")
+    assert (job.settings.image_size, job.settings.fit, job.settings.seed) == (24, "crop", 5)
+    assert job.space.recipe({}, 1).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"trials": 0}, "--trials 0: must be at least 1"),
+        ({"trials": -3}, "--trials -3: must be at least 1"),
+        ({"max_epochs": 0}, "--max-epochs 0: must be at least 1"),
+        ({"max_epochs": -1}, "--max-epochs -1: must be at least 1"),
+        ({"image_size": 0}, "--image-size 0: must be at least 8"),
+        ({"image_size": 5000}, "image size must be 8 to 4096 pixels, got 5000"),
+        ({"refits": -1}, "--refits -1: must be at least 0"),
+        ({"concurrent": 0}, "--concurrent 0: must be at least 1"),
+        ({"refit_workers": 0}, "--refit-workers 0: must be at least 1"),
+        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"seed": 2**32}, "--seed 4294967296: must be below 2**32"),
+        ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1.0: must be a fraction from 0 to 1, or a whole number"),
+        ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: must be a fraction from 0 to 1, or a whole number"),
+        ({"gpus_per_trial": float("nan")}, "--gpus-per-trial nan: must be a fraction"),
+        ({"gpus_per_trial": 64.0}, "--gpus-per-trial 64: this machine has"),
+        ({"time_budget": ""}, "--time-budget : not a duration"),
+        ({"time_budget": "soon"}, "--time-budget soon: not a duration"),
+        ({"metric": "acuracy"}, "metric 'acuracy' is unknown; did you mean 'accuracy'?"),
+        ({"metric": "auroc"}, "metric 'auroc' needs two classes"),
+        ({"metric": "recall_rot"}, "metric 'recall_rot' is unknown; did you mean 'recall_red'?"),
+        ({"device": "tpu"}, "tpu"),
+        ({"backbone": "simple_cn"}, "unknown backbone 'simple_cn': did you mean simple_cnn?"),
+        ({"space": None}, "--space NAME is missing"),
+        ({"space": "fine_tun"}, "did you mean fine_tune?"),
+        ({"data": "nowhere/at/all"}, "nowhere/at/all"),
+        ({"weights": "nowhere.safetensors"}, "nowhere.safetensors"),
+        ({"weights": "imagenet"}, "weights imagenet: simple_cnn has none"),
+        ({"image_size": 8}, "image size 8: simple_cnn needs at least 16 px"),
+    ],
+)
+def test_one_bad_flag_is_one_clear_problem(flags, changes, says):
+    (found,) = problems_of(flags(**changes))
+    assert says in found
+
+
+@pytest.mark.parametrize(
+    ("more", "changes", "says"),
+    [
+        ('"backbone": "simple_cnn",', {"backbone": "vgg19", "weights": "random"}, "--backbone vgg19: the space"),
+        ('"image_size": 24,', {"image_size": 32}, "--image-size 32: the space"),
+        ('"seed": 1,', {"seed": 2}, "fixes it at 1"),
+        ('"weights": "random",', {"weights": "auto"}, "--weights auto: the space"),
+    ],
+)
+def test_a_flag_cannot_change_what_the_space_fixes(flags, more, changes, says):
+    (found,) = problems_of(flags(more, **changes))
+    assert says in found
+
+
+def test_class_weights_name_classes_of_the_data(flags, tmp_path):
+    given = flags()
+    path = tmp_path / "mine.py"
+    path.write_text(
+        SPACE.replace('{"red": 2.0}', 'tune.choice([{"red": 2.0}, {"rad": 3.0}])').replace(
+            '{"depth": 2}', '{"depth": 2, "class_weights": {"red": 2.0}}'
+        )
+    )
+    (found,) = problems_of(given)
+    assert "schedule.1.class_weights of the space mine names the class 'rad'" in found
+    assert "did you mean red?" in found
+
+
+def test_everything_that_is_wrong_is_said_at_once_before_an_image_is_decoded(flags, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
+    bad = {"trials": 0, "max_epochs": -2, "image_size": 0, "concurrent": 0, "refit_workers": -1, "time_budget": "soon"}
+    bad |= {"metric": "acuracy", "backbone": "vgg91", "gpus_per_trial": -1.0, "seed": -1, "refits": -1}
+    (tmp_path / "run").mkdir()
+    found = problems_of(flags('"poling": "avg",', **bad), tmp_path / "run")
+    pieces = [
+        "--trials 0",
+        "--max-epochs -2",
+        "--image-size 0",
+        "--concurrent 0",
+        "--refit-workers -1",
+        "soon",
+        "acuracy",
+    ]
+    pieces += ["vgg91", "--gpus-per-trial -1.0", "--seed -1", "--refits -1", "poling", "is there already"]
+    for piece in pieces:
+        assert sum(piece in problem for problem in found) == 1, (piece, found)
+    assert len(found) == len(pieces)
+    assert not (tmp_path / "cache" / "pixels").exists()
+
+
+def test_bad_data_is_said_beside_bad_flags(flags):
+    found = problems_of(flags(data="nowhere", trials=0, metric="acuracy", space="zzz", weights="nowhere.pt"))
+    assert len(found) == 5
+
+
+# ---- a run that is resumed ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def saved(flags, tmp_path):
+    """A job, and what its run folder would say of it."""
+    job = resolve(flags(time_budget="1h", trials=6, max_epochs=4, seed=2))
+    info = {
+        "settings": json.loads(json.dumps(job.settings.model_dump(mode="json"))),
+        "fingerprints": {"data": job.dataset.fingerprint, "weights": job.weights.digest},
+    }
+    (tmp_path / "space.py").write_text(job.space.source, encoding="utf-8")
+    return job, info, tmp_path / "space.py"
+
+
+def again(saved, **flags) -> Job:
+    return reopen(saved[1], saved[2], Settings(resume="it", **flags))
+
+
+def reopen_problems(saved, **flags) -> list[str]:
+    with pytest.raises(InputError) as caught:
+        again(saved, **flags)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_a_resumed_job_is_the_same_job(flags, tmp_path, saved, short):
+    job = resolve(flags(fast_dev_run=True)) if short else saved[0]
+    saved[1]["settings"] = job.settings.model_dump(mode="json")
+    saved[1]["fingerprints"] = {"data": job.dataset.fingerprint, "weights": job.weights.digest}
+    resumed = again(saved)
+    assert resumed.settings == job.settings.model_copy(update={"time_budget": None})
+    assert resumed.rules == job.rules
+    assert resumed.dataset.fingerprint == job.dataset.fingerprint
+    params = {"schedule.1.depth": 1, "schedule.0.learning_rate": 5e-3}
+    assert resumed.space.recipe(params, 4) == job.space.recipe(params, 4)
+    assert resumed.space.distributions == job.space.distributions
+
+
+def test_a_resume_may_add_trials_and_time(saved):
+    assert again(saved, trials=40).settings.trials == 40
+    assert again(saved, time_budget="5m").settings.time_budget == 300
+    assert again(saved, trials=6).settings.trials == 6
+
+
+def test_what_a_resume_cannot_do_is_said_at_once(saved, flags):
+    assert reopen_problems(saved, trials=5) == ["--trials 5: the run has 6 already; it can only grow"]
+    found = reopen_problems(saved, trials=0, time_budget="soon", concurrent=0, refit_workers=0, gpus_per_trial=-1.0)
+    assert len(found) == 5
+
+
+def test_other_images_or_weights_are_not_the_same_run(saved):
+    saved[1]["fingerprints"] = {"data": "0", "weights": "0"}
+    found = reopen_problems(saved, trials=2)
+    assert [("images" in problem, "weights" in problem) for problem in found[1:]] == [(True, False), (False, True)]
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize("info", [{}, {"settings": {"space": "x"}, "fingerprints": {}}])
+def test_a_run_that_broke_off_before_it_began_is_refused(saved, info):
+    with pytest.raises(InputError, match="broke off before it began"):
+        reopen(info, saved[2], Settings(resume="it"))
+    with pytest.raises(InputError, match="broke off before it began"):
+        reopen({"settings": saved[1]["settings"]}, saved[2], Settings(resume="it"))

@@ -1,0 +1,372 @@
+"""Spaces: those that ship are sound, and whatever is wrong with one is said before a trial starts, all of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from raysearch.errors import InputError
+from raysearch.models.registry import BACKBONES
+from raysearch.recipe import flatten
+from raysearch.space import SPACES, decode, describe, encode, find_space, load_space
+
+FIXED = {"backbone": "vgg19", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}
+NAMES = sorted(path.stem for path in SPACES.glob("*.py"))
+
+# Sound, of each kind something; the tests replace a line of it.
+SOUND = """
+from ray import tune
+from raysearch.space import Search
+space = {
+    "pooling": tune.choice(["avg", "max"]),
+    "schedule": [
+        {"depth": 0, "epochs": 4, "learning_rate": tune.loguniform(1e-4, 1e-2)},
+        {
+            "depth": tune.choice([1, 2]),
+            "learning_rate": tune.loguniform(1e-5, 1e-2),
+            "course": tune.choice(["plateau", "cosine"]),
+            "dropout": tune.quniform(0.0, 0.5, 0.1),
+            "batch_size": tune.randint(16, 65),
+            "class_weights": tune.choice(["none", {"cat": 2.0, "dog": 1.0}]),
+        },
+    ],
+}
+default = {
+    "pooling": "avg",
+    "schedule": [
+        {"learning_rate": 1e-3},
+        {"depth": 2, "learning_rate": 1e-3, "course": "plateau", "dropout": 0.3, "batch_size": 64, "class_weights": "none"},
+    ],
+}
+search = Search(heads=2)
+"""  # noqa: E501
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(text: str, name: str = "mine.py") -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def problems(write):
+    """The problems of the sound space with some of its text replaced; checks what holds of every complaint."""
+
+    def problems(*changes: tuple[str, str], text: str = SOUND, **fixed) -> list[str]:
+        for old, new in changes:
+            assert text.count(old) == 1, f"the test is stale: {old!r}"
+            text = text.replace(old, new)
+        path = write(text)
+        with pytest.raises(InputError) as caught:
+            load_space(path, fixed=FIXED | fixed)
+        found = list(caught.value.problems)
+        assert len(set(found)) == len(found)
+        assert all(problem.startswith(path) and "\n" not in problem for problem in found)
+        return [problem.removeprefix(f"{path}: ") for problem in found]
+
+    return problems
+
+
+# ---- what is sound -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_space_that_ships_loads_for_every_backbone(name, backbone):
+    space = load_space(name, fixed=FIXED | {"backbone": backbone})
+    assert space.name == name
+    assert space.source == find_space(name).read_text()
+    space.recipe({}, 12)
+
+
+@pytest.mark.parametrize("name", [*NAMES, "sound"])
+def test_100_samples_are_valid_recipes_with_every_key_consumed(name, write):
+    space = load_space(write(SOUND) if name == "sound" else name, fixed=FIXED)
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    values: dict[str, set] = {path: set() for path in space.distributions}
+    for _ in range(100):
+        params = study.ask(space.distributions).params
+        flat = flatten(space.recipe(params, 12).model_dump(mode="json"))
+        for path, value in params.items():
+            assert flat[path] == decode(value)
+            values[path].add(value)
+        for path, value in flatten(space.tree).items():
+            if path not in params and not path.endswith(".epochs"):
+                assert flat[path] == value, "what the space fixes is in the recipe"
+    assert all(len(seen) > 1 for seen in values.values())
+
+
+def test_tunes_domains_mean_what_they_mean_in_tune(write):
+    text = SOUND.replace("tune.quniform(0.0, 0.5, 0.1)", "tune.uniform(0.0, 0.5)")
+    found = load_space(write(text), fixed=FIXED).distributions
+    assert found == {
+        "pooling": CategoricalDistribution(["avg", "max"]),
+        "schedule.0.learning_rate": FloatDistribution(1e-4, 1e-2, log=True),
+        "schedule.1.depth": CategoricalDistribution([1, 2]),
+        "schedule.1.learning_rate": FloatDistribution(1e-5, 1e-2, log=True),
+        "schedule.1.course": CategoricalDistribution(["plateau", "cosine"]),
+        "schedule.1.dropout": FloatDistribution(0.0, 0.5),
+        "schedule.1.batch_size": IntDistribution(16, 64),
+        "schedule.1.class_weights": CategoricalDistribution(["none", encode({"cat": 2.0, "dog": 1.0})]),
+    }
+    for domain, expected in (
+        ("tune.lograndint(16, 65)", IntDistribution(16, 64, log=True)),
+        ("tune.qrandint(16, 64, 16)", IntDistribution(16, 64, step=16)),
+        ("tune.qrandint(16, 65, 1)", IntDistribution(16, 64)),
+        ("tune.quniform(16, 64, 16)", FloatDistribution(16, 64, step=16)),
+    ):
+        space = load_space(write(SOUND.replace("tune.randint(16, 65)", domain)), fixed=FIXED)
+        assert space.distributions["schedule.1.batch_size"] == expected
+
+
+def test_heads_and_trials_share_what_belongs_to_no_stage(write):
+    space = load_space(write(SOUND), fixed=FIXED)
+    assert space.head_paths() == ["pooling", "schedule.0.learning_rate"]
+    assert space.trial_paths()[:2] == ["pooling", "schedule.1.depth"]
+    assert set(space.head_paths()) | set(space.trial_paths()) == set(space.distributions)
+    assert space.head_shape_paths() == ["pooling"]
+
+
+def test_the_last_stage_trains_as_long_as_the_command_says_or_shorter(write):
+    space = load_space(write(SOUND), fixed=FIXED)
+    assert [stage.epochs for stage in space.recipe({}, 7).schedule] == [4, 7]
+    short = load_space(write(SOUND.replace('"depth": tune', '"epochs": 3, "depth": tune')), fixed=FIXED)
+    assert [stage.epochs for stage in short.recipe({}, 7).schedule] == [4, 3]
+    assert [stage.epochs for stage in short.recipe({}, 2).schedule] == [4, 2]
+
+
+def test_a_whole_head_can_be_a_choice(write):
+    heads = '{"kind": "linear"}, {"kind": "hidden", "hidden_units": 32}'
+    text = SOUND.replace('"pooling": tune.choice(["avg", "max"])', f'"head": tune.choice([{heads}])')
+    text = text.replace('"pooling": "avg"', '"head": {"kind": "hidden", "hidden_units": 32}')
+    space = load_space(write(text), fixed=FIXED)
+    assert space.recipe({}, 5).head.hidden_units == 32
+    assert space.head_shape_paths() == ["head"]
+
+
+def test_the_space_goes_before_the_command(write):
+    text = SOUND.replace('"pooling": tune', '"backbone": "simple_cnn", "pooling": tune')
+    assert load_space(write(text), fixed=FIXED).recipe({}, 1).backbone == "simple_cnn"
+
+
+@pytest.mark.parametrize("value", ["none", 0.5, None, 3, {"a": 1.0, "b": [1, 2]}])
+def test_categorical_values_come_back(value):
+    assert decode(encode(value)) == value
+    assert decode(json.loads(json.dumps(encode(value)))) == value
+
+
+def test_distributions_are_told_as_people_read_them(write):
+    space = load_space(write(SOUND), fixed=FIXED)
+    assert describe(space.distributions["schedule.1.learning_rate"]) == "1e-05 to 0.01, log"
+    assert describe(space.distributions["schedule.1.dropout"]) == "0 to 0.5, in steps of 0.1"
+    assert describe(space.distributions["pooling"]) == "avg or max"
+
+
+# ---- what is not -------------------------------------------------------------------------------------------------
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(tmp_path):
+    with pytest.raises(InputError, match=r"--space finetune: .*did you mean fine_tune\?"):
+        find_space("finetune")
+    with pytest.raises(InputError, match="there are: baseline, fine_tune"):
+        find_space("zzz")
+    with pytest.raises(InputError, match="no such file"):
+        find_space(str(tmp_path / "mine.py"))
+
+
+def test_a_space_is_found_by_path(write):
+    path = write(SOUND)
+    assert find_space(path) == Path(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("space = {\n\n  'a': (\n", r"mine\.py, line 3: '\(' was never closed"),
+        ("space = {}\n  default = {}", r"mine\.py, line 2: unexpected indent"),
+        ("1 / 0", "cannot be run: ZeroDivisionError: division by zero"),
+        ("import nowhere_to_be_found", "cannot be run: ModuleNotFoundError"),
+        ("raise SystemExit(0)", "cannot be run: SystemExit"),
+        ("from ray import tune\ntune.quniform(0, 1, 0.3)", "cannot be run: ValueError: .*not divisible"),
+        ("from raysearch.space import Search\nSearch(heads=-1, reducton=2)", r"Search\.heads: .*greater than or equal"),
+        ("from raysearch.space import Search\nSearch(heads=-1, reducton=2)", r"Search\.reducton: Extra inputs"),
+    ],
+)
+def test_a_file_that_cannot_be_run_is_refused_with_the_place(write, text, says):
+    with pytest.raises(InputError, match=says):
+        load_space(write(text), fixed=FIXED)
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path):
+    (tmp_path / "mine.py").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"mine\.py cannot be read"):
+        load_space(str(tmp_path / "mine.py"), fixed=FIXED)
+
+
+@pytest.mark.parametrize("schedule", ["3", "[]", "{}", "['stage']", "[[{}]]"])
+def test_a_space_without_a_list_of_stages_is_refused(problems, schedule):
+    (found,) = problems(text=f"space = {{'schedule': {schedule}}}\ndefault = {{}}")
+    assert "list of stages" in found
+
+
+def test_all_that_a_file_lacks_is_said(problems):
+    found = problems(text="space = 3\nsearch = 'tpe'")
+    assert [problem.split(" must ")[0] for problem in found] == ["`space`", "`default`", "`search`"]
+    assert "got 'tpe'" in found[2]
+    assert problems(text="default = {}\nspace = {}") == [
+        "`space` needs a schedule: a list of stages, each a dict; got None"
+    ]
+
+
+RATE = "tune.loguniform(1e-5, 1e-2)"
+BATCH = "tune.randint(16, 65)"
+DROPOUT = "tune.quniform(0.0, 0.5, 0.1)"
+WEIGHTS = 'tune.choice(["none", {"cat": 2.0, "dog": 1.0}])'
+NO_DEFAULT = ('"learning_rate": 1e-3, "course"', '"course"')
+
+
+def top(more):
+    return ('"pooling": tune', f'{more}, "pooling": tune')
+
+
+def head(more):
+    return ('{"depth": 0,', f'{{{more}, "depth": 0,')
+
+
+def stage(more):
+    return ('"depth": tune', f'{more}, "depth": tune')
+
+
+def default(more):
+    return ('{"depth": 2,', f'{{{more}, "depth": 2,')
+
+
+KEYS = [
+    ("poling: nothing reads this key; did you mean pooling?", top('"poling": 1')),
+    ("schedule.0.dept: nothing reads this key; did you mean depth?", head('"dept": 1')),
+    ("schedule.0.pooling: nothing reads this key; pooling belongs beside schedule", head('"pooling": "avg"')),
+    ("epochs: nothing reads this key; epochs belongs into schedule", top('"epochs": 3')),
+    ("head.knd: nothing reads this key; did you mean kind?", top('"head": {"knd": 1}')),
+    ("7: nothing reads this key", top("7: 1")),
+    (
+        "moom: nothing reads this key",
+        top('"moom": tune.choice([1])'),
+        ('"pooling": "avg"', '"pooling": "avg", "moom": 1'),
+    ),
+    ("schedule.0.epochs is missing", ('"epochs": 4, ', "")),
+]
+RANGES = [
+    ("schedule.0.l1: Input should be greater than or equal to 0, got -1", head('"l1": -1')),
+    ("schedule.0.epochs: Input should be greater than or equal to 1, got 0", ('"epochs": 4', '"epochs": 0')),
+    ("schedule.1.epochs: Input should be a valid integer, unable to parse", stage('"epochs": "ten"')),
+    ("schedule.1.epochs: must be a whole number, got 2.5", stage('"epochs": 2.5')),
+    ("schedule.1.dropout: Input should be less than 1, got 1.0", (DROPOUT, "tune.uniform(0.0, 1.0)")),
+    ("pooling: Input should be 'avg', 'max' or 'both', got 'mean'", ('["avg", "max"]', '["avg", "mean"]')),
+    ("schedule.1.batch_size: must be a whole number, got 50.6", (BATCH, "tune.uniform(16, 65)")),
+    ("schedule.1.class_weights: must be none, balanced, a power from", ('["none", {', '["nonne", "none", {')),
+    ("schedule.1.class_weights: must be none, balanced, a power from", ('"cat": 2.0', '"cat": 0')),
+]
+BLOCKS = [
+    (
+        "depth: 7 blocks to unfreeze, but vgg19 has 5: block1, block2, block3, block4, block5",
+        ("([1, 2])", "([1, 2, 7])"),
+    ),
+    ("schedule.1.depth: 7 blocks to unfreeze, but vgg19 has 5", ("tune.choice([1, 2])", "tune.randint(1, 8)")),
+    ("unknown backbone 'vgg91': did you mean vgg19?", top('"backbone": "vgg91"')),
+    ("schedule.1.depth: Input should be a valid integer", ("([1, 2])", '([1, 2, "block4"])')),
+]
+DEFAULT = [
+    ("`default` has no value for schedule.1.learning_rate", NO_DEFAULT),
+    ("`default` gives schedule.1.l1, which is not searched", default('"l1": 0.0')),
+    ("schedule.1.dropout is 0.6, which is not in 0 to 0.5, in steps of 0.1", ('"dropout": 0.3', '"dropout": 0.6')),
+    ("schedule.1.dropout is 0.25, which is not in 0 to 0.5, in steps", ('"dropout": 0.3', '"dropout": 0.25')),
+    ("schedule.1.dropout is 'x', which is not in 0 to 0.5", ('"dropout": 0.3', '"dropout": "x"')),
+    ("pooling is 'both', which is not in avg or max", ('"pooling": "avg"', '"pooling": "both"')),
+    ("schedule.1.batch_size is 65, which is not in 16 to 64", ('"batch_size": 64', '"batch_size": 65')),
+    ("schedule.1.course is ['plateau'], which is not in", ('"course": "plateau"', '"course": ["plateau"]')),
+]
+IN_VAIN = [
+    ("batch_norm is set, but it is read only when schedule.0.depth is above 0", head('"batch_norm": "train"')),
+    ("schedule.0.plateau_factor is set, but it is read only when schedule.0.course", head('"plateau_factor": 0.1')),
+    ("head.hidden_units is set, but it is read only when head.kind is hidden", top('"head": {"hidden_units": 3}')),
+    ("augmentation.zoom is set, but it is read only when a stage's strength", top('"augmentation": {"zoom": 0.1}')),
+    (
+        "schedule.1.plateau_factor is searched, but it is read only when schedule.1.course is plateau",
+        ('["plateau", "cosine"]', '["cosine"]'),
+        ('"course": "plateau"', '"course": "cosine"'),
+        stage('"plateau_factor": tune.uniform(0.1, 0.5)'),
+        default('"plateau_factor": 0.2'),
+    ),
+    (
+        "image_size cannot be searched: a run has one",
+        top('"image_size": tune.choice([32, 64])'),
+        ('"pooling": "avg"', '"pooling": "avg", "image_size": 32'),
+    ),
+]
+DOMAINS = [
+    ("is not supported; use tune.choice, uniform", (RATE, "tune.sample_from(lambda spec: 1)")),
+    ("is not supported; use tune.choice, uniform", (RATE, "tune.randn(0, 1)")),
+    ("a logarithmic domain with steps cannot be searched", (RATE, "tune.qloguniform(1e-5, 1e-2, 1e-5)")),
+    ("learning_rate: tune.grid_search is not supported; use tune.choice", (RATE, "tune.grid_search([1e-3, 1e-2])")),
+    ("class_weights: tune.grid_search is not supported", (WEIGHTS, 'tune.grid_search(["none", "balanced"])')),
+    ("is neither a value nor one of tune's domains", (RATE, "lambda: 1e-3")),
+    ("`low <= high` must hold", (RATE, "tune.loguniform(1e-2, 1e-5)")),
+    ("pooling: The `choices` must contain one or more elements", ('["avg", "max"]', "[]")),
+    ("cannot be one of the choices", ('["avg", "max"]', '["avg", object]')),
+    ("from 16 to 65 is not a whole number of steps of 16", (BATCH, "tune.qrandint(16, 65, 16)")),
+    ("use tune.choice over whole dicts", (WEIGHTS, '{"cat": tune.uniform(1, 3)}')),
+]
+SEARCH = [
+    ("the schedule must be two stages: the head's, of depth 0", ('{"depth": 0', '{"depth": 1')),
+    ("search.heads is 0, so a trial is one stage, but the schedule has 2", ("heads=2", "heads=0")),
+    ("search.heads is 1, but pooling and head have 2 combinations", ("heads=2", "heads=1")),
+]
+
+
+@pytest.mark.parametrize(
+    ("says", "changes"),
+    [(says, changes) for says, *changes in (*KEYS, *RANGES, *BLOCKS, *DEFAULT, *IN_VAIN, *DOMAINS, *SEARCH)],
+)
+def test_one_mistake_is_one_complaint_that_says_where_and_what(problems, says, changes):
+    (found,) = problems(*changes)
+    assert says in found
+
+
+def test_stages_that_might_close_blocks_again_are_refused(problems):
+    found = problems(('{"depth": 0,', '{"depth": 2,'))
+    assert (
+        "schedule.0.depth may be 2 where schedule.1.depth is 1: depth must never decrease along the schedule" in found
+    )
+
+
+def test_a_head_needs_its_values_one_by_one(problems):
+    found = problems(
+        ('"pooling": tune.choice(["avg", "max"])', '"head": {"kind": "hidden", "hidden_units": tune.randint(8, 64)}'),
+        ('"pooling": "avg"', '"head": {"hidden_units": 32}'),
+    )
+    assert found == ["head.hidden_units: each value needs a head of its own, so give the values: tune.choice([…])"]
+
+
+def test_everything_is_said_at_once(problems):
+    found = problems(
+        ('"pooling": tune', '"poling": "avg", "pooling": tune'),
+        ("tune.choice([1, 2])", "tune.choice([1, 7])"),
+        (RATE, "tune.grid_search([1, 2])"),
+        ('"dropout": 0.3', '"dropout": 3'),
+        ('"epochs": 4', '"epochs": 0'),
+        ('{"depth": 0,', '{"batch_norm": "train", "depth": 0,'),
+        ("heads=2", "heads=1"),
+    )
+    for piece in ("poling", "7 blocks", "grid_search", "is 3", "schedule.0.epochs", "batch_norm", "combinations"):
+        assert sum(piece in problem for problem in found) == 1, (piece, found)
+    assert [problem for problem in found if "depth" in problem and "default" in problem] == [
+        "`default` for schedule.1.depth is 2, which is not in 1 or 7"
+    ]
+    assert len(found) == 8
