@@ -91,7 +91,7 @@ class Features:
         return self.rows[torch.from_numpy(indices)]
 
 
-def draw_recipes(count: int, epochs: int, seed: int) -> list[Recipe]:
+def draw_recipes(count: int, epochs: int, seed: int, *, dropout: bool = True) -> list[Recipe]:
     """Linear heads of every learning rate, decay, dropout, class weights and smoothing; the same ones for every arm."""
     random = np.random.default_rng(seed)
     stages = [
@@ -101,7 +101,7 @@ def draw_recipes(count: int, epochs: int, seed: int) -> list[Recipe]:
             course="cosine",
             learning_rate=float(np.exp(random.uniform(np.log(3e-4), np.log(1e-2)))),
             weight_decay=float(np.exp(random.uniform(np.log(1e-3), np.log(1e-1)))),
-            dropout=float(random.integers(6)) / 10,
+            dropout=float(random.integers(6)) / 10 * dropout,
             class_weights=("none", "balanced")[random.integers(2)],
             label_smoothing=float(random.integers(3)) / 20,
         )
@@ -142,7 +142,7 @@ def prepare_work(data: Path, folder: Path) -> Work:
 
 def pack_arm(work: Work, options: argparse.Namespace) -> Figures:
     """All heads in one pack."""
-    recipes = draw_recipes(options.heads, options.epochs, options.seed)
+    recipes = draw_recipes(options.heads, options.epochs, options.seed, dropout=options.dropout)
     started, cpu_started = time.perf_counter(), time.process_time()
     pack = HeadPack(
         recipes,
@@ -203,7 +203,7 @@ def plain_loop(
 
 def loop_arm(work: Work, options: argparse.Namespace) -> Figures:
     """The plain loop with the number of threads that suits it best."""
-    recipes = draw_recipes(options.heads, options.epochs, options.seed)[: options.loop_heads]
+    recipes = draw_recipes(options.heads, options.epochs, options.seed, dropout=options.dropout)[: options.loop_heads]
     tensors = (work.features, work.labels, work.val_features, work.val_labels)
 
     def train(recipe: Recipe) -> float:
@@ -232,7 +232,7 @@ def tune_arm(work: Work, options: argparse.Namespace) -> Figures:
     """
     from ray import tune
 
-    recipes = draw_recipes(options.heads, options.epochs, options.seed)[: options.tune_heads]
+    recipes = draw_recipes(options.heads, options.epochs, options.seed, dropout=options.dropout)[: options.tune_heads]
     if len(recipes) <= options.concurrent:
         raise ValueError(f"--tune-heads must be above --concurrent, got {len(recipes)} and {options.concurrent}")
     tensors = {"features": work.features, "labels": work.labels}
@@ -261,7 +261,9 @@ def frozen_arm(work: Work, options: argparse.Namespace) -> Figures:
     """
     from ray import tune
 
-    recipes = draw_recipes(options.heads, options.frozen_epochs, options.seed)[: options.frozen_heads]
+    recipes = draw_recipes(options.heads, options.frozen_epochs, options.seed, dropout=options.dropout)[
+        : options.frozen_heads
+    ]
     folder, classes = str(work.dataset.folder), work.dataset.classes
 
     def trial(config: dict[str, Any]) -> None:
@@ -421,6 +423,12 @@ def main() -> None:
     parser.add_argument("--frozen-epochs", type=int, default=1)
     parser.add_argument("--concurrent", type=int, default=2, help="trials at once in the two Tune arms")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch, for pack and loop")
+    parser.add_argument(
+        "--dropout",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="without it no head has dropout, which a pack draws once for all and a single head for itself",
+    )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if not options.data.is_file():
@@ -441,6 +449,7 @@ def main() -> None:
         "training_images": len(work.labels),
         "fill_seconds": round(work.fill_seconds, 2),
         "threads": options.threads,
+        "dropout": options.dropout,
         **arms,
         "compared_with_pack": compared,
         "machine": machine(),

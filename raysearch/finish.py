@@ -49,7 +49,7 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     others = {
         name: (trial.name, _model(run, bench, trial))
         for name, trial in (("default", controller.trials.get("t0000")), ("head", controller.best_head()))
-        if trial is not None and trial.best is not None and _tensors(run, trial).exists()
+        if trial is not None and trial.best is not None and not trial.failed and _tensors(run, trial).exists()
     }
     # Everything is chosen by now. What follows only measures.
     earlier = sum(1 for event in run.events() if event["event"] == "test_read")

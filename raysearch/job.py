@@ -14,6 +14,7 @@ from typing import Any, Literal, TypeVar
 import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from raysearch.activations.store import default_limit
 from raysearch.data.pixels import MIN_IMAGE_SIZE, Dataset, load
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
@@ -70,6 +71,9 @@ class Settings(BaseModel):
     rungs: tuple[int, ...]
     """epochs"""
     reduction: int
+    cache: Literal["auto", "on", "off"]
+    cache_bytes: int
+    """Disk that cached activations may take."""
     refits: int
     refit_on: Literal["train", "train+val"]
     max_batches: int | None
@@ -193,6 +197,7 @@ def _check_numbers(flags: Any, problems: Problems) -> bool:
         value = getattr(flags, name)
         problems.check(value is None or value >= least, f"--{name.replace('_', '-')} {value}: must be at least {least}")
     problems.check(flags.seed is None or flags.seed < 2**32, f"--seed {flags.seed}: must be below 2**32")
+    problems.check(flags.cache_gb is None or flags.cache_gb >= 0, f"--cache-gb {flags.cache_gb}: must be 0 or more")
     gpus = flags.gpus_per_trial
     share = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)
     problems.check(share, f"--gpus-per-trial {gpus}: must be a fraction from 0 to 1, or a whole number")
@@ -280,6 +285,8 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         max_epochs=max_epochs,
         rungs=rungs_for(max_epochs, space.search.reduction, space.search.first_rung_epochs),
         reduction=space.search.reduction,
+        cache=flags.cache,
+        cache_bytes=int(flags.cache_gb * 1e9) if flags.cache_gb is not None else default_limit(),
         refits=1 if short else preset["refits"] if flags.refits is None else flags.refits,
         refit_on=flags.refit_on,
         max_batches=2 if short else None,

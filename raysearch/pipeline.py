@@ -9,6 +9,8 @@ from typing import Any, Protocol
 
 from rich.console import Console
 
+from raysearch.activations.planner import CachePlan
+from raysearch.caching import plan_cache, record
 from raysearch.errors import NothingSucceededError
 from raysearch.files import replace_with
 from raysearch.finish import evaluate_run
@@ -62,6 +64,9 @@ class Flags(Protocol):
 def start(job: Job, folder: Path, flags: Flags, console: Console) -> Run:
     """A new search, in a new run folder; there is none yet if Ray does not start, or is not waited for."""
     console.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
+    chosen = plan_cache(job)
+    for line in chosen.lines():
+        console.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
     with _ray(job.machine):
         run = Run.create(folder, job.settings.model_dump(mode="json"))
         (folder / "space.py").write_text(job.space.source, encoding="utf-8")
@@ -70,7 +75,7 @@ def start(job: Job, folder: Path, flags: Flags, console: Console) -> Run:
             weights={"origin": job.weights.origin, "reason": job.weights.reason},
             classes=list(job.dataset.classes),
             skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
-            cache=[],
+            cache=record(chosen),
         )
         _run(job, run, flags, console)
     summary(run, console)
@@ -135,7 +140,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console) -> None:
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
             driver.log({"event": "budget", **budget})
-        bench = bench_keywords(job)
+        bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
         try:
             run_segments(
                 driver,

@@ -74,6 +74,10 @@ class Settings:
     """Trials at once. Default: as many as there are GPUs, or cores (at most 8)."""
     address: Annotated[str | None, _unset("auto|HOST:PORT")] = None
     """A Ray cluster to join (auto finds the one of this machine). Default: a Ray of its own."""
+    cache: Literal["auto", "on", "off"] = "auto"
+    """Whether activations of frozen blocks are kept on disk and shared by all trials: auto where it saves time."""
+    cache_gb: Annotated[float | None, _unset("GB")] = None
+    """Disk that cached activations may take. Default: a quarter of what is free."""
     refits: Annotated[int | None, _unset("N")] = None
     """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (3, 3, 5)."""
     refit_on: Literal["train", "train+val"] = "train"

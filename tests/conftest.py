@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 REFUSES = "http://127.0.0.1:9"  # the discard port: a download fails at once, as on a machine without a network
+
+settings.register_profile("raysearch", deadline=None)  # a shared machine pauses where it likes
+settings.load_profile("raysearch")
 
 # Set before torch is imported, and inherited by Ray's workers and by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

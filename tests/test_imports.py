@@ -11,7 +11,20 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "raysearch"
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.py"))
-COMMANDS = {"__main__", "cli", "tune", "job", "plan", "evaluate", "predict", "pipeline", "progress", "finish", "card"}
+COMMANDS = {
+    "__main__",
+    "cli",
+    "tune",
+    "job",
+    "plan",
+    "evaluate",
+    "predict",
+    "pipeline",
+    "progress",
+    "finish",
+    "card",
+    "caching",
+}
 
 # A part of the package (a subpackage, or a module at its top) -> the parts that it may import, itself aside.
 _DATA_AND_MODELS = {"errors", "files", "recipe", "data", "models"}

@@ -13,6 +13,7 @@ import cv2
 import torch
 from ray import tune
 
+from raysearch.errors import InputError
 from raysearch.recipe import Recipe
 from raysearch.training.checkpoint import (
     CheckpointError,
@@ -56,7 +57,7 @@ class TrialActor(tune.Trainable):
             if self._reported == len(self._rows):
                 self._rows.append(self._trainer.run_epoch())
                 self._save()
-        except (HandoverError, NonFiniteLossError, CheckpointError) as error:
+        except (InputError, HandoverError, NonFiniteLossError, CheckpointError) as error:
             return {"epoch": [{"failed": f"{type(error).__name__}: {error}"}]}
         row = self._rows[self._reported]
         self._reported += 1

@@ -92,7 +92,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.at = Counters(micro_batch=stage.batch_size)
         self.best: Row = {}
-        """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first one."""
+        """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first."""
         self.best_state: dict[str, Tensor] = {}
         """The suffix as it was then, on the CPU."""
         self.handover_delta: float | None = None

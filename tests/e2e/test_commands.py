@@ -36,14 +36,21 @@ def test_fast_dev_run_does_everything_once(desk: Desk, photos: Path) -> None:
     assert desk.raysearch("predict", "fast", photos / "red" / "00.png").code == 0
 
 
-def test_refits_are_shared_by_two_workers(desk: Desk, photos: Path) -> None:
+def test_refits_are_shared_by_two_workers_and_stopped_by_ctrl_c(desk: Desk, photos: Path) -> None:
+    workers = ["--concurrent", 2, "--refit-workers", 2]
     command = desk.start(
         *("-m", "raysearch.tune", "--space", "baseline", "--data", photos, "--trials", 1, "--max-epochs", 2),
-        *("--concurrent", 2, "--refits", 3, "--refit-workers", 2, "--refit-on", "train+val", "--run-name", "refits"),
+        *("--refits", 3, "--refit-on", "train+val", "--run-name", "refits", *workers),
     )
-    ended = command.wait()
-    assert (ended.code, ended.err) == (0, "")
+    command.until(lambda: "again with 3 fresh seeds" in command.said)  # Ray Train takes seconds from here
+    command.interrupt()
+    ended = command.wait(30)
+    assert (ended.code, ended.err) == (130, "")
+    assert "go on with" in ended.out
     assert command.left_behind() == []
+
+    ended = desk.tune("--resume", "refits", *workers)
+    assert (ended.code, ended.err) == (0, "")
     run = desk.work / "results" / "refits"
     evaluation = json.loads((run / "evaluation.json").read_text())
     accuracy = evaluation["test"]["accuracy"]
@@ -93,8 +100,10 @@ BAD = {
         ["learning_rat", "weight_decay", "--refits -1"],
     ),
     "a resume of nothing": (["--resume", "nothing"], ["nothing"]),
-    "a resume with other settings": (["--resume", "nothing", "--seed", "3", "--metric", "loss"], ["--seed", "--metric"]),
-    "no space": ([], ["--space"]),
+    "a resume with other settings": (
+        ["--resume", "nothing", "--seed", "3", "--metric", "loss"],
+        ["--seed", "--metric"],
+    ),
 }
 
 
@@ -120,7 +129,7 @@ def test_a_run_that_is_there_is_not_run_over(undisturbed: Search, flags: list[st
     assert "--resume" in ended.err
 
 
-SCRIPT = '''
+SCRIPT = """
 import sys
 
 import numpy as np
@@ -146,7 +155,7 @@ if __name__ == "__main__":
     table = again.predict([f"{data}/red/00.png", f"{data}/blue"])
     assert len(table) == 21 and table["error"].isna().all()
     print("fine")
-'''
+"""
 
 
 def test_python_does_what_the_command_does_and_a_seed_gives_one_search(

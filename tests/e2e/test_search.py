@@ -22,7 +22,13 @@ def test_it_ends_well_and_says_what_a_person_wants_to_know(undisturbed: Search) 
     ended = undisturbed.ended
     assert ended.code == 0, ended
     assert ended.err == ""
-    for said in ("The best 5 of 5 recipes", "the winner", "the best head alone", "1 unreadable image", "red/broken.png"):
+    for said in (
+        "The best 5 of 5 recipes",
+        "the winner",
+        "the best head alone",
+        "1 unreadable image",
+        "red/broken.png",
+    ):
         assert said in ended.out
     assert f"The run is in {Path('results') / 'tiny'}" in ended.out
     for noise in ("Warning", "ray::", "object at 0x", "Traceback", "INFO"):
@@ -47,9 +53,7 @@ def test_the_run_folder_is_as_designed(undisturbed: Search) -> None:
 
 
 def test_the_tables_tell_the_search(undisturbed: Search) -> None:
-    trials, heads, history = (
-        pd.read_csv(undisturbed.run / f"{name}.csv") for name in ("trials", "heads", "history")
-    )
+    trials, heads, history = (pd.read_csv(undisturbed.run / f"{name}.csv") for name in ("trials", "heads", "history"))
     assert list(trials["trial"]) == [f"t{number:04d}" for number in range(5)]
     assert list(heads["trial"]) == [f"h{number:04d}" for number in range(3)]
     assert set(heads["state"]) == {"done"}

@@ -304,7 +304,6 @@ def test_rungs_are_met_in_order():
     assert all(a < b for a, b in pairwise(ends))
 
 
-
 def head_of(accuracy):
     """A log of one head that came to this accuracy."""
     recipe = {"pooling": 0, "head": {}, "schedule": [{"epochs": 5}, {"epochs": 12}]}
