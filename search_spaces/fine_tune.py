@@ -23,7 +23,6 @@ head = {
 
 fine = {
     "depth": tune.choice([1, 2, 3]),
-    "batch_size": 32,
     "keep": "last",
     "learning_rate": tune.loguniform(2e-4, 2e-3),
     "weight_decay": tune.loguniform(1e-3, 1e-1),

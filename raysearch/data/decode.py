@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 Fit = Literal["squash", "crop", "pad"]
 FITS: tuple[Fit, ...] = ("squash", "crop", "pad")
@@ -57,7 +57,10 @@ def decode(data: bytes | NDArray[np.generic] | Image.Image, image_size: int, fit
 def open_image(data: bytes | NDArray[np.generic] | Image.Image) -> Image.Image:
     """A Pillow image, its header read and its pixels not yet."""
     if isinstance(data, bytes):
-        return Image.open(io.BytesIO(data))
+        try:
+            return Image.open(io.BytesIO(data))
+        except UnidentifiedImageError:  # its own message gives the address of the buffer
+            raise UnidentifiedImageError("not an image of a known format") from None
     if isinstance(data, Image.Image):
         return data
     array = data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data

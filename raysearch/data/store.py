@@ -136,12 +136,13 @@ def _check_failures(listing: Listing, failures: dict[int, Skipped]) -> None:
 
 
 def _progress_bar(shown: bool) -> Progress:
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
-        disable=not shown,
+        disable=not (shown and console.is_terminal),  # elsewhere it would leave an empty line
     )

@@ -82,28 +82,24 @@ def test_a_time_budget_ends_with_an_evaluation(desk: Desk, photos: Path) -> None
 # All problems of one command are said at once.
 BAD = {
     "names and numbers": (
-        ["--space", "fine_tun", "--data", "nowhere", "--trials", "0", "--max-epochs", "-1", "--image-size", "0"]
-        + ["--metric", "acuracy", "--backbone", "vgg91", "--time-budget", "soon", "--seed", "-1"],
+        "--space fine_tun --data nowhere --trials 0 --max-epochs -1 --image-size 0 --backbone vgg91 "
+        "--time-budget soon --seed -1",
         ["fine_tune", "nowhere", "--trials 0", "--max-epochs -1", "--image-size 0", "vgg19", "soon", "--seed -1"],
     ),
     "gpus and a metric": (
-        ["--space", "baseline", "--data", "PHOTOS", "--gpus-per-trial", "64", "--metric", "acuracy"]
-        + ["--backbone", "densenet121", "--device", "cpu"],
+        "--space baseline --data PHOTOS --gpus-per-trial 64 --metric acuracy --backbone densenet121 --device cpu",
         ["--gpus-per-trial 64", "did you mean 'accuracy'", "--backbone densenet121"],
     ),
     "files": (
-        ["--space", "SPACE", "--data", "PHOTOS", "--backbone", "simple_cnn", "--weights", "WEIGHTS", "--trials", "-3"],
+        "--space SPACE --data PHOTOS --backbone simple_cnn --weights WEIGHTS --trials -3",
         ["weights.safetensors", "--trials -3"],
     ),
     "a space with typing errors": (
-        ["--space", "BAD_SPACE", "--data", "PHOTOS", "--refits", "-1"],
+        "--space BAD_SPACE --data PHOTOS --refits -1",
         ["learning_rat", "weight_decay", "--refits -1"],
     ),
-    "a resume of nothing": (["--resume", "nothing"], ["nothing"]),
-    "a resume with other settings": (
-        ["--resume", "nothing", "--seed", "3", "--metric", "loss"],
-        ["--seed", "--metric"],
-    ),
+    "a resume of nothing": ("--resume nothing", ["nothing"]),
+    "a resume with other settings": ("--resume nothing --seed 3 --metric loss", ["--seed", "--metric"]),
 }
 
 
@@ -114,7 +110,7 @@ def test_bad_input_is_refused_at_once(desk: Desk, photos: Path, space: Path, cas
     wrong = 'space = {"schedule": [{"depth": 0, "learning_rat": 1.0, "weight_decay": -1.0}]}\ndefault = {}\n'
     (desk.work / "wrong.py").write_text(wrong)
     stands_for = {"PHOTOS": photos, "SPACE": space, "WEIGHTS": "weights.safetensors", "BAD_SPACE": "wrong.py"}
-    ended = desk.tune(*(stands_for.get(one, one) for one in arguments))
+    ended = desk.tune(*(stands_for.get(one, one) for one in arguments.split()))
     assert ended.code == 2, ended
     assert "Traceback" not in ended.err + ended.out
     for part in expected:
