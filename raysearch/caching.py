@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from raysearch.activations.forecast import Reads, Workload, expected_trials
 from raysearch.activations.measure import measure
@@ -44,6 +44,8 @@ def plan_cache(job: Job) -> CachePlan:
         )
     finally:
         torch.set_num_threads(threads)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()  # the trials want it
     return plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=_MEMORY_BYTES, mode=settings.cache)
 
 
@@ -60,7 +62,8 @@ def expected_reads(job: Job) -> dict[int, Reads]:
     }
     if settings.heads:
         epochs = space.recipe({}, 1).schedule[0].epochs
-        reads[0] = Reads((float(settings.heads),) * epochs, tuple(map(float, _values(space, "schedule.0.strength"))))
+        of_heads = _values(space, "schedule.0.strength")
+        reads[0] = Reads((float(settings.heads),) * epochs, tuple(map(float, of_heads)) or None)
     return reads
 
 
@@ -71,6 +74,8 @@ def _values(space: Space, path: str) -> list[Any]:
         return [flatten(space.recipe({}, 1).model_dump())[path]]
     if isinstance(distribution, CategoricalDistribution):
         return [decode(choice) for choice in distribution.choices]
+    if isinstance(distribution, IntDistribution):
+        return list(range(distribution.low, distribution.high + 1, distribution.step))
     if isinstance(distribution, FloatDistribution) and distribution.step is not None:
         steps = round((distribution.high - distribution.low) / distribution.step)
         return [distribution.low + step * distribution.step for step in range(steps + 1)]

@@ -19,7 +19,7 @@ from raysearch.data.pixels import Dataset, Split, load
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.predict import Best
-from raysearch.training.metrics import classification_metrics
+from raysearch.training.metrics import classification_metrics, larger_is_better
 from raysearch.training.numerics import autocast, full_precision
 
 Metrics = dict[str, Any]
@@ -180,13 +180,16 @@ def evaluation_document(
         best_validation: the winner's figure of it in the search, on validation.
         others: "default" and "head": the trial's name, and its models' metrics on test.
 
-    Returns: the winner's splits at the top (see `over_models`); "optimism": the search's validation figure minus the
-        mean over the fresh seeds; "others": {name: {"trial", "test"}}.
+    Returns: the winner's splits at the top (see `over_models`); "optimism": by how much the search's validation
+        figure is better than the mean over the fresh seeds; "others": {name: {"trial", "test"}}.
     """
     document: dict[str, Any] = {"trial": trial, "metric": metric}
     document |= {name: over_models(evaluated) for name, evaluated in splits.items()}
     document["best_validation"] = best_validation
-    document["optimism"] = best_validation - figure(document["val"], metric)["mean"] if "val" in document else None
+    document["optimism"] = None
+    if "val" in document:
+        flattery = best_validation - figure(document["val"], metric)["mean"]
+        document["optimism"] = flattery if larger_is_better(metric) else -flattery
     document["others"] = {name: {"trial": t, "test": over_models(evaluated)} for name, (t, evaluated) in others.items()}
     return document
 

@@ -24,7 +24,7 @@ from raysearch.predict import write_best
 from raysearch.recipe import Recipe
 from raysearch.run import Run
 from raysearch.search.controller import Controller, Trial
-from raysearch.search.refit import refit_recipe, refit_tensors
+from raysearch.search.refit import refit_tensors
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.path import assemble
 from raysearch.training.stage import Bench
@@ -44,7 +44,7 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     """
     winner = controller.winner
     assert winner is not None and winner.best is not None
-    recipes, models = _winners(job, run, bench, winner, refits)
+    recipes, models = _winners(run, bench, winner, refits)
     shipped = _shipped(job, refits)
     others = {
         name: (trial.name, _model(run, bench, trial))
@@ -93,13 +93,11 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
 
 
 def _winners(
-    job: Job, run: Run, bench: Bench, winner: Trial, refits: list[dict[str, Any]]
+    run: Run, bench: Bench, winner: Trial, refits: list[dict[str, Any]]
 ) -> tuple[list[Recipe], list[nn.Sequential]]:
-    assert winner.best is not None
-    recipe, best_epoch = Recipe.model_validate(winner.recipe), winner.best["epoch"]
     if not refits:
-        return [recipe], [_model(run, bench, winner)]
-    recipes = [refit_recipe(recipe, one["seed"], best_epoch, job.settings.refit_on) for one in refits]
+        return [Recipe.model_validate(winner.recipe)], [_model(run, bench, winner)]
+    recipes = [Recipe.model_validate(one["recipe"]) for one in refits]
     models = [assemble(bench, one, refit_tensors(run.folder, winner.name, one.seed)) for one in recipes]
     return recipes, models
 

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import difflib
 import math
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import psutil
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysearch.activations.store import default_limit
 from raysearch.data.pixels import MIN_IMAGE_SIZE, Dataset, load
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
+from raysearch.machine import Machine, choose_machine
 from raysearch.models.registry import BACKBONES, backbone_spec
 from raysearch.models.weights import Weights, load_weights
 from raysearch.search.asha import rungs_for
@@ -29,8 +28,6 @@ from raysearch.training.stage import choose_device, choose_precision
 T = TypeVar("T")
 
 Preset = Literal["quick", "default", "best"]
-_MOST_ON_CPU = 8  # trials at once; more would leave ASHA little to learn from
-_TRIAL_BYTES = 2 << 30  # of memory, that one trial is taken to need when it is decided how many run at once
 PRESETS: dict[str, dict[str, int]] = {
     "quick": {"trials": 12, "max_epochs": 6, "refits": 3},
     "default": {"trials": 32, "max_epochs": 12, "refits": 3},
@@ -65,6 +62,9 @@ class Settings(BaseModel):
     device: str
     precision: str
     preset: Preset
+    concurrent: int
+    cpus_per_trial: int
+    """Threads: another number gives other last digits, so a resume keeps it unless it is told otherwise."""
     trials: int
     heads: int
     max_epochs: int
@@ -80,17 +80,6 @@ class Settings(BaseModel):
     """Batches an epoch at most; --fast-dev-run sets it to two."""
     time_budget: float | None
     """seconds"""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What one trial gets, and how many run at once."""
-
-    concurrent: int
-    cpus: int
-    """Threads, and Ray's CPUs, of one trial."""
-    gpus: float
-    address: str | None
 
 
 @dataclass(frozen=True)
@@ -155,32 +144,6 @@ def seconds(text: str) -> float:
     if not 0 < total < math.inf:
         raise InputError(f"--time-budget {text}: must be above 0")
     return total
-
-
-def choose_machine(device: str, concurrent: int | None, gpus_per_trial: float | None, address: str | None) -> Machine:
-    """How many trials run at once, and what each gets, on this machine or (with `address`) on a cluster.
-
-    On a CPU, one thread a trial: networks of this size gain little from a second one, and trials do not wait for each
-    other (DenseNet121 at 32 px on 2 cores: two trials of one thread train 1.5 times the images of one trial of two).
-
-    Raises:
-        InputError: more GPUs a trial than there are.
-    """
-    import torch
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    gpus_here = torch.cuda.device_count() if device == "cuda" else 0
-    gpus = gpus_per_trial if gpus_per_trial is not None else (1.0 if device == "cuda" else 0.0)
-    if address is None and gpus > gpus_here:
-        raise InputError(
-            f"--gpus-per-trial {gpus:g}: this machine has {gpus_here} GPU(s) that --device {device} can use, and no "
-            "cluster was given; lower it, or join a cluster by --address auto"
-        )
-    if concurrent is None:
-        concurrent = max(1, math.floor(gpus_here / gpus)) if gpus else min(cores, _MOST_ON_CPU)
-        if address is None:
-            concurrent = min(concurrent, max(1, psutil.virtual_memory().available // _TRIAL_BYTES))
-    return Machine(concurrent, max(1, cores // concurrent), gpus, address)
 
 
 def _check_numbers(flags: Any, problems: Problems) -> bool:
@@ -279,6 +242,8 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         device=device.type,
         precision=choose_precision(device),
         preset=flags.preset,
+        concurrent=machine.concurrent,
+        cpus_per_trial=machine.cpus,
         trials=1 if short else flags.trials or preset["trials"],
         # Heads in which nothing is searched would be the same head.
         heads=min(1, space.search.heads) if short or not space.head_paths() else space.search.heads,
@@ -364,8 +329,12 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     machine = None
     if device is not None and machine_flags_fit:
         machine = problems.attempt(
-            lambda: choose_machine(device.type, flags.concurrent, flags.gpus_per_trial, flags.address)
+            lambda: choose_machine(
+                device.type, flags.concurrent or settings.concurrent, flags.gpus_per_trial, flags.address
+            )
         )
+        if machine is not None and flags.concurrent is None:
+            machine = replace(machine, cpus=settings.cpus_per_trial)
     problems.stop_if_any()
     assert (
         space is not None and dataset is not None and weights is not None and device is not None and machine is not None

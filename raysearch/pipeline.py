@@ -10,11 +10,12 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from raysearch.activations.planner import CachePlan
-from raysearch.caching import plan_cache, record
+from raysearch.caching import expected_reads, plan_cache, record
 from raysearch.errors import NothingSucceededError
 from raysearch.files import replace_with
 from raysearch.finish import evaluate_run
-from raysearch.job import Job, Machine, reopen
+from raysearch.job import Job, reopen
+from raysearch.machine import Machine
 from raysearch.plan import Plan
 from raysearch.progress import Progress
 from raysearch.recipe import Recipe
@@ -25,7 +26,7 @@ from raysearch.search.actor import TrialActor
 from raysearch.search.controller import Controller, Trial
 from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
-from raysearch.search.runner import ray_session, run_segments
+from raysearch.search.runner import ray_session, require_gpus, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.space import describe
 from raysearch.training.stage import Bench
@@ -57,17 +58,28 @@ class Flags(Protocol):
         """Of a Ray cluster."""
 
     @property
+    def quiet(self) -> bool:
+        """Whether only the summary is shown."""
+
+    @property
     def refit_workers(self) -> int | None:
         """Workers of the refit job."""
 
 
-def start(job: Job, folder: Path, flags: Flags, console: Console) -> Run:
-    """A new search, in a new run folder; there is none yet if Ray does not start, or is not waited for."""
-    console.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
+def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) -> Run:
+    """A new search, in a new run folder; there is none yet if Ray does not start, or is not waited for.
+
+    Args:
+        job, folder, flags, console: what to search, where, and how it is shown.
+        began: when the person started it (`time.monotonic`); a time budget counts from there.
+    """
+    chatter = _chatter(flags, console)
+    chatter.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
     chosen = plan_cache(job)
     for line in chosen.lines():
-        console.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
+        chatter.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
     with _ray(job.machine):
+        require_gpus(job.machine.gpus)
         run = Run.create(folder, job.settings.model_dump(mode="json"))
         (folder / "space.py").write_text(job.space.source, encoding="utf-8")
         run.update_info(
@@ -77,23 +89,30 @@ def start(job: Job, folder: Path, flags: Flags, console: Console) -> Run:
             skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
             cache=record(chosen),
         )
-        _run(job, run, flags, console)
+        _run(job, run, flags, console, began)
     summary(run, console)
     return run
 
 
-def go_on(run: Run, flags: Flags, console: Console) -> Run:
+def go_on(run: Run, flags: Flags, console: Console, began: float) -> Run:
     """A run that was stopped, killed, or is to get more trials; of a finished one it says that it is finished."""
     job = reopen(run.info, run.folder / "space.py", flags)
-    finished = any(event["event"] == "finished" for event in run.events()[-1:])
-    if finished and job.settings.trials == run.info["settings"]["trials"]:
+    events = run.events()
+    budgets = [event["trials"] for event in events if event["event"] == "budget"]
+    if events and events[-1]["event"] == "finished" and budgets[-1] == job.settings.trials:
         console.print(f"{run.folder} is finished; --trials N adds to it.", highlight=False, soft_wrap=True)
     else:
         with _ray(job.machine):
+            require_gpus(job.machine.gpus)
             run.update_info(settings=job.settings.model_dump(mode="json"))
-            _run(job, run, flags, console)
+            _run(job, run, flags, console, began)
     summary(run, console)
     return run
+
+
+def _chatter(flags: Flags, console: Console) -> Console:
+    """Where everything but the summary goes."""
+    return Console(quiet=True) if flags.quiet else console
 
 
 def _ray(machine: Machine) -> AbstractContextManager[None]:
@@ -103,8 +122,6 @@ def _ray(machine: Machine) -> AbstractContextManager[None]:
 def as_plan(job: Job, folder: Path) -> Plan:
     """What `raysearch.plan` shows of a job."""
     settings, default = job.settings, job.space.recipe({}, job.settings.max_epochs)
-    depth = job.space.distributions.get(f"schedule.{len(default.schedule) - 1}.depth")
-    depths = sorted({*([0] if settings.heads else []), *getattr(depth, "choices", [default.depth])})
     searched: dict[str, Any] = {key: describe(value) for key, value in job.space.distributions.items()}
     return Plan(
         dataset=job.dataset,
@@ -113,7 +130,7 @@ def as_plan(job: Job, folder: Path) -> Plan:
         weights_reason=job.weights.reason,
         space_name=job.space.name,
         space=searched,
-        depths=depths,
+        depths=sorted(expected_reads(job)),
         heads=settings.heads,
         trials=settings.trials,
         rungs=settings.rungs,
@@ -127,15 +144,15 @@ def as_plan(job: Job, folder: Path) -> Plan:
     )
 
 
-def _run(job: Job, run: Run, flags: Flags, console: Console) -> None:
+def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> None:
     """The search itself, to its evaluation; Ray is there."""
     settings, machine = job.settings, job.machine
     proposer = OptunaProposer(job.space, job.rules, settings.seed, settings.max_epochs)
     controller = Controller(job.rules, proposer)
     controller.replay(run.events())
     workers = min(flags.refit_workers or machine.concurrent, max(1, settings.refits))
-    with LiveView(console) as view:
-        progress = Progress(job, controller, view, workers)
+    with LiveView(_chatter(flags, console)) as view:
+        progress = Progress(job, controller, view, workers, began)
         driver = Driver(run, controller, machine.concurrent, progress.take)
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
@@ -158,7 +175,11 @@ def _run(job: Job, run: Run, flags: Flags, console: Console) -> None:
             view.note("Evaluating: one look at the test images")
             evaluate_run(job, run, controller, Bench.open(**bench), refits)
             export_study(run.folder / "study.db", controller, job.space, run.name)
-            driver.log({"event": "finished"})
+            if driver.stopping is None:
+                driver.log({"event": "finished"})
+            else:
+                driver.log({"event": "interrupted", "reason": driver.stopping})
+                view.note(f"Stopped: {driver.stopping}; go on with: {resume_command(run)}")
         except KeyboardInterrupt:
             driver.log({"event": "interrupted", "reason": "Ctrl-C"})
             export_study(run.folder / "study.db", controller, job.space, run.name)
@@ -166,7 +187,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console) -> None:
             raise
         finally:
             run.derive()
-            draw_curves(run, settings.metric)
+            draw_curves(run, settings.metric, controller.winner)
             run.update_info(failures=[event for event in run.events() if event["event"] in ("failed", "segment_lost")])
 
 
@@ -189,16 +210,18 @@ def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, prog
     """The winner with fresh seeds, logged; nothing if no refits are wanted."""
     settings, machine = job.settings, job.machine
     assert winner.best is not None
-    recipe, best_epoch = Recipe.model_validate(winner.recipe), winner.best["epoch"]
+    recipe = Recipe.model_validate(winner.recipe)
+    head = driver.controller.trials[winner.parent].best if winner.parent is not None else None
+    kept_epochs = [*([head["epoch"]] if head is not None else []), winner.best["epoch"]]
     recipes = [
-        refit_recipe(recipe, seed, best_epoch, settings.refit_on)
+        refit_recipe(recipe, seed, kept_epochs, settings.refit_on)
         for seed in refit_seeds(settings.seed, settings.refits)
     ]
     if not recipes:
         return []
     progress.view.note(f"Training {winner.name} again with {len(recipes)} fresh seeds")
     cpus = max(1, machine.cpus * machine.concurrent // workers)
-    resources = {"CPU": float(cpus), "GPU": 1.0 if machine.gpus else 0.0}
+    resources = {"CPU": float(cpus), "GPU": min(1.0, machine.gpus)}
     outcomes = refit(
         run.folder,
         winner.name,
@@ -210,8 +233,9 @@ def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, prog
         watch=progress.refits,
     )
     for outcome in outcomes:
-        driver.log({"event": "refit", "trial": winner.name, **outcome})
-    return outcomes
+        kind = "refit_failed" if "error" in outcome else "refit"
+        driver.log({"event": kind, "trial": winner.name, **outcome})
+    return [outcome for outcome in outcomes if "error" not in outcome]
 
 
 def resume_command(run: Run) -> str:
@@ -219,11 +243,11 @@ def resume_command(run: Run) -> str:
     return f"python -m raysearch.tune --resume {run.folder}"
 
 
-def draw_curves(run: Run, metric: str) -> None:
+def draw_curves(run: Run, metric: str, winner: Trial | None) -> None:
     """Write curves.png, if any trial has trained an epoch."""
     history = run.history
     if history["trial"].str.startswith("t").any():
-        figure = learning_curves(run.trials, run.heads, history, metric)
+        figure = learning_curves(run.trials, run.heads, history, metric, winner.name if winner is not None else None)
         replace_with(run.folder / "curves.png", lambda path: figure.savefig(path, dpi=120))
 
 

@@ -28,6 +28,7 @@ from raysearch.errors import InputError
 from raysearch.files import replace_json, replace_text, replace_with
 from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, prepare
 from raysearch.recipe import Recipe
+from raysearch.training.numerics import full_precision
 
 logger = logging.getLogger(__name__)
 
@@ -142,9 +143,9 @@ class Best:
 
 def probabilities(model: nn.Module, images: np.ndarray, device: torch.device) -> np.ndarray:
     """Softmax of the logits, float64 (n, classes), of uint8 images (n, h, w, 3) already of the recipe's size."""
-    with torch.inference_mode():
+    with full_precision(device), torch.inference_mode():
         logits = model(prepare(images, device))
-    return torch.softmax(logits.double().cpu(), dim=1).numpy()
+    return torch.softmax(logits.cpu().double(), dim=1).numpy()  # MPS has no float64
 
 
 def write_best(

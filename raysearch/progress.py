@@ -41,12 +41,16 @@ class Pace:
         return sum(lately) / len(lately) if lately else None
 
     def reserve(self) -> float:
-        """Seconds that refits and evaluation will take."""
-        epoch = self.epoch()
-        if not self.refits or epoch is None:
-            return _STARTUP_SECONDS if self.refits else 0.0
+        """Seconds that refits and evaluation will take, counted in the slowest of the late epochs.
+
+        Not in the mean: refits have seeds of their own, and so no cached views.
+        """
+        slowest = max(self._seconds[-20:], default=0.0)
+        evaluation = 2 * slowest
+        if not self.refits:
+            return evaluation
         rounds = -(-self.refits // self.refit_workers)
-        return _STARTUP_SECONDS + (rounds * (self.controller.rules.rungs[-1] + 1) + 2) * epoch
+        return _STARTUP_SECONDS + rounds * (self.controller.rules.rungs[-1] + 1) * slowest + evaluation
 
     def left(self) -> float | None:
         """Seconds to the end, if the rest goes as it went so far and ASHA promotes as it should."""
@@ -70,12 +74,13 @@ class Progress:
         controller: of the search.
         view: where it is shown.
         refit_workers: of the refit job.
+        began: when the command started, by `time.monotonic`.
     """
 
-    def __init__(self, job: Job, controller: Controller, view: LiveView, refit_workers: int) -> None:
+    def __init__(self, job: Job, controller: Controller, view: LiveView, refit_workers: int, began: float) -> None:
         self.view = view
         self._job, self._controller = job, controller
-        self._began = time.monotonic()
+        self._began = began
         self._pace = Pace(controller, job.machine.concurrent, job.settings.refits, refit_workers)
 
     def take(self, event: Event) -> None:
@@ -84,7 +89,7 @@ class Progress:
         self._show(_activity(self._controller))
         if event["event"] == "segment_end":
             self.view.segment_end(event)
-        elif event["event"] in ("failed", "segment_lost"):
+        elif event["event"] in ("failed", "segment_lost", "refit_failed"):
             self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
 
     def refits(self, epochs: int) -> None:

@@ -120,19 +120,20 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         KeyboardInterrupt: the search was stopped by Ctrl-C; everything that was finished is in the run folder.
         NothingSucceededError: every trial failed.
     """
+    began = time.monotonic()
     from raysearch.job import Problems, resolve
     from raysearch.pipeline import go_on, start
 
-    console = console or Console(quiet=settings.quiet)
+    console = console or Console()
     if settings.resume is not None:
         problems, wanted = Problems(), settings.resume
         problems.attempt(lambda: _refuse_changes(settings))
         run = problems.attempt(lambda: Run.open(wanted, settings.results))
         problems.stop_if_any()
         assert run is not None
-        return go_on(run, settings, console)
-    folder = settings.results / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return start(resolve(settings, folder), folder, settings, console)
+        return go_on(run, settings, console, began)
+    folder = Path(settings.results) / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
+    return start(resolve(settings, folder), folder, settings, console, began)
 
 
 def plan(settings: Settings, console: Console | None = None) -> None:

@@ -24,6 +24,7 @@ COMMANDS = {
     "finish",
     "card",
     "caching",
+    "machine",
 }
 
 # A part of the package (a subpackage, or a module at its top) -> the parts that it may import, itself aside.

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysearch.errors import InputError
-from raysearch.job import PRESETS, Job, choose_machine, reopen, resolve, seconds
+from raysearch.job import PRESETS, Job, reopen, resolve, seconds
+from raysearch.machine import choose_machine
 from raysearch.tune import Settings
 from tests.trained import CLASSES, write_pictures
 

@@ -250,7 +250,9 @@ def gather(rows: np.ndarray, indices: np.ndarray, device: torch.device, columns:
     dtype = torch.float16 if rows.dtype == np.float16 else torch.float32
     buffer = torch.empty((len(indices), *rows.shape[1:]), dtype=dtype, pin_memory=device.type == "cuda")
     np.take(rows, indices, axis=0, out=buffer.numpy(), mode="clip")  # "raise" would copy twice
-    return buffer[..., columns].to(device, non_blocking=True).float().movedim(-1, 1)
+    # Whole rows: some columns of them would first be copied to memory that is not pinned.
+    there = buffer.to(device, non_blocking=device.type == "cuda")
+    return there[..., columns].float().movedim(-1, 1)
 
 
 def boundary_name(blocks: Sequence[str], depth: int) -> str | None:

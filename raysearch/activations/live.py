@@ -129,8 +129,11 @@ class KeptActivations:
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
         if self._rows is None:
             self._rows = self._fill()
-        rows = self._rows[torch.from_numpy(np.ascontiguousarray(indices)).to(self._rows.device)]
-        return rows.movedim(-1, 1)
+        places = torch.from_numpy(np.ascontiguousarray(indices))
+        on_cuda = self._rows.device.type == "cuda"
+        if on_cuda:  # from any other memory, each step would wait for the device
+            places = places.pin_memory()
+        return self._rows[places.to(self._rows.device, non_blocking=on_cuda)].movedim(-1, 1)
 
     def _fill(self) -> Tensor:
         """All activations, channels last, so that gathered feature maps come out as the prefix lays them out."""

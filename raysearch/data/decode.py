@@ -36,7 +36,8 @@ def decode(data: bytes | NDArray[np.generic] | Image.Image, image_size: int, fit
     """
     image = open_image(data)
     # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; twice the target leaves the resize enough to average over.
-    image.draft(None, (2 * image_size, 2 * image_size))
+    if isinstance(data, bytes):  # somebody else's Pillow image would be changed by it
+        image.draft(None, (2 * image_size, 2 * image_size))
     image = _opaque(ImageOps.exif_transpose(image))
     size = (image_size, image_size)
     if image.size != size:

@@ -85,8 +85,10 @@ def prepare(images: np.ndarray | Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and images.device.type == "cpu":
         images = images.pin_memory()
     scale, shift = _scale_and_shift(device)
+    # MPS, not waited for, would read memory that is free again by then (pytorch #83015).
+    moved = images.to(device, non_blocking=device.type == "cuda")
     # Permuted bytes of an image already lie channels_last, and arithmetic keeps the layout.
-    return images.to(device, non_blocking=True).permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
+    return moved.permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
 
 
 @cache

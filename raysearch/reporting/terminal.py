@@ -40,16 +40,20 @@ class Leader:
 class LiveView:
     """The state of a search, redrawn in place; plain lines where the output is not a terminal.
 
-    Use it as a context manager. `update` may be called as often as one likes; it draws at most four times a second.
+    Use it as a context manager. `update` may be called as often as one likes; it draws four times a second, and the
+    clock goes on between updates.
     """
 
     def __init__(self, console: Console | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.console = console or Console()
         self._clock = clock
         self._said_at: float | None = None
+        self._panel: Callable[[], RenderableType] = Text
         self._live: Live | None = None
         if self.console.is_terminal:
-            self._live = Live(console=self.console, refresh_per_second=4, transient=True)
+            self._live = Live(
+                console=self.console, get_renderable=lambda: self._panel(), refresh_per_second=4, transient=True
+            )
 
     def __enter__(self) -> LiveView:
         if self._live is not None:
@@ -80,10 +84,15 @@ class LiveView:
             activity: what is being done now, a line each.
         """
         lines = [activity] if isinstance(activity, str) else list(activity)
-        if self._live is not None:
-            self._live.update(_panel(counts, best, elapsed, left, lines))
-            return
         now = self._clock()
+        if self._live is not None:
+
+            def panel() -> RenderableType:
+                since = self._clock() - now
+                return _panel(counts, best, elapsed + since, None if left is None else left - since, lines)
+
+            self._panel = panel
+            return
         if self._said_at is not None and now - self._said_at < _PLAIN_EVERY_SECONDS:
             return
         self._said_at = now

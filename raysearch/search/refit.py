@@ -6,24 +6,29 @@ worth.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import ray.train
 import torch
 from ray.train.torch import TorchTrainer
 
 from raysearch.data.pixels import Dataset, Split
+from raysearch.files import replace_text
 from raysearch.recipe import Recipe
 from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
 from raysearch.training.path import train_recipe
 from raysearch.training.stage import Bench
+
+_ERROR = "error.txt"
 
 
 def refit_seeds(seed: int, refits: int) -> list[int]:
@@ -31,12 +36,18 @@ def refit_seeds(seed: int, refits: int) -> list[int]:
     return [1000 * (seed + 1) + number for number in range(refits)]
 
 
-def refit_recipe(recipe: Recipe, seed: int, best_epoch: int, on: str) -> Recipe:
-    """The recipe with a fresh seed; without a validation split to stop by, it ends at the winner's best epoch."""
+def refit_recipe(recipe: Recipe, seed: int, kept_epochs: Sequence[int], on: str) -> Recipe:
+    """The recipe with a fresh seed.
+
+    On train+val there are no images left to stop by: each stage then ends with the epoch that the search kept of it
+    (`kept_epochs`), and its course is stretched over those.
+    """
     schedule = recipe.schedule
     if on == "train+val":
-        last = schedule[-1].model_copy(update={"epochs": max(1, best_epoch), "early_stopping_epochs": None})
-        schedule = (*schedule[:-1], last)
+        schedule = tuple(
+            stage.model_copy(update={"epochs": max(1, epochs), "early_stopping_epochs": None, "keep": "last"})
+            for stage, epochs in zip(schedule, kept_epochs, strict=True)
+        )
     return recipe.model_copy(update={"seed": seed, "schedule": schedule})
 
 
@@ -61,11 +72,12 @@ def refit(
         bench: keywords of `Bench.open`.
         recipes: the winner's, a seed each.
         on: "train" or "train+val".
-        workers: of the job.
+        workers: of the job, at most.
         resources: of one worker, {"CPU": …, "GPU": …}.
         watch: called now and then with the epochs that all of them have trained so far.
 
-    Returns: {"seed", "best": the row of the best epoch, "seconds"} of each recipe.
+    Returns: {"seed", "recipe", "best": the row of the epoch it kept, "seconds"} of each recipe, or {"seed", "error"}
+        of one that diverged: another seed's luck is no reason to lose the others.
     """
     checkpoints = run_folder.resolve() / "checkpoints"
     missing = [recipe for recipe in recipes if not _file(checkpoints, trial, recipe.seed).exists()]
@@ -78,6 +90,9 @@ def refit(
             "on": on,
             "threads": max(1, int(resources["CPU"])),
         }
+        # More workers than there is room for would wait for it for ever.
+        there = ray.cluster_resources()
+        room = min(int(there.get(name, 0) // amount) for name, amount in resources.items() if amount)
         for name in ("ray.train", "ray.data"):
             logging.getLogger(name).setLevel(logging.ERROR)
         histories = [_file(checkpoints, trial, recipe.seed).with_name("history.jsonl") for recipe in missing]
@@ -89,14 +104,14 @@ def refit(
                 _train_share,
                 train_loop_config=config,
                 scaling_config=ray.train.ScalingConfig(
-                    num_workers=min(workers, len(missing)),
+                    num_workers=max(1, min(workers, len(missing), room)),
                     use_gpu=resources.get("GPU", 0) > 0,
                     resources_per_worker=resources,
                 ),
                 run_config=ray.train.RunConfig(name="refit", storage_path=scratch),
             )
             _fit(trainer, lambda: watch(sum(path.read_bytes().count(b"\n") for path in histories if path.exists())))
-    return [_outcome(_file(checkpoints, trial, recipe.seed), recipe.seed) for recipe in recipes]
+    return [_outcome(_file(checkpoints, trial, recipe.seed), recipe) for recipe in recipes]
 
 
 def refit_tensors(run_folder: Path, trial: str, seed: int) -> dict[str, torch.Tensor]:
@@ -108,9 +123,12 @@ def _file(checkpoints: Path, trial: str, seed: int) -> Path:
     return checkpoints / f"refit-{trial}-{seed}" / "best.safetensors"
 
 
-def _outcome(path: Path, seed: int) -> dict[str, Any]:
+def _outcome(path: Path, recipe: Recipe) -> dict[str, Any]:
+    if not path.exists():
+        return {"seed": recipe.seed, "error": path.with_name(_ERROR).read_text(encoding="utf-8")}
     about = load_tensors(path)[1]
-    return {"seed": seed, "best": about["row"], "seconds": about["seconds"]}
+    dumped = recipe.model_dump(mode="json")
+    return {"seed": recipe.seed, "recipe": dumped, "best": about["row"], "seconds": about["seconds"]}
 
 
 class _Recorder:
@@ -160,22 +178,18 @@ def _train_share(config: dict[str, Any]) -> None:
         began = time.perf_counter()
         recipe = Recipe.model_validate(tree)
         path = _file(Path(config["checkpoints"]), config["trial"], recipe.seed)
-        trainer = train_recipe(bench, recipe, _Recorder(path.with_name("history.jsonl")))
-        about = best_metadata(trainer)
-        tensors = trainer.best_state
-        if config["on"] == "train+val":  # the validation images were trained on: they cannot say which epoch is best
-            tensors = {name: tensor.detach().cpu() for name, tensor in trainer.suffix.state_dict().items()}
+        try:
+            trainer = train_recipe(bench, recipe, _Recorder(path.with_name("history.jsonl")))
+        except RuntimeError as error:  # a loss that is not finite, a hand-over, memory
+            replace_text(path.with_name(_ERROR), f"{type(error).__name__}: {error}")
+            continue
         seconds = round(time.perf_counter() - began, 3)
-        save_tensors(path, tensors, {**about, "seconds": seconds})
+        save_tensors(path, trainer.best_state, {**best_metadata(trainer), "seconds": seconds})
     ray.train.report({"recipes": len(mine)})
 
 
 def _joined(dataset: Dataset) -> Dataset:
     """The dataset with the validation images in its training split too."""
-    import dataclasses
-
-    import numpy as np
-
     train, val = dataset.train, dataset.val
     both = Split(
         np.concatenate([train.pixels, val.pixels]),

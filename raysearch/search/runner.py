@@ -18,6 +18,7 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.execution.cluster_info import _is_ray_cluster
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
@@ -116,6 +117,20 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
     finally:
         if ours:
             ray.shutdown()
+
+
+def require_gpus(per_trial: float) -> None:
+    """Refuses trials that no node of this cluster can hold, unless an autoscaler may bring one that can.
+
+    Raises:
+        InputError: with what there is.
+    """
+    most = max((node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
+    if per_trial > most and not _is_ray_cluster():
+        raise InputError(
+            f"--gpus-per-trial {per_trial:g}: no node of the cluster has more than {most:g} GPU(s), and it has no "
+            "autoscaler that could bring one; lower it"
+        )
 
 
 @contextmanager

@@ -48,6 +48,8 @@ class OptunaProposer:
             default = {path: value for path, value in self.space.default.items() if path in params}
             params = default | shapes[number]
         recipe = self.space.recipe(params, self.max_epochs)
+        # Its own stage alone: if it wins, that is what is trained again.
+        recipe = recipe.model_copy(update={"schedule": recipe.schedule[:1]})
         return _event(None, params, recipe, stage=0)
 
     def trial(self, number: int, state: Controller) -> Event:

@@ -206,8 +206,8 @@ class HeadPack:
         sizes = [batch.stop - batch.start for batch in batches]
         table = {
             "lr": rates[-1],
-            "train_loss": np.average(step_losses := torch.cat(losses, 1).double().cpu().numpy(), 0, sizes),
-            "train_accuracy": torch.cat(hits).double().cpu().numpy() / len(order),
+            "train_loss": np.average(step_losses := torch.cat(losses, 1).cpu().double().numpy(), 0, sizes),
+            "train_accuracy": torch.cat(hits).cpu().double().numpy() / len(order),
             **{name: np.concatenate([part[name] for part in figures]) for name in figures[0]},
         }
         columns = {name: values.tolist() for name, values in table.items()}
@@ -268,9 +268,9 @@ class HeadPack:
 
     def _evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
         """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""
-        if self._val_features is None:
-            self._val_features = self._gather(self._val, np.arange(len(self._val_labels)), 0)
         with full_precision(self.device):
+            if self._val_features is None:
+                self._val_features = self._gather(self._val, np.arange(len(self._val_labels)), 0)
             logits = stack.logits(self._val_features).transpose(1, 2)
         figures = stacked_metrics(logits, self._val_labels, self.classes)
         return {f"val_{name}": values.numpy() for name, values in figures.items()}

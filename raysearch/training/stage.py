@@ -118,7 +118,7 @@ class Bench:
         live = LiveActivations(images.pixels, prefix, augmenter=augmenter, device=self.device, precision=precision)
         source = self._cached(live, split, images, recipe, depth) or live
         mapped = source is not live and self.device.type == "cpu"
-        if source.varies or mapped or size_bytes(source) > self.memory_bytes:
+        if augmenter is not None or mapped or size_bytes(source) > self.memory_bytes:
             return source
         if sum(map(size_bytes, self._kept.values())) + size_bytes(source) > self.memory_bytes:
             self._kept.clear()  # of other depths, most likely
