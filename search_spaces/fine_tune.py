@@ -4,7 +4,7 @@
 
 First a short search for heads on the frozen features, then trials that start from the best head and unfreeze one to
 three blocks. On the bundled images and weights (cifar10-mini, DenseNet121 trained on CIFAR-100, 32 px) the winner's
-test accuracy is about 0.69, where a head alone reaches 0.64.
+test accuracy is about 0.68 (mean over fresh seeds), where a head alone reaches 0.65.
 """
 
 from ray import tune
