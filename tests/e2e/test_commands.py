@@ -137,7 +137,7 @@ if __name__ == "__main__":
     space, data = sys.argv[1:]
     run = Run.start(
         space=space, data=data, backbone="simple_cnn", weights="random", trials=5, max_epochs=9, concurrent=1, refits=0,
-        run_name="python", quiet=True,
+        run_name="python", quiet=True, cache="off",
     )
     again = Run.open("python")
     assert again.trials.equals(run.trials)

@@ -130,7 +130,7 @@ def test_the_unreadable_image_is_listed(undisturbed: Search) -> None:
     assert [one["path"] for one in info["skipped"]] == ["red/broken.png"]
     assert info["failures"] == []
     assert info["settings"]["trials"] == 5
-    assert info["command"].endswith("--run-name tiny")
+    assert info["command"].endswith("--run-name tiny --cache off")
 
 
 def test_checkpoints_are_suffixes_of_known_weights_and_few(undisturbed: Search) -> None:
