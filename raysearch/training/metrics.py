@@ -93,7 +93,7 @@ def check_metric(metric: str, classes: Sequence[str]) -> None:
     if metric not in names:
         near = difflib.get_close_matches(metric, names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"metric {metric!r} is unknown; {hint}There are {', '.join(names)}")
+        raise InputError(f"metric {metric!r} is unknown; {hint}there are {', '.join(names)}")
     if metric == "auroc" and len(classes) != 2:
         raise InputError(f"metric 'auroc' needs two classes, the data has {len(classes)}; take balanced_accuracy")
 
