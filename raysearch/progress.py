@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from raysearch.activations.forecast import expected_trials
 from raysearch.job import Job
 from raysearch.reporting.terminal import Leader, LiveView
 from raysearch.search.controller import Controller, Event
@@ -58,10 +59,7 @@ class Pace:
         if epoch is None:
             return None
         rules = self.controller.rules
-        expected, going, before = 0.0, float(self.controller.trials_wanted), 0
-        for rung in rules.rungs:
-            expected += going * (rung - before)
-            going, before = going / rules.reduction, rung
+        expected = sum(expected_trials(self.controller.trials_wanted, rules.rungs, rules.reduction))
         trained = sum(trial.epochs for name, trial in self.controller.trials.items() if name.startswith("t"))
         return max(0.0, expected - trained) * epoch / self.concurrent + self.reserve()
 
