@@ -118,15 +118,17 @@ def ours_arm(options: argparse.Namespace) -> Figures:
 
         def setup(self, config: dict[str, Any]) -> None:
             """Nothing to open."""
+            self._trial = config["segments"][0]["trial"]
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             """Reuse the actor."""
+            self._trial = new_config["segments"][0]["trial"]
             return True
 
         def step(self) -> dict[str, Any]:
             """One epoch, which is the last."""
             row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}
-            return {"epoch": [{"row": row, "best": row, "finished": True}]}
+            return {"results": [{"trial": self._trial, "row": row, "best": row, "finished": True}]}
 
     with tempfile.TemporaryDirectory(prefix="raysearch-overhead-") as folder, ray_session(None):
         run = Run.create(Path(folder) / "run", {})
@@ -149,9 +151,9 @@ class Sampled:
     def __init__(self, rng: random.Random, epochs: int) -> None:
         self.rng, self.epochs = rng, epochs
 
-    def head(self, number: int, state: object) -> dict[str, Any]:
-        """A head."""
-        return self._proposal(depth=0, stage=0, parent=None)
+    def pack(self, number: int, at_most: int, state: object) -> list[dict[str, Any]]:
+        """A head alone."""
+        return [self._proposal(depth=0, stage=0, parent=None)]
 
     def trial(self, number: int, state: object) -> dict[str, Any]:
         """A trial one to three blocks deep."""

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import torch
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raysearch.activations.forecast import Reads, Workload, expected_trials
+from raysearch.activations.forecast import Costs, DepthCosts, Forecast, Reads, Workload, expected_trials
 from raysearch.activations.measure import measure
 from raysearch.activations.planner import CachePlan, plan
 from raysearch.job import Job
 from raysearch.models.boundary import build_classifier
-from raysearch.recipe import flatten
-from raysearch.space import Space, decode
+from raysearch.recipe import Recipe
+from raysearch.space import Space
+from raysearch.training.pack import HeadPack
 
 _MEMORY_BYTES = 1 << 30  # of one trial, for activations that do not change: the bench's own default
+_TIMED_IMAGES = 2048  # for a pack: enough to come out of the processor's caches
 
 
-def plan_cache(job: Job) -> CachePlan:
-    """Measure prefix and suffix on a few batches, with one trial's threads, and choose a way for every depth."""
+def plan_cache(job: Job) -> tuple[CachePlan, Costs]:
+    """Measure prefix and suffix on a few batches, with one trial's threads, and choose a way for every depth.
+
+    Returns: the choice, and the costs that it rests on.
+    """
     settings, recipe = job.settings, job.space.recipe({}, job.settings.max_epochs)
-    work = Workload(
-        images=len(job.dataset.train.labels),
-        val_images=len(job.dataset.val.labels),
-        concurrent=job.machine.concurrent,
-        depths=expected_reads(job),
-        seed=settings.seed,
-    )
+    work = _workload(job, expected_reads(job))
     threads = torch.get_num_threads()
     torch.set_num_threads(job.machine.cpus)
     try:
@@ -42,46 +42,159 @@ def plan_cache(job: Job) -> CachePlan:
             depths=work.depths,
             augmentation=recipe.augmentation,
         )
+        if 0 in work.depths:
+            costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, recipe, costs.depths[0])})
     finally:
         torch.set_num_threads(threads)
         if torch.cuda.is_available():
             torch.cuda.empty_cache()  # the trials want it
-    return plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=_MEMORY_BYTES, mode=settings.cache)
+    chosen = plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=_MEMORY_BYTES, mode=settings.cache)
+    return chosen, costs
+
+
+def _workload(job: Job, reads: dict[int, Reads]) -> Workload:
+    images, val_images = len(job.dataset.train.labels), len(job.dataset.val.labels)
+    return Workload(images, val_images, job.machine.concurrent, reads, job.settings.seed)
+
+
+def _of_a_pack(job: Job, recipe: Recipe, alone: DepthCosts) -> DepthCosts:
+    """The costs at depth 0 where a whole pack trains on each reading of the features: timed on random ones."""
+    images, val_images = len(job.dataset.train.labels), len(job.dataset.val.labels)
+    some = min(images, _TIMED_IMAGES)
+    width = alone.numbers if recipe.pooling == "both" else alone.numbers // 2
+    classes, device = job.dataset.classes, torch.device(job.settings.device)
+
+    def features(n: int) -> dict[str, Any]:
+        rows = torch.rand(n, width, device=device)
+        return {"rows": rows, "labels": np.arange(n) % len(classes)}
+
+    train, val = features(some), features(max(1, some * val_images // images))
+    recipe = recipe.model_copy(update={"schedule": recipe.schedule[:1]})
+    pack = HeadPack(
+        [recipe] * _pack_size(job),
+        classes=classes,
+        train=_Features(train["rows"]),
+        train_labels=train["labels"],
+        val=_Features(val["rows"]),
+        val_labels=val["labels"],
+        metric="accuracy",
+        device=device,
+    )
+    pack.run_epoch()
+    began = time.perf_counter()
+    pack.run_epoch()
+    seconds = time.perf_counter() - began
+    # Halving leaves fewer heads, which cost less; what is read stays the same.
+    alive = expected_trials(1.0, job.head_rungs, job.settings.reduction)
+    return replace(alone, suffix=seconds / some * sum(alive) / len(alive), evaluate=0.0)
+
+
+class _Features:
+    """Random features in memory, as a pack reads them."""
+
+    varies = False
+
+    def __init__(self, rows: torch.Tensor) -> None:
+        self._rows, self.shape = rows, tuple(rows.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, indices: np.ndarray, view: int) -> torch.Tensor:
+        return self._rows[torch.from_numpy(indices).to(self._rows.device)]
+
+
+def _pack_size(job: Job) -> int:
+    """Heads of a pack, at first."""
+    shapes = job.space.grid_size(job.space.head_shape_paths()) or 1
+    return min(job.space.search.pack, -(-job.settings.heads // shapes))
 
 
 def expected_reads(job: Job) -> dict[int, Reads]:
-    """What the search is expected to train at each depth, if every depth is drawn as often and ASHA does its part."""
+    """What the search is expected to train at each depth, if every depth is drawn as often and ASHA does its part.
+
+    The heads of a pack read together: they count as one.
+    """
     settings, space = job.settings, job.space
-    last = len(space.tree["schedule"]) - 1
-    depths = _values(space, f"schedule.{last}.depth")
-    rungs, share = settings.rungs, settings.trials / len(depths)
-    strengths = _values(space, f"schedule.{last}.strength")
-    reads = {
-        int(depth): Reads(expected_trials(share, rungs, settings.reduction), tuple(map(float, strengths)) or None)
-        for depth in depths
-    }
-    if settings.heads:
-        epochs = space.recipe({}, 1).schedule[0].epochs
-        of_heads = _values(space, "schedule.0.strength")
-        reads[0] = Reads((float(settings.heads),) * epochs, tuple(map(float, of_heads)) or None)
+    reads = {}
+    if settings.trials:
+        last = len(space.tree["schedule"]) - 1
+        depths = space.every_value(f"schedule.{last}.depth")
+        trained = expected_trials(settings.trials / len(depths), settings.rungs, settings.reduction)
+        reads = {int(depth): Reads(trained, _strengths(space, last)) for depth in depths}
+    if settings.heads and settings.head is None:
+        packs = -(-settings.heads // _pack_size(job))
+        reads[0] = Reads((float(packs),) * job.head_rungs[-1], _strengths(space, 0))
     return reads
 
 
-def _values(space: Space, path: str) -> list[Any]:
-    """All values that a field of the recipe takes; none if it varies continuously."""
-    distribution: BaseDistribution | None = space.distributions.get(path)
-    if distribution is None:
-        return [flatten(space.recipe({}, 1).model_dump())[path]]
-    if isinstance(distribution, CategoricalDistribution):
-        return [decode(choice) for choice in distribution.choices]
-    if isinstance(distribution, IntDistribution):
-        return list(range(distribution.low, distribution.high + 1, distribution.step))
-    if isinstance(distribution, FloatDistribution) and distribution.step is not None:
-        steps = round((distribution.high - distribution.low) / distribution.step)
-        return [distribution.low + step * distribution.step for step in range(steps + 1)]
-    return []
+def _strengths(space: Space, stage: int) -> tuple[float, ...] | None:
+    return tuple(sorted(map(float, space.every_value(f"schedule.{stage}.strength")))) or None
 
 
-def record(chosen: CachePlan) -> dict[str, Any]:
+def record(chosen: CachePlan, costs: Costs) -> dict[str, Any]:
     """What run.json says of the decision before the search."""
-    return {"plan": asdict(chosen), "lines": chosen.lines(), "measured_at": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    measured = {"augment": costs.augment, "depths": {str(depth): asdict(one) for depth, one in costs.depths.items()}}
+    at = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+    return {"plan": asdict(chosen), "lines": chosen.lines(), "costs": measured, "measured_at": at}
+
+
+def outcome(job: Job, recorded: dict[str, Any], events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """What became of the prediction, by depth: seconds by the clock, for the epochs that were really trained.
+
+    Args:
+        job: of the search.
+        recorded: what `record` gave.
+        events: of the log.
+
+    Returns: by depth: way, epochs (of a pack, of all its heads at once), predicted_seconds (of filling and training so
+        many epochs), measured_seconds, and fill_seconds, the part of them that filled the cache.
+    """
+    chosen = CachePlan.from_json(recorded["plan"])
+    tree = recorded["costs"]
+    costs = Costs(tree["augment"], {int(depth): DepthCosts(**one) for depth, one in tree["depths"].items()})
+    trained = _trained(events)
+    planned = expected_reads(job)
+    reads = {
+        depth: Reads(tuple(float(len(units)) for _, units in sorted(one.epochs.items())), planned[depth].strengths)
+        for depth, one in trained.items()
+        if depth in planned
+    }
+    forecast = Forecast(costs, _workload(job, reads), _MEMORY_BYTES, chosen.dtype)
+    filling = forecast.filling([depth for depth in chosen.cached if depth in reads], chosen.views)
+    concurrent = job.machine.concurrent
+    return {
+        str(depth): {
+            "way": next(one.way for one in chosen.depths if one.depth == depth),
+            "epochs": reads[depth].epochs,
+            "predicted_seconds": filling.get(depth, 0.0) + forecast.training(depth, cached=depth in filling),
+            "measured_seconds": trained[depth].seconds / concurrent,
+            "fill_seconds": trained[depth].fill_seconds / concurrent,
+        }
+        for depth in sorted(reads)
+    }
+
+
+@dataclass
+class _Trained:
+    """What the log says of one depth."""
+
+    epochs: dict[int, set[Any]] = field(default_factory=dict)
+    """Which packs, or trials, trained each epoch."""
+    seconds: float = 0.0
+    fill_seconds: float = 0.0
+
+
+def _trained(events: Iterable[dict[str, Any]]) -> dict[int, _Trained]:
+    found: dict[int, _Trained] = {}
+    units: dict[str, tuple[int, Any]] = {}
+    for event in events:
+        if event["event"] == "trial":
+            units[event["trial"]] = (event["depth"], event.get("pack", event["trial"]))
+        elif event["event"] == "epoch":
+            depth, unit = units[event["trial"]]
+            one = found.setdefault(depth, _Trained())
+            one.epochs.setdefault(event["epoch"], set()).add(unit)
+            one.seconds += event["seconds"]
+            one.fill_seconds += event.get("fill_seconds", 0.0)
+    return found

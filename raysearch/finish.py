@@ -48,7 +48,7 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     shipped = _shipped(job, refits)
     others = {
         name: (trial.name, _model(run, bench, trial))
-        for name, trial in (("default", controller.trials.get("t0000")), ("head", controller.best_head()))
+        for name, trial in (("default", controller.default), ("head", controller.best_head()))
         if trial is not None and trial.best is not None and not trial.failed and _tensors(run, trial).exists()
     }
     # Everything is chosen by now. What follows only measures.

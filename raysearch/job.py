@@ -19,9 +19,12 @@ from raysearch.errors import InputError
 from raysearch.machine import Machine, choose_machine
 from raysearch.models.registry import BACKBONES, backbone_spec
 from raysearch.models.weights import Weights, load_weights
+from raysearch.recipe import Recipe
+from raysearch.run import Run
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Rules
 from raysearch.space import Space, load_space
+from raysearch.starting_head import StartingHead, starting_head
 from raysearch.training.metrics import check_metric, larger_is_better
 from raysearch.training.stage import choose_device, choose_precision
 
@@ -67,6 +70,9 @@ class Settings(BaseModel):
     """Threads: another number gives other last digits, so a resume keeps it unless it is told otherwise."""
     trials: int
     heads: int
+    """Of the head search; where that is the whole search, what --trials counts."""
+    head: str | None
+    """The run whose best head the trials start from, if it was trained there."""
     max_epochs: int
     rungs: tuple[int, ...]
     """epochs"""
@@ -91,6 +97,16 @@ class Job:
     dataset: Dataset
     weights: Weights
     machine: Machine
+    head: StartingHead | None = None
+    """Of an earlier run; only when a search begins, later it is the run's own."""
+
+    @property
+    def head_rungs(self) -> tuple[int, ...]:
+        """The epochs after which the heads of a pack are compared; the last is the longest that one trains."""
+        search, epochs = self.space.search, self.space.head_epochs()
+        if self.space.heads_only:
+            epochs = min(epochs, self.settings.max_epochs)
+        return rungs_for(epochs, search.reduction, search.first_rung_epochs)
 
     @property
     def rules(self) -> Rules:
@@ -224,12 +240,20 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         problems.found += _unknown_classes(space, classes)
     if recipe["backbone"] in BACKBONES and image_size is not None and image_size >= MIN_IMAGE_SIZE:
         problems.found += backbone_spec(recipe["backbone"]).problems(image_size=image_size, depth=0)
+    head = None
+    if flags.head is not None:
+        head = problems.attempt(lambda: starting_head(Run.open(flags.head, flags.results)))
+        if head is not None and space is not None and dataset is not None and weights is not None:
+            problems.found += head.problems(space, dataset, weights)
     problems.stop_if_any()
     assert (
         space is not None and dataset is not None and weights is not None and device is not None and machine is not None
     )
+    if head is not None:
+        space = space.with_head(head.recipe)
     short = flags.fast_dev_run
-    max_epochs = 1 if short else flags.max_epochs or preset["max_epochs"]
+    heads, trials = _budget(space, flags, preset)
+    max_epochs = 1 if short else flags.max_epochs or (space.head_epochs() if space.heads_only else preset["max_epochs"])
     settings = Settings(
         space=flags.space,
         data=recipe["data"],
@@ -244,9 +268,9 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         preset=flags.preset,
         concurrent=machine.concurrent,
         cpus_per_trial=machine.cpus,
-        trials=1 if short else flags.trials or preset["trials"],
-        # Heads in which nothing is searched would be the same head.
-        heads=min(1, space.search.heads) if short or not space.head_paths() else space.search.heads,
+        trials=min(1, trials) if short else trials,
+        heads=min(1, heads) if short or head is not None else heads,
+        head=head.run if head is not None else None,
         max_epochs=max_epochs,
         rungs=rungs_for(max_epochs, space.search.reduction, space.search.first_rung_epochs),
         reduction=space.search.reduction,
@@ -257,7 +281,20 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         max_batches=2 if short else None,
         time_budget=budget,
     )
-    return Job(settings, _settled(space, settings), dataset, weights, machine)
+    return Job(settings, _settled(space, settings), dataset, weights, machine, head)
+
+
+def _budget(space: Space, flags: Any, preset: dict[str, int]) -> tuple[int, int]:
+    """Heads and trials to start."""
+    heads, trials = space.search.heads, flags.trials or preset["trials"]
+    if space.heads_only:
+        heads, trials = flags.trials or heads, 0
+    if not space.head_paths():  # they would all be the same head
+        heads = min(1, heads)
+    if space.search.sampler == "grid":
+        most = space.grid_size(space.head_paths() if space.heads_only else space.trial_paths())
+        heads, trials = min(heads, most) if space.heads_only else heads, min(trials, most)
+    return heads, trials
 
 
 def _space(name: str | None, wanted: dict[str, Any]) -> Space:
@@ -303,12 +340,12 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
         ) from error
     problems = Problems()
     machine_flags_fit = _check_numbers(flags, problems)
-    trials = settings.trials if flags.trials is None else flags.trials
-    problems.check(
-        not 0 < trials < settings.trials, f"--trials {trials}: the run has {settings.trials} already; it can only grow"
-    )
+    counted = "trials" if settings.trials else "heads"  # what --trials says
+    before = getattr(settings, counted)
+    trials = before if flags.trials is None else flags.trials
+    problems.check(not 0 < trials < before, f"--trials {trials}: the run has {before} already; it can only grow")
     budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
-    settings = settings.model_copy(update={"time_budget": budget, "trials": trials})
+    settings = settings.model_copy(update={"time_budget": budget, counted: trials})
     fixed = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
     space = problems.attempt(lambda: load_space(str(space_file), fixed=fixed))
     dataset = problems.attempt(
@@ -339,6 +376,8 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     assert (
         space is not None and dataset is not None and weights is not None and device is not None and machine is not None
     )
+    if settings.head is not None:
+        space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
     return Job(settings, _settled(space, settings), dataset, weights, machine)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from rich.console import Console
 
 from raysearch.activations.planner import CachePlan
-from raysearch.caching import expected_reads, plan_cache, record
+from raysearch.caching import expected_reads, outcome, plan_cache, record
 from raysearch.errors import NothingSucceededError
 from raysearch.files import replace_with
 from raysearch.finish import evaluate_run
@@ -75,7 +75,7 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
     """
     chatter = _chatter(flags, console)
     chatter.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
-    chosen = plan_cache(job)
+    chosen, costs = plan_cache(job)
     for line in chosen.lines():
         chatter.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
     with _ray(job.machine):
@@ -87,7 +87,12 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
             weights={"origin": job.weights.origin, "reason": job.weights.reason},
             classes=list(job.dataset.classes),
             skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
-            cache=record(chosen),
+            cache=record(chosen, costs),
+            **(
+                {}
+                if job.head is None
+                else {"head": {"trial": job.head.trial, "recipe": job.head.recipe.model_dump(mode="json")}}
+            ),
         )
         _run(job, run, flags, console, began)
     summary(run, console)
@@ -98,8 +103,9 @@ def go_on(run: Run, flags: Flags, console: Console, began: float) -> Run:
     """A run that was stopped, killed, or is to get more trials; of a finished one it says that it is finished."""
     job = reopen(run.info, run.folder / "space.py", flags)
     events = run.events()
-    budgets = [event["trials"] for event in events if event["event"] == "budget"]
-    if events and events[-1]["event"] == "finished" and budgets[-1] == job.settings.trials:
+    budgets = [(event["heads"], event["trials"]) for event in events if event["event"] == "budget"]
+    wanted = (job.settings.heads, job.settings.trials)
+    if events and events[-1]["event"] == "finished" and budgets[-1] == wanted:
         console.print(f"{run.folder} is finished; --trials N adds to it.", highlight=False, soft_wrap=True)
     else:
         with _ray(job.machine):
@@ -132,6 +138,7 @@ def as_plan(job: Job, folder: Path) -> Plan:
         space=searched,
         depths=sorted(expected_reads(job)),
         heads=settings.heads,
+        head=f"{job.head.trial} of {job.head.run}" if job.head is not None else None,
         trials=settings.trials,
         rungs=settings.rungs,
         refits=settings.refits,
@@ -158,11 +165,23 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
             driver.log({"event": "budget", **budget})
         bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
+        if job.head is not None:
+            view.note(f"Starting from {job.head.trial} of {job.head.run}: no heads are trained")
+            driver.log(*job.head.adopt(driver.checkpoints / "h0000", Bench.open(**bench)))
         try:
             run_segments(
                 driver,
                 TrialActor,
-                {"bench": bench, "checkpoints": str(driver.checkpoints.resolve()), "threads": machine.cpus},
+                {
+                    "bench": bench,
+                    "checkpoints": str(driver.checkpoints.resolve()),
+                    "threads": machine.cpus,
+                    "heads": {
+                        "folds": job.space.search.folds,
+                        "reduction": settings.reduction,
+                        "first_rung_epochs": job.space.search.first_rung_epochs,
+                    },
+                },
                 {"cpu": machine.cpus, "gpu": machine.gpus},
                 progress.time_to_search,
             )
@@ -188,7 +207,11 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
         finally:
             run.derive()
             draw_curves(run, settings.metric, controller.winner)
-            run.update_info(failures=[event for event in run.events() if event["event"] in ("failed", "segment_lost")])
+            events = run.events()
+            run.update_info(
+                failures=[event for event in events if event["event"] in ("failed", "segment_lost")],
+                cache=run.info["cache"] | {"outcome": outcome(job, run.info["cache"], events)},
+            )
 
 
 def bench_keywords(job: Job) -> dict[str, Any]:
@@ -232,10 +255,9 @@ def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, prog
         resources=resources,
         watch=progress.refits,
     )
-    for outcome in outcomes:
-        kind = "refit_failed" if "error" in outcome else "refit"
-        driver.log({"event": kind, "trial": winner.name, **outcome})
-    return [outcome for outcome in outcomes if "error" not in outcome]
+    for one in outcomes:
+        driver.log({"event": "refit_failed" if "error" in one else "refit", "trial": winner.name, **one})
+    return [one for one in outcomes if "error" not in one]
 
 
 def resume_command(run: Run) -> str:
@@ -245,9 +267,11 @@ def resume_command(run: Run) -> str:
 
 def draw_curves(run: Run, metric: str, winner: Trial | None) -> None:
     """Write curves.png, if any trial has trained an epoch."""
-    history = run.history
-    if history["trial"].str.startswith("t").any():
-        figure = learning_curves(run.trials, run.heads, history, metric, winner.name if winner is not None else None)
+    history, trials, heads = run.history, run.trials, run.heads
+    if not len(trials):  # heads were all that was searched
+        trials, heads = heads, heads.iloc[:0]
+    if history["trial"].isin(trials["trial"]).any():
+        figure = learning_curves(trials, heads, history, metric, winner.name if winner is not None else None)
         replace_with(run.folder / "curves.png", lambda path: figure.savefig(path, dpi=120))
 
 

@@ -44,6 +44,8 @@ class Plan:
     depths: Sequence[int]
     """Depths that the search may train at."""
     heads: int
+    head: str | None
+    """What the trials start from, if it is there already."""
     trials: int
     rungs: Sequence[int]
     """Epochs at which trials are compared; the last is the longest that one trains."""
@@ -164,10 +166,14 @@ def work_table(plan: Plan) -> Table:
     """Trials and epochs."""
     head_epochs = plan.recipe.schedule[0].epochs
     table = Table(show_header=False)
-    table.add_row("heads", f"{plan.heads}, of at most {head_epochs} epochs each" if plan.heads else "none")
+    heads = f"{plan.heads}, of at most {head_epochs} epochs each" if plan.heads else "none"
+    table.add_row("heads", heads if plan.head is None else f"none is trained; every trial starts from {plan.head}")
     rungs = ", ".join(map(str, plan.rungs))
-    table.add_row("trials", f"{plan.trials}, compared after {rungs} epochs; only the better go on (ASHA)")
-    table.add_row("epochs of all trials", f"{plan.trials * plan.rungs[0]} to {plan.trials * plan.rungs[-1]}")
+    if plan.trials:
+        table.add_row("trials", f"{plan.trials}, compared after {rungs} epochs; only the better go on (ASHA)")
+        table.add_row("epochs of all trials", f"{plan.trials * plan.rungs[0]} to {plan.trials * plan.rungs[-1]}")
+    else:
+        table.add_row("trials", "none: only heads are searched")
     table.add_row("refits of the winner", f"{plan.refits}, with fresh seeds, then one look at the test images")
     table.add_row("at once", f"{plan.concurrent} trial(s) on {plan.device}, {plan.precision}")
     return table

@@ -11,6 +11,7 @@ from raysearch.job import Job
 from raysearch.reporting.terminal import Leader, LiveView
 from raysearch.search.controller import Controller, Event
 
+_SHOW_SECONDS = 0.2  # between two looks at the state for the sake of an epoch alone
 _STARTUP_SECONDS = 20.0  # of a refit job: Ray Train starts its workers, they import torch and open the data
 
 
@@ -30,11 +31,17 @@ class Pace:
     refits: int
     refit_workers: int
     _seconds: list[float] = field(default_factory=list)
+    _head_seconds: float = 0.0
+    _heads_ended: int = 0
 
     def note(self, event: Event) -> None:
         """Take an event of the log."""
         if event["event"] == "epoch" and event["trial"].startswith("t"):
             self._seconds.append(event["seconds"])
+        elif event["event"] == "epoch":
+            self._head_seconds += event["seconds"]
+        elif event["event"] == "segment_end" and event["trial"].startswith("h"):
+            self._heads_ended += 1
 
     def epoch(self) -> float | None:
         """Mean seconds of a trial's epoch lately; None before the first."""
@@ -55,6 +62,8 @@ class Pace:
 
     def left(self) -> float | None:
         """Seconds to the end, if the rest goes as it went so far and ASHA promotes as it should."""
+        if not self.controller.trials_wanted:
+            return self._heads_left()
         epoch = self.epoch()
         if epoch is None:
             return None
@@ -62,6 +71,12 @@ class Pace:
         expected = sum(expected_trials(self.controller.trials_wanted, rules.rungs, rules.reduction))
         trained = sum(trial.epochs for name, trial in self.controller.trials.items() if name.startswith("t"))
         return max(0.0, expected - trained) * epoch / self.concurrent + self.reserve()
+
+    def _heads_left(self) -> float | None:
+        if not self._heads_ended:
+            return None
+        head = self._head_seconds / self._heads_ended
+        return max(0, self.controller.heads_wanted - self._heads_ended) * head / self.concurrent + self.reserve()
 
 
 class Progress:
@@ -79,16 +94,25 @@ class Progress:
         self.view = view
         self._job, self._controller = job, controller
         self._began = began
+        self._shown = 0.0
         self._pace = Pace(controller, job.machine.concurrent, job.settings.refits, refit_workers)
 
     def take(self, event: Event) -> None:
         """Show what an event of the log changed."""
         self._pace.note(event)
-        self._show(_activity(self._controller))
-        if event["event"] == "segment_end":
+        now = time.monotonic()
+        if event["event"] != "epoch" or now - self._shown > _SHOW_SECONDS:  # a pack tells of many epochs at once
+            self._shown = now
+            self._show(_activity(self._controller))
+        if event["event"] == "segment_end" and self._told(event["trial"]):
             self.view.segment_end(event)
         elif event["event"] in ("failed", "segment_lost", "refit_failed"):
             self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
+
+    def _told(self, trial: str) -> bool:
+        """Whether its end is news of its own: of heads only that of the best so far, for they end by the dozen."""
+        best = self._controller.best_head()
+        return not trial.startswith("h") or (best is not None and best.name == trial)
 
     def refits(self, epochs: int) -> None:
         """Show how far the refits are."""
@@ -119,6 +143,9 @@ class Progress:
 def _activity(controller: Controller) -> Sequence[str]:
     running = [trial for trial in controller.trials.values() if trial.running]
     if running and running[0].is_head:
-        done = sum(1 for trial in controller.trials.values() if trial.is_head and trial.state == "done")
-        return [f"head search: {done} of {controller.heads_wanted} done"]
+        heads = [trial for trial in controller.trials.values() if trial.is_head]
+        ended = sum(1 for head in heads if head.state in ("stopped", "done", "failed"))
+        packs = sorted({head.pack for head in running if head.pack is not None})
+        together = f"pack{'s' if len(packs) > 1 else ''} {', '.join(map(str, packs))} of {len(running)} heads running"
+        return [f"head search: {ended} of {controller.heads_wanted} heads done; {together}"]
     return [f"{trial.name} at depth {trial.depth}" for trial in running]

@@ -127,19 +127,20 @@ class Run:
         """The run's name: its folder's."""
         return self.folder.resolve().name
 
-    def append(self, event: Mapping[str, Any]) -> None:
-        """Adds one event to the log, with the time (seconds since 1970), as one flushed line.
+    def append(self, *events: Mapping[str, Any]) -> None:
+        """Adds events to the log, each a line with the time (seconds since 1970), in one flushed write.
 
-        A line that a crash left torn is closed first, so that the new one stands alone.
+        A line that a crash left torn is closed first, so that the new ones stand alone.
         """
-        line = json.dumps(plain({**event, "time": round(time.time(), 3)}), ensure_ascii=False).encode() + b"\n"
+        at = round(time.time(), 3)
+        lines = [json.dumps(plain({**event, "time": at}), ensure_ascii=False).encode() + b"\n" for event in events]
         with self._log.open("ab+", buffering=0) as log:
             size = log.seek(0, os.SEEK_END)
             if size:
                 log.seek(size - 1)
                 if log.read(1) != b"\n":
-                    line = b"\n" + line
-            log.write(line)
+                    lines.insert(0, b"\n")
+            log.write(b"".join(lines))
 
     def events(self) -> list[dict[str, Any]]:
         """Every event of the log, oldest first. Lines that a crash left torn are passed over."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import runpy
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,7 @@ from raysearch.errors import InputError
 from raysearch.recipe import Head, Recipe, Stage, flatten
 from raysearch.space_check import space_problems
 
+_HEAD_EPOCHS = 30  # of a head in a space that does not say
 _HERE = Path(__file__).resolve().parent
 # In a clone the spaces are beside the package; in an installed wheel they are inside it.
 SPACES = _HERE / "search_spaces" if (_HERE / "search_spaces").is_dir() else _HERE.parent / "search_spaces"
@@ -38,10 +40,15 @@ class Search(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    sampler: Literal["tpe", "random"] = "tpe"
-    """Optuna's sampler."""
+    sampler: Literal["tpe", "random", "grid"] = "tpe"
+    """Optuna's TPE or random sampler; or every combination in turn, of values that are choices or in steps."""
     heads: int = Field(default=8, ge=0)
-    """Recipes of the head search that comes first; 0: there is none, every trial starts from the weights alone."""
+    """Recipes of the head search that comes first; 0: there is none, every trial starts from the weights alone. In a
+    space of one stage, at depth 0, they are the whole search, and --trials says how many."""
+    pack: int = Field(default=32, ge=1)
+    """Heads that train together at most: more share each reading of the features, fewer try more kinds of features."""
+    folds: int = Field(default=0, ge=0)
+    """Heads are compared by cross-validation over the training split, in so many folds; 0: on validation images."""
     reduction: int = Field(default=3, ge=2)
     """ASHA: 1 in `reduction` goes on at each rung."""
     first_rung_epochs: int | None = Field(default=None, ge=1)
@@ -64,6 +71,24 @@ class Space:
     fixed: dict[str, Any] = field(default_factory=dict)
     """What the command adds to every recipe: backbone, weights, image_size, fit, seed."""
 
+    def with_head(self, recipe: Recipe) -> Space:
+        """The space with what decides a head fixed as in `recipe`: its pooling, head and first stage."""
+        head = recipe.model_dump(mode="json")
+        own = [p for p in self.distributions if p.split(".")[0] in ("pooling", "head") or p.startswith("schedule.0.")]
+        return replace(
+            self,
+            tree=self.tree
+            | {"pooling": head["pooling"], "head": head["head"]}
+            | {"schedule": [head["schedule"][0], *self.tree["schedule"][1:]]},
+            distributions={path: value for path, value in self.distributions.items() if path not in own},
+            default={path: value for path, value in self.default.items() if path not in own},
+        )
+
+    @property
+    def heads_only(self) -> bool:
+        """Whether the search is one of heads alone, on frozen features."""
+        return self.search.heads > 0 and len(self.tree["schedule"]) == 1
+
     def head_paths(self) -> list[str]:
         """Searched fields of the head search: all but those of the stages after the first."""
         return [
@@ -74,11 +99,53 @@ class Space:
         """Searched fields of a trial that starts from a head; without a head search, all."""
         if self.search.heads == 0:
             return list(self.distributions)
+        if self.heads_only:
+            return []
         return [path for path in self.distributions if not path.startswith("schedule.0.")]
+
+    def pack_paths(self) -> list[str]:
+        """Searched fields that heads of one pack must agree in: see `raysearch.training.pack.pack_key`."""
+        shared = ("schedule.0.strength", "schedule.0.batch_size")
+        return [p for p in self.distributions if p in shared or p.split(".")[0] in ("pooling", "head", "augmentation")]
+
+    def head_epochs(self) -> int:
+        """The longest that a head may train."""
+        if (path := "schedule.0.epochs") in self.distributions:
+            return int(max(self.corners(path)))
+        return self.recipe({}, _HEAD_EPOCHS).schedule[0].epochs
 
     def head_shape_paths(self) -> list[str]:
         """Searched fields that decide a head's tensors: a trial can only start from a head that agrees in them."""
         return [path for path in self.distributions if path.split(".")[0] in ("pooling", "head")]
+
+    def every_value(self, path: str) -> list[Any]:
+        """All values that a field takes, encoded, a searched one's default first; none if it varies continuously."""
+        distribution = self.distributions.get(path)
+        if distribution is None:
+            return self.values(path)
+        found: list[Any] = []
+        if isinstance(distribution, CategoricalDistribution):
+            found = list(distribution.choices)
+        elif isinstance(distribution, IntDistribution):
+            found = list(range(distribution.low, distribution.high + 1, distribution.step))
+        elif isinstance(distribution, FloatDistribution) and distribution.step is not None:
+            steps = round((distribution.high - distribution.low) / distribution.step)
+            found = [round(distribution.low + step * distribution.step, 12) for step in range(steps + 1)]
+        default = self.default.get(path)
+        return sorted(found, key=lambda value: value != default)  # stable
+
+    def grid_size(self, paths: Collection[str]) -> int:
+        """Combinations of these fields' values; 0 if one of them varies continuously."""
+        return math.prod(len(self.every_value(path)) for path in paths)
+
+    def grid_point(self, paths: Sequence[str], number: int) -> dict[str, Any]:
+        """Combination `number`, the last path's values changing fastest; 0 is the default."""
+        point = {}
+        for path in reversed(paths):
+            values = self.every_value(path)
+            number, place = divmod(number, len(values))
+            point[path] = values[place]
+        return {path: point[path] for path in paths}
 
     def corners(self, path: str) -> list[Any]:
         """Values of a searched field, encoded, that are in range only if all are: all choices, or ends and a middle."""

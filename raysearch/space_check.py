@@ -141,16 +141,35 @@ def _depths(space: Space) -> Iterator[str]:
 
 def _schedule(space: Space, unusable: Collection[str]) -> Iterator[str]:
     """Whether the search, as the space asks for it, trains every stage and has a head for every trial."""
-    stages, heads = len(space.tree["schedule"]), space.search.heads
+    search, stages = space.search, len(space.tree["schedule"])
+    heads = search.heads
+    if search.sampler == "grid":
+        paths = space.head_paths() if space.heads_only else space.trial_paths()
+        for key in paths:
+            if key not in unusable and not space.every_value(key):
+                yield (
+                    f"{key} varies continuously, which a grid cannot cover; use tune.choice or tune.quniform, or "
+                    'another sampler than "grid"'
+                )
+    if search.folds == 1:
+        yield "search.folds is 1: cross-validation needs at least 2 folds (0: the validation images decide)"
+    if search.folds and not space.heads_only:
+        yield (
+            f"search.folds is {search.folds}, but trials that unfreeze blocks are compared on the validation images; "
+            "cross-validation is for spaces of one stage at depth 0"
+        )
     if not heads:
         if stages != 1:
             yield f"search.heads is 0, so a trial is one stage, but the schedule has {stages}"
         return
-    if "schedule.0.depth" not in unusable and (stages != 2 or set(space.values("schedule.0.depth")) != {0}):
+    if "schedule.0.depth" not in unusable and (stages > 2 or set(space.values("schedule.0.depth")) != {0}):
         yield (
-            f"search.heads is {heads}, so the schedule must be two stages: the head's, of depth 0, and that of the "
-            f"trials; got {stages} of depths {[space.values(f'schedule.{stage}.depth') for stage in range(stages)]}"
+            f"search.heads is {heads}, so the schedule must be the head's stage, of depth 0, and one of the trials (or "
+            f"none, to search heads alone); got {stages} of depths "
+            f"{[space.values(f'schedule.{stage}.depth') for stage in range(stages)]}"
         )
+    if space.heads_only:
+        return
     shapes = 1
     for key in space.head_shape_paths():
         distribution = space.distributions[key]

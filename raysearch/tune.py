@@ -39,7 +39,8 @@ class Settings:
     """
 
     space: Annotated[str | None, _unset("NAME")] = None
-    """What is searched: a name in search_spaces/ (fine_tune, baseline), or the path of a space file."""
+    """What is searched: a name in search_spaces/ (fine_tune, feature_extraction, baseline), or the path of a space
+    file."""
     data: Annotated[str | None, _unset("SOURCE")] = None
     """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
     (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
@@ -49,14 +50,17 @@ class Settings:
     weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
     """auto (ImageNet's if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a file
     (safetensors or torch). Default: auto."""
+    head: Annotated[str | None, _unset("RUN")] = None
+    """Start from the best head of this run (a path, or a name under --results) instead of searching heads: same
+    backbone, weights, image size and classes. Default: a head search comes first."""
     preset: Literal["quick", "default", "best"] = "default"
     """How much to spend: quick = 12 trials of at most 6 epochs, default = 32 of 12, best = 100 of 30."""
     trials: Annotated[int | None, _unset("N")] = None
-    """Recipes to start, the head search aside. Default: the preset's."""
+    """Recipes to start, the head search aside; in a space of heads alone, heads. Default: the preset's; the space's."""
     time_budget: Annotated[str | None, _unset("30m")] = None
     """Stop searching in time to finish within this, refits and evaluation included, e.g. 30m or 1h30m."""
     max_epochs: Annotated[int | None, _unset("N")] = None
-    """Epochs of one trial at most, after the head's. Default: the preset's."""
+    """Epochs of one trial at most, after the head's. Default: the preset's; for heads alone, the space's."""
     image_size: Annotated[int | None, _unset("PX")] = None
     """Height and width that the network sees, in pixels. Default: the images' own, between 32 and 224."""
     fit: Annotated[Literal["squash", "crop", "pad"] | None, _unset("squash|crop|pad")] = None

@@ -37,7 +37,7 @@ def job_of(folder: Path, depth: str, strength: str, default: str, head: str = "0
     path = folder / "tiny.py"
     path.write_text(text.replace("DEPTH", depth).replace("STRENGTH", strength))
     fixed = {"backbone": "simple_cnn", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}
-    settings = Settings.model_construct(trials=6, rungs=(2, 6), reduction=3, heads=2, max_epochs=6, seed=0)
+    settings = Settings.model_construct(trials=6, rungs=(2, 6), reduction=3, heads=2, head=None, max_epochs=6, seed=0)
     return Job(settings, load_space(str(path), fixed=fixed), None, None, None)  # type: ignore[arg-type]
 
 
@@ -47,7 +47,7 @@ def test_every_depth_is_expected_to_train_its_share_of_the_trials(tmp_path):
     assert sorted(reads) == [0, 1, 2, 3]
     assert reads[1].trials == (2.0, 2.0, *[pytest.approx(2 / 3)] * 4)
     assert reads[1].strengths == (0.0, 0.5, 1.0)
-    assert reads[0].trials == (2.0,) * 5
+    assert reads[0].trials == (1.0,) * 5, "the heads of a pack read together"
     assert reads[0].strengths == (0.0,)
 
 
@@ -71,7 +71,7 @@ def test_a_search_plans_its_frozen_work_and_the_plan_survives_json(tmp_path):
         update={"device": "cpu", "precision": "fp32", "cache": "on", "cache_bytes": 1 << 30}
     )
     job = Job(settings, job.space, load("cifar10-mini", progress=False), None, Machine(1, 1, 0.0, None))  # type: ignore[arg-type]
-    chosen = plan_cache(job)
+    chosen, _ = plan_cache(job)
     assert chosen.cached == (0, 1), "nothing is frozen at depth 4, so there is nothing to keep"
     assert len(chosen.lines()) == 3
     assert CachePlan.from_json(json.loads(json.dumps(dataclasses.asdict(chosen)))) == chosen

@@ -25,6 +25,7 @@ COMMANDS = {
     "card",
     "caching",
     "machine",
+    "starting_head",
 }
 
 # A part of the package (a subpackage, or a module at its top) -> the parts that it may import, itself aside.

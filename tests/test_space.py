@@ -175,7 +175,7 @@ def test_distributions_are_told_as_people_read_them(write):
 def test_an_unknown_name_is_refused_with_the_nearest(tmp_path):
     with pytest.raises(InputError, match=r"--space finetune: .*did you mean fine_tune\?"):
         find_space("finetune")
-    with pytest.raises(InputError, match="there are: baseline, fine_tune"):
+    with pytest.raises(InputError, match="there are: baseline, feature_extraction, fine_tune"):
         find_space("zzz")
     with pytest.raises(InputError, match="no such file"):
         find_space(str(tmp_path / "mine.py"))
@@ -324,9 +324,10 @@ DOMAINS = [
     ("use tune.choice over whole dicts", (WEIGHTS, '{"cat": tune.uniform(1, 3)}')),
 ]
 SEARCH = [
-    ("the schedule must be two stages: the head's, of depth 0", ('{"depth": 0', '{"depth": 1')),
+    ("the schedule must be the head's stage, of depth 0, and one of the trials", ('{"depth": 0', '{"depth": 1')),
     ("search.heads is 0, so a trial is one stage, but the schedule has 2", ("heads=2", "heads=0")),
     ("search.heads is 1, but pooling and head have 2 combinations", ("heads=2", "heads=1")),
+    ("search.folds is 2, but trials that unfreeze blocks are compared on", ("heads=2", "heads=2, folds=2")),
 ]
 
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -80,6 +80,7 @@ class CachedActivations:
         views: view v is view v % views.
         also: names of boundaries to keep on the way to this one, where a pass comes by.
         wait_seconds: for another process, before going on live.
+        filled: told the seconds that each filling of a view took.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class CachedActivations:
         views: int = 1,
         also: Collection[str] = (),
         wait_seconds: float = 600.0,
+        filled: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._live, self._about, self._store, self._dtype = live, dict(about), store, dtype
         self._views = views if live.varies else 1
@@ -109,8 +111,7 @@ class CachedActivations:
         self._kept_names = {*also, self._boundary}
         self._view: int | None = None
         self._rows: np.ndarray | None = None
-        self.fill_seconds = 0.0
-        """Spent on filling so far, by this object."""
+        self._filled = filled
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -189,8 +190,9 @@ class CachedActivations:
         finally:
             for writer in writers.values():
                 writer.abandon()
-        self.fill_seconds += time.perf_counter() - began
-        logger.info("filled %s, view %d, in %.1f s", ", ".join(writers), view, time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        self._filled(seconds)
+        logger.info("filled %s, view %d, in %.1f s", ", ".join(writers), view, seconds)
         return self._store.open(key, self._boundary)
 
     def _nearest(self, key: dict[str, Any]) -> tuple[int, np.ndarray | None]:

@@ -32,7 +32,7 @@ def learning_curves(
             rows[column],
             color=_COLOURS[depth % len(_COLOURS)],
             linewidth=2.6 if trial == winner else 1.0,
-            alpha=1.0 if trial == winner else 0.6,
+            alpha=1.0 if trial == winner else max(0.1, min(0.6, 20 / len(trials))),
             marker="o",
             markersize=3,
             label=f"depth {depth}" if depth not in named else None,
@@ -48,7 +48,7 @@ def learning_curves(
             linestyle=":",
             label="best head alone",
         )
-    axes.set_xlabel("epoch after the head")
+    axes.set_xlabel("epoch after the head" if trials["parent"].notna().any() else "epoch")
     axes.set_ylabel(f"validation {metric.replace('_', ' ')}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)

@@ -136,6 +136,10 @@ class FinishedRun(Protocol):
         """A row a trial."""
 
     @property
+    def heads(self) -> pd.DataFrame:
+        """A row a head."""
+
+    @property
     def info(self) -> dict[str, Any]:
         """run.json."""
 
@@ -148,9 +152,11 @@ def summary(run: FinishedRun, console: Console | None = None) -> None:
     """Prints the ten best recipes, the evaluation, what was skipped or failed, and where the run is."""
     console = console or Console()
     metric = run.info.get("settings", {}).get("metric", "accuracy")
-    trials = run.trials
+    trials, what = run.trials, "recipes"
+    if not len(trials):  # heads were all that was searched, or all that it came to
+        trials, what = run.heads, "heads"
     rows = leaders(trials, metric, _SHOWN)
-    _heading(console, f"The best {len(rows)} of {len(trials)} recipes, by validation {metric}")
+    _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by validation {metric}")
     console.print(best_recipes(trials, metric))
     if run.evaluation is not None:
         _heading(console, "On the test images, which nothing has seen before")

@@ -6,102 +6,228 @@ Tune reuses the actor for other segments, so data, base weights and activations 
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import torch
 from ray import tune
 
 from raysearch.recipe import Recipe
+from raysearch.search.asha import rungs_for
 from raysearch.training.checkpoint import (
     best_metadata,
+    describe_tensors,
     load_checkpoint,
     load_tensors,
     save_checkpoint,
     save_tensors,
 )
 from raysearch.training.loop import Trainer
-from raysearch.training.stage import Bench, open_stage
+from raysearch.training.stage import Bench, open_pack, open_stage
 
 logger = logging.getLogger(__name__)
 
+KEPT_HEADS = 3
+"""Of a pack, whose tensors are written: trials start from the best ones only."""
+_STEP_SECONDS = 0.5  # of a pack's epochs, which are too short to be told one by one
+
+
+class _Work(Protocol):
+    """What a worker has in hand."""
+
+    @property
+    def running(self) -> list[str]:
+        """The trials whose segments have not ended."""
+
+    def step(self) -> list[dict[str, Any]]:
+        """Trains on, and says what came of it: see `Driver.results`."""
+
 
 class TrialActor(tune.Trainable):
-    """Runs segments; a step returns {"epoch": [what `Driver.result` takes]}."""
+    """Runs segments; a step returns {"results": what `Driver.results` takes}."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Open what every segment needs; config is {"bench": of `Bench.open`, "checkpoints", "threads", "segment"}."""
+        """Open what every segment needs.
+
+        Args:
+            config: {"bench": keywords of `Bench.open`, "checkpoints", "threads", "heads": keywords of `PackWork`,
+                "segments": as of `Driver.start`}.
+        """
         torch.set_num_threads(config["threads"])
         cv2.setNumThreads(config["threads"])
-        self._checkpoints = Path(config["checkpoints"])
+        self._checkpoints, self._heads = Path(config["checkpoints"]), config["heads"]
         self._bench = Bench.open(**config["bench"])
-        self._segment: dict[str, Any] = config["segment"]
-        self._trainer: Trainer | None = None
+        self._segments: list[dict[str, Any]] = config["segments"]
+        self._work: _Work | None = None
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take another segment; it is opened in the next step, where a failure belongs to its trial."""
-        self._segment = new_config["segment"]
-        self._trainer = None
+        """Take other segments; they are opened in the next step, where a failure belongs to its trial."""
+        self._segments = new_config["segments"]
+        self._work = None
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one epoch, or hand over one that the last checkpoint has and the log has not."""
+        """Train one epoch, or some short ones."""
         try:
-            if self._trainer is None:
-                self._open()
-            assert self._trainer is not None
-            if self._reported == len(self._rows):
-                self._rows.append(self._trainer.run_epoch())
-                self._save()
+            if self._work is None:
+                if "pack" in self._segments[0]:
+                    self._work = PackWork(self._bench, self._checkpoints, self._segments, **self._heads)
+                else:
+                    self._work = StageWork(self._bench, self._checkpoints, self._segments[0])
+            return {"results": self._work.step()}
         except (ValueError, RuntimeError) as error:  # a hand-over, a loss, memory: it would happen again
-            return {"epoch": [{"failed": f"{type(error).__name__}: {error}"}]}
-        row = self._rows[self._reported]
-        self._reported += 1
-        up_to_date = self._reported == len(self._rows)
-        epoch = {
-            "row": row,
-            "best": self._trainer.best,
-            "finished": self._trainer.finished and up_to_date,
-            "handover_delta": self._trainer.handover_delta if self._reported == 1 else None,
-        }
-        return {"epoch": [epoch]}
+            failed = f"{type(error).__name__}: {error}"
+            trials = [segment["trial"] for segment in self._segments] if self._work is None else self._work.running
+            return {"results": [{"trial": trial, "failed": failed} for trial in trials]}
 
-    def _open(self) -> None:
-        """The trainer of the segment, where its last checkpoint left it; without one, at the start of its stage."""
-        segment = self._segment
-        folder = self._checkpoints / segment["trial"]
-        folder.mkdir(parents=True, exist_ok=True)
+
+class StageWork:
+    """A segment of one trial, where its last checkpoint left it; without one, at the start of its stage.
+
+    Args:
+        bench: of this process.
+        checkpoints: the run's folder of them.
+        segment: as of `Driver.start`.
+    """
+
+    def __init__(self, bench: Bench, checkpoints: Path, segment: dict[str, Any]) -> None:
+        self._bench, self._trial = bench, segment["trial"]
+        self._folder = checkpoints / self._trial
+        self._folder.mkdir(parents=True, exist_ok=True)
         recipe, stage = Recipe.model_validate(segment["recipe"]), segment["stage"]
         self._rows: list[dict[str, Any]] = []
         self._reported = 0
-        last = folder / "last.pt"
+        last = self._folder / "last.pt"
         if last.exists():
             saved = load_checkpoint(last)
-            self._trainer = open_stage(self._bench, recipe, stage)
+            self._trainer = open_stage(bench, recipe, stage)
             self._trainer.load_state(saved["trainer"])
             self._rows = saved["rows"]
             self._reported = min(segment["from_epoch"], len(self._rows))
             return
         if segment["from_epoch"]:
-            logger.warning("%s has no checkpoint: it starts again at its first epoch", segment["trial"])
+            logger.warning("%s has no checkpoint: it starts again at its first epoch", self._trial)
         if segment["parent"] is None:
-            self._trainer = open_stage(self._bench, recipe, stage)
+            self._trainer = open_stage(bench, recipe, stage)
             return
-        start, about = load_tensors(self._checkpoints / segment["parent"] / "best.safetensors")
+        start, about = load_tensors(checkpoints / segment["parent"] / "best.safetensors")
         self._trainer = open_stage(
-            self._bench,
-            recipe,
-            stage,
-            start,
-            expected_loss=about["val_loss"],
-            expected_signature=about["signature"],
+            bench, recipe, stage, start, expected_loss=about["val_loss"], expected_signature=about["signature"]
         )
+
+    @property
+    def running(self) -> list[str]:
+        """The trial."""
+        return [self._trial]
+
+    def step(self) -> list[dict[str, Any]]:
+        """One epoch, or one that the last checkpoint has and the log has not."""
+        if self._reported == len(self._rows):
+            self._rows.append(_timed(self._bench, self._trainer))
+            self._save()
+        row = self._rows[self._reported]
+        self._reported += 1
+        result = {
+            "trial": self._trial,
+            "row": row,
+            "best": self._trainer.best,
+            "finished": self._trainer.finished and self._reported == len(self._rows),
+            "handover_delta": self._trainer.handover_delta if self._reported == 1 else None,
+        }
+        return [result]
 
     def _save(self) -> None:
         """The best tensors first: if the process dies in between, the epoch is trained again, to the same tensors."""
-        assert self._trainer is not None
-        folder = self._checkpoints / self._segment["trial"]
         if self._trainer.best["epoch"] == self._rows[-1]["epoch"] or len(self._rows) == 1:
-            save_tensors(folder / "best.safetensors", self._trainer.best_state, best_metadata(self._trainer))
-        save_checkpoint(folder / "last.pt", {"trainer": self._trainer.state(), "rows": self._rows})
+            save_tensors(self._folder / "best.safetensors", self._trainer.best_state, best_metadata(self._trainer))
+        save_checkpoint(self._folder / "last.pt", {"trainer": self._trainer.state(), "rows": self._rows})
+
+
+class PackWork:
+    """A segment of each head of a pack, with successive halving among them.
+
+    There is no checkpoint of a pack under way: one that is broken off trains again from its first epoch, a matter of
+    seconds, and halves no earlier than it did.
+
+    Args:
+        bench: of this process.
+        checkpoints: the run's folder of them; the best `KEPT_HEADS` heads, and the default, are written there.
+        segments: as of `Driver.start`.
+        folds: of the cross-validation; 0: none.
+        reduction, first_rung_epochs: of the halving, as a space has them.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        checkpoints: Path,
+        segments: list[dict[str, Any]],
+        *,
+        folds: int,
+        reduction: int,
+        first_rung_epochs: int | None,
+    ) -> None:
+        self._bench, self._checkpoints, self._reduction = bench, checkpoints, reduction
+        self._trials = [segment["trial"] for segment in segments]
+        recipes = [Recipe.model_validate(segment["recipe"]) for segment in segments]
+        self._pack, self._signature = open_pack(bench, recipes, folds)
+        epochs = max(recipe.schedule[0].epochs for recipe in recipes)
+        halved = segments[0].get("halved_epoch", 0)
+        self._rungs = [rung for rung in rungs_for(epochs, reduction, first_rung_epochs)[:-1] if rung > halved]
+
+    @property
+    def running(self) -> list[str]:
+        """The trials whose segments have not ended."""
+        return [self._trials[head] for head in self._pack.running]
+
+    def step(self) -> list[dict[str, Any]]:
+        """A few epochs, of about half a second together."""
+        began = time.monotonic()
+        results: list[dict[str, Any]] = []
+        while not self._pack.finished and (not results or time.monotonic() - began < _STEP_SECONDS):
+            results += self._epoch()
+        return results
+
+    def _epoch(self) -> list[dict[str, Any]]:
+        before = self._pack.running
+        filled = self._bench.filled_seconds
+        rows = self._pack.run_epoch()
+        if filling := self._bench.filled_seconds - filled:
+            rows = {head: row | {"fill_seconds": filling / len(rows)} for head, row in rows.items()}
+        going = self._pack.running
+        if self._pack.epoch in self._rungs:
+            self._pack.keep(self._pack.survivors(self._reduction))
+        stopped = set(going) - set(self._pack.running)
+        self._save([head for head in before if head not in self._pack.running])
+        failed = self._pack.failed
+        return [
+            {"trial": self._trials[head], "failed": f"{type(failed[head]).__name__}: {failed[head]}"}
+            if head in failed
+            else {
+                "trial": self._trials[head],
+                "row": rows[head],
+                "best": self._pack.best(head),
+                "finished": head not in going,
+                "stopped": head in stopped,
+            }
+            for head in before
+        ]
+
+    def _save(self, ended: list[int]) -> None:
+        """Before they are said to have ended: whoever starts from a head finds its tensors."""
+        for place, head in enumerate(self._pack.ranked()):
+            if head in ended and (place < KEPT_HEADS or self._trials[head] == "h0000"):
+                about = describe_tensors(self._pack.best(head), self._signature)
+                save_tensors(
+                    self._checkpoints / self._trials[head] / "best.safetensors", self._pack.best_state(head), about
+                )
+
+
+def _timed(bench: Bench, trainer: Trainer) -> dict[str, Any]:
+    """An epoch's row, with the seconds of it that filled the cache, if any did."""
+    before = bench.filled_seconds
+    row = trainer.run_epoch()
+    filling = bench.filled_seconds - before
+    return row | ({"fill_seconds": filling} if filling else {})

@@ -34,10 +34,18 @@ class Rules:
     larger_is_better: bool = True
     max_failures: int = 3
 
+    def figure(self, row: Event) -> float:
+        """What decides, of an epoch's row: the metric; of a head that was cross-validated, its mean over the folds."""
+        crossed = self.metric.replace("val_", "cv_", 1)
+        return float(row[crossed if crossed in row else self.metric])
+
     def score(self, row: Event) -> float:
         """Larger is better, whatever the metric."""
-        value = float(row[self.metric])
-        return value if self.larger_is_better else -value
+        return self.figure(row) if self.larger_is_better else -self.figure(row)
+
+    def order(self, row: Event) -> tuple[float, float]:
+        """The score, and among equals the lower loss: larger is better."""
+        return self.score(row), -float(row["val_loss"])
 
 
 @dataclass
@@ -51,6 +59,8 @@ class Trial:
     recipe: dict[str, Any]
     stage: int
     """Index in its schedule of the stage that it trains."""
+    pack: int | None = None
+    """Which heads it is trained together with; None for a trial."""
     epochs: int = 0
     """Finished epochs: those of its last ended segment."""
     rung: int = 0
@@ -93,11 +103,11 @@ class Trial:
 class Proposer(Protocol):
     """Says which recipe to try next; a pure function of the state (its randomness comes from a seed and the number)."""
 
-    def head(self, number: int, state: Controller) -> Event:
-        """The head search's recipe `number`: {"depth", "params", "recipe", "parent", "stage"}."""
+    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+        """Recipes of the head search that train together, from its recipe `number` on: at least one."""
 
     def trial(self, number: int, state: Controller) -> Event:
-        """The search's recipe `number`, likewise."""
+        """The search's recipe `number`: {"depth", "params", "recipe", "parent", "stage"}; so is each of a pack."""
 
 
 @dataclass
@@ -140,7 +150,7 @@ class Controller:
 
     def _on_trial(self, event: Event) -> None:
         trial = Trial(event["trial"], event["parent"], event["depth"], event["params"], event["recipe"], event["stage"])
-        trial.target = 1
+        trial.pack, trial.target = event.get("pack"), 1
         self.trials[trial.name] = trial
         self._counts[trial.name[0]] += 1
         if trial.is_head:
@@ -230,7 +240,9 @@ class Controller:
     # ---- deciding ------------------------------------------------------------------------------------------------
 
     def decide(self, prefer: str | None = None) -> list[Event]:
-        """The events that start the next segment, in order; the last is the "segment". Empty: nothing to run now.
+        """The events that start the next work of a free worker, in order. Empty: nothing to run now.
+
+        The last is a "segment"; a pack of heads, which one worker trains together, has a segment for each.
 
         Args:
             prefer: a trial whose actor is at hand: if it may go on, it does, without loading a checkpoint.
@@ -238,27 +250,46 @@ class Controller:
         name, why = self._choose(prefer)
         if name is None:
             return []
+        if name.startswith("h"):
+            return self._new_pack(int(name[1:])) if why == "new" else self._pack_again(self.trials[name])
         if why == "new":
-            propose = self.proposer.head if name.startswith("h") else self.proposer.trial
-            events = [{"event": "trial", "trial": name, **propose(int(name[1:]), self)}]
-            recipe, stage, target, done, number = events[0]["recipe"], events[0]["stage"], 1, 0, 1
-        else:
-            trial = self.trials[name]
-            events = [{"event": "promoted", "trial": name}] if why == "promoted" else []
-            target = trial.rung + 1 if why == "promoted" else trial.target
-            recipe, stage, done, number = trial.recipe, trial.stage, trial.epochs, trial.segments + 1
-        to_epoch = recipe["schedule"][stage]["epochs"]
-        if name.startswith("t"):
-            to_epoch = min(to_epoch, self.rules.rungs[target - 1])
-        segment = {
+            made = {"event": "trial", "trial": name, **self.proposer.trial(int(name[1:]), self)}
+            return [made, self._segment(made, self.rules.rungs[0], 0, 1)]
+        trial = self.trials[name]
+        target = trial.rung + 1 if why == "promoted" else trial.target
+        segment = self._segment(_made(trial), self.rules.rungs[target - 1], trial.epochs, trial.segments + 1)
+        return [*([{"event": "promoted", "trial": name}] if why == "promoted" else []), segment]
+
+    def _new_pack(self, number: int) -> list[Event]:
+        pack = 1 + max((head.pack for head in self._heads if head.pack is not None), default=-1)
+        proposed = self.proposer.pack(number, self.heads_wanted - number, self)
+        made = [
+            {"event": "trial", "trial": f"h{head:04d}", "pack": pack, **event}
+            for head, event in enumerate(proposed, start=number)
+        ]
+        return [*made, *(self._segment(one, None, 0, 1) for one in made)]
+
+    def _pack_again(self, head: Trial) -> list[Event]:
+        """What was broken off of a pack, from its first epoch; its halving goes on where it was."""
+        pack = [one for one in self._heads if one.pack == head.pack]
+        halved = max((one.epochs for one in pack if one.state == "stopped"), default=0)
+        again = [one for one in pack if one.name in self._open]
+        return [self._segment(_made(one), None, 0, one.segments + 1) | {"halved_epoch": halved} for one in again]
+
+    def _segment(self, made: Event, rung_epochs: int | None, done: int, number: int) -> Event:
+        """The event that starts a segment: to the end of its stage, or of the rung if that is sooner."""
+        stage, name = made["stage"], made["trial"]
+        to_epoch = made["recipe"]["schedule"][stage]["epochs"]
+        pack = {} if made.get("pack") is None else {"pack": made["pack"]}
+        return {
             "event": "segment",
             "trial": name,
             "segment": f"{name}.{number}",
             "stage": stage,
             "from_epoch": done,
-            "to_epoch": to_epoch,
+            "to_epoch": to_epoch if rung_epochs is None else min(to_epoch, rung_epochs),
+            **pack,
         }
-        return [*events, segment]
 
     def _choose(self, prefer: str | None) -> tuple[str | None, str]:
         """The trial to run, and whether it is "open", "promoted" or "new"."""
@@ -314,18 +345,23 @@ class Controller:
             return self._leader
         return self.best_head()
 
+    @property
+    def default(self) -> Trial | None:
+        """The trial of the default recipe; the head if no trials are wanted."""
+        return self.trials.get("t0000" if self.trials_wanted else "h0000")
+
     def best_head(self, **fields: Any) -> Trial | None:
-        """The best finished head whose recipe has these top-level fields, e.g. pooling="avg"."""
+        """The best head so far whose recipe has these top-level fields, e.g. pooling="avg"."""
         heads = [trial for trial in self._heads if all(trial.recipe[key] == value for key, value in fields.items())]
         return self._best(heads)
 
     def _best(self, trials: Iterable[Trial]) -> Trial | None:
         """The one with the best so far, the first of equals; those that have none yet are passed over."""
         scored = (trial for trial in trials if trial.best is not None)
-        return max(scored, key=lambda trial: self.rules.score(trial.best or {}), default=None)
+        return max(scored, key=lambda trial: self.rules.order(trial.best or {}), default=None)
 
     def _better(self, trial: Trial, other: Trial) -> bool:
-        return self.rules.score(trial.best or {}) > self.rules.score(other.best or {})
+        return self.rules.order(trial.best or {}) > self.rules.order(other.best or {})
 
     def _eligible(self) -> Iterator[Trial]:
         """Trials whose tensors are there to be used."""
@@ -349,12 +385,13 @@ class Controller:
         return not self._running and not self._choose(None)[0]
 
     def counts(self) -> dict[str, int]:
-        """How many trials (heads aside) are in each state; those not started yet are waiting."""
+        """How many trials (heads, if no trials are wanted) are in each state; those not started yet are waiting."""
         states = dict.fromkeys(("waiting", "running", "stopped", "done", "failed"), 0)
+        kind, wanted = ("t", self.trials_wanted) if self.trials_wanted else ("h", self.heads_wanted)
         for trial in self.trials.values():
-            if not trial.is_head:
+            if trial.name.startswith(kind):
                 states[trial.state] += 1
-        states["waiting"] += max(0, self.trials_wanted - self._counts["t"])
+        states["waiting"] += max(0, wanted - self._counts[kind])
         return states
 
     def keepers(self) -> set[str]:
@@ -368,7 +405,8 @@ class Controller:
             shapes.setdefault(repr((trial.recipe["pooling"], trial.recipe["head"])), []).append(trial)
         best = [self._leader, done, *map(self._best, shapes.values())]
         parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}
-        return {"t0000"} | parents | {trial.name for trial in best if trial is not None}
+        default = {self.default.name} if self.default is not None else set()
+        return default | parents | {trial.name for trial in best if trial is not None}
 
     def droppable(self) -> list[str]:
         """Stopped trials that can never be promoted again within the budget: their checkpoints may go."""
@@ -381,3 +419,8 @@ class Controller:
         # These two are trained to the end wherever they stand in their rungs.
         going = {"t0000", self._leader.name if self._leader is not None else None}
         return [name for name in hopeless if name not in going and self.trials[name].state == "stopped"]
+
+
+def _made(trial: Trial) -> Event:
+    """As of its "trial" event, what a segment of it needs."""
+    return {"trial": trial.name, "stage": trial.stage, "recipe": trial.recipe, "pack": trial.pack}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,8 @@ class Driver:
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
         self._watch = watch
-        self._work: dict[str, Event] = {}  # worker -> its open segment
+        self._work: dict[str, dict[str, Event]] = {}  # worker -> its open segments by trial; many of a pack of heads
+        self._sizes: dict[str, int] = {}
         self._began: dict[str, float] = {}
         self._derived = 0.0
         self.stopping: str | None = None
@@ -58,99 +59,118 @@ class Driver:
         """Start nothing more; the runner ends what runs."""
         self.stopping = self.stopping or reason
 
-    def start(self, worker: str) -> dict[str, Any] | None:
-        """The next segment for a free worker, or None if there is nothing to run now.
+    def start(self, worker: str) -> list[dict[str, Any]]:
+        """The next segments for a free worker, more than one if they are a pack; none if there is nothing to run now.
 
-        Returns:
-            trial, segment, stage, from_epoch, to_epoch, recipe, and parent: the trial that it starts from, or None.
+        Returns: of each: trial, segment, stage, from_epoch, to_epoch, recipe, and parent: the trial that it starts
+            from, or None.
         """
         if self.stopping is not None or len(self._work) >= self.concurrency:
-            return None
-        events = self.controller.decide()
-        if not events:
-            return None
-        segment = self._begin(worker, events)
-        trial = self.controller.trials[segment["trial"]]
-        return {**segment, "recipe": trial.recipe, "parent": trial.parent}
+            return []
+        segments = self._begin(worker, self.controller.decide())
+        trials = [self.controller.trials[segment["trial"]] for segment in segments]
+        return [
+            {**segment, "recipe": trial.recipe, "parent": trial.parent}
+            for segment, trial in zip(segments, trials, strict=True)
+        ]
 
-    def result(self, worker: str, result: dict[str, Any]) -> bool:
-        """Take what a worker reports after an epoch; whether it should train another.
+    def results(self, worker: str, results: Sequence[dict[str, Any]]) -> bool:
+        """Take what a worker reports; whether it should go on.
 
         Args:
             worker: as given to `start`.
-            result: either {"failed": message} or {"row": the epoch's metrics, "best": the best row so far,
-                "finished": whether the stage is over, "handover_delta": only with a stage's first row}.
+            results: each either {"trial", "failed": message} or {"trial", "row": the epoch's metrics, "best": the best
+                row so far, "finished": whether its stage is over, "stopped": whether it goes on no further, though its
+                stage is not over, "handover_delta": only with a stage's first row}.
         """
-        segment = self._work[worker]
-        name = segment["trial"]
-        if "failed" in result:
-            self._end(worker, {"event": "failed", "trial": name, "error": result["failed"]})
-            self._keep_few_checkpoints()
-            return False
-        if result.get("handover_delta") is not None:
-            self.log({"event": "handover", "trial": name, "stage": segment["stage"], "delta": result["handover_delta"]})
-        row = result["row"]
-        self.log({"event": "epoch", "trial": name, "stage": segment["stage"], **row})
-        if row["epoch"] < segment["to_epoch"] and not result["finished"]:
+        events: list[Event] = []
+        ended: list[str] = []
+        for result in results:
+            name = result["trial"]
+            segment = self._work[worker][name]
+            if "failed" in result:
+                ended.append(name)
+                events.append({"event": "failed", "trial": name, "error": result["failed"]})
+                continue
+            row, stage = result["row"], segment["stage"]
+            if result.get("handover_delta") is not None:
+                events.append({"event": "handover", "trial": name, "stage": stage, "delta": result["handover_delta"]})
+            events.append({"event": "epoch", "trial": name, "stage": stage, **row})
+            if row["epoch"] == segment["to_epoch"] or result["finished"] or result.get("stopped"):
+                ended.append(name)
+                events.append(self._segment_end(worker, segment, result))
+        self.log(*events)
+        if not ended:
             return True
-        seconds = time.monotonic() - self._began[worker]
-        self._end(
-            worker,
-            {
-                "event": "segment_end",
-                "trial": name,
-                "segment": segment["segment"],
-                "epoch": row["epoch"],
-                "finished": result["finished"],
-                "seconds": round(seconds, 3),
-                "best": result["best"],
-            },
-        )
+        for name in ended:
+            del self._work[worker][name]
+        over = not self._work[worker]
+        if over:
+            self._free(worker)
         self._keep_few_checkpoints()
-        if self.stopping is None and self.controller.may_go_on(name):
-            self._begin(worker, self.controller.decide(prefer=name))
+        if over and self.stopping is None and self.controller.may_go_on(ended[-1]):
+            self._begin(worker, self.controller.decide(prefer=ended[-1]))
             return True
-        return False
+        return not over
+
+    def _segment_end(self, worker: str, segment: Event, result: dict[str, Any]) -> Event:
+        seconds = time.monotonic() - self._began[worker]
+        if "pack" in segment:  # its share
+            seconds /= self._sizes[worker]
+        return {
+            "event": "segment_end",
+            "trial": segment["trial"],
+            "segment": segment["segment"],
+            "epoch": result["row"]["epoch"],
+            "finished": result["finished"],
+            "seconds": round(seconds, 3),
+            "best": result["best"],
+        }
 
     def lost(self, worker: str, reason: str) -> None:
         """The worker died; its segment runs again, until the trial was lost too often."""
-        segment = self._work.get(worker)
-        if segment is None:  # it died after its last result, which is here
+        segments = self._work.get(worker)
+        if segments is None:  # it died after its last result, which is here
             return
-        name = segment["trial"]
-        logger.warning("%s was lost: %s", segment["segment"], reason)
-        self._end(worker, {"event": "segment_lost", "trial": name, "segment": segment["segment"], "reason": reason})
-        trial = self.controller.trials[name]
-        if trial.lost > self.controller.rules.max_failures:
-            error = f"lost {trial.lost} times, the last time: {reason}"
-            self.log({"event": "failed", "trial": name, "error": error})
-            self._keep_few_checkpoints()
+        self._free(worker)
+        for name, segment in segments.items():
+            logger.warning("%s was lost: %s", segment["segment"], reason)
+            self.log({"event": "segment_lost", "trial": name, "segment": segment["segment"], "reason": reason})
+            trial = self.controller.trials[name]
+            if trial.lost > self.controller.rules.max_failures:
+                error = f"lost {trial.lost} times, the last time: {reason}"
+                self.log({"event": "failed", "trial": name, "error": error})
+        self._keep_few_checkpoints()
 
     def close(self) -> None:
         """Log what was still running as paused, and bring the tables up to date."""
-        for worker, segment in list(self._work.items()):
-            self._end(worker, _paused(segment["trial"], segment["segment"], self.stopping or "the search ended"))
+        for worker, segments in list(self._work.items()):
+            reason = self.stopping or "the search ended"
+            self.log(*(_paused(name, segment["segment"], reason) for name, segment in segments.items()))
+            self._free(worker)
         self.run.derive()
 
-    def _begin(self, worker: str, events: list[Event]) -> Event:
-        for event in events:
-            self.log(event)
-        self._work[worker] = events[-1]
-        self._began[worker] = time.monotonic()
-        return events[-1]
+    def _begin(self, worker: str, events: Sequence[Event]) -> list[Event]:
+        self.log(*events)
+        segments = [event for event in events if event["event"] == "segment"]
+        if segments:
+            self._work[worker] = {segment["trial"]: segment for segment in segments}
+            self._sizes[worker] = len(segments)
+            self._began[worker] = time.monotonic()
+        return segments
 
-    def _end(self, worker: str, event: Event) -> None:
-        self.log(event)
-        del self._work[worker], self._began[worker]
+    def _free(self, worker: str) -> None:
+        del self._work[worker], self._began[worker], self._sizes[worker]
         if time.monotonic() - self._derived > _DERIVE_SECONDS:
             self.run.derive()
             self._derived = time.monotonic()
 
-    def log(self, event: Event) -> None:
-        """Append an event to the log and let the controller and the watcher know."""
-        self.run.append(event)
-        self.controller.apply(event)
-        self._watch(event)
+    def log(self, *events: Event) -> None:
+        """Append events to the log and let the controller and the watcher know."""
+        self.run.append(*events)
+        for event in events:
+            self.controller.apply(event)
+            self._watch(event)
 
     def _keep_few_checkpoints(self) -> None:
         """Delete tensors that nothing will start from, go on from or be judged by again."""
@@ -163,7 +183,8 @@ class Driver:
                 continue
             if trial.state == "done":
                 (folder / "last.pt").unlink(missing_ok=True)
-            if (trial.state in ("done", "failed") or trial.dropped) and trial.name not in keep:
+            over = trial.state in ("done", "failed") or trial.dropped or (trial.is_head and trial.state == "stopped")
+            if over and trial.name not in keep:
                 shutil.rmtree(folder)
 
 

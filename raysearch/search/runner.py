@@ -54,8 +54,8 @@ class _SegmentSearcher(_Stateless, Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self._driver.done:
             return Searcher.FINISHED
-        segment = self._driver.start(trial_id)
-        return None if segment is None else {"segment": segment}
+        segments = self._driver.start(trial_id)
+        return {"segments": segments} if segments else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:
@@ -74,8 +74,8 @@ class _SegmentScheduler(_Stateless, FIFOScheduler):
         self._driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        (epoch,) = result["epoch"]  # in a list, because Tune flattens dicts
-        return TrialScheduler.CONTINUE if self._driver.result(trial.trial_id, epoch) else TrialScheduler.STOP
+        go_on = self._driver.results(trial.trial_id, result["results"])
+        return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
 
 
 class _Stop(_Stateless, tune.Stopper):
@@ -163,8 +163,8 @@ def run_segments(
 
     Args:
         driver: decides and records.
-        trainable: `TrialActor`, or another class whose step returns {"epoch": [what `Driver.result` takes]}.
-        config: what the trainable's setup gets beside "segment".
+        trainable: `TrialActor`, or another class whose step returns {"results": what `Driver.results` takes}.
+        config: what the trainable's setup gets beside "segments".
         resources: of one trial: {"cpu": …, "gpu": …}.
         time_left: seconds until no more is started.
     """

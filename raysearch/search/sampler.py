@@ -6,8 +6,9 @@ function of the log: a resumed search asks the same questions and gets the same 
 
 from __future__ import annotations
 
+import itertools
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -40,13 +41,37 @@ class OptunaProposer:
     seed: int
     max_epochs: int
 
-    def head(self, number: int, state: Controller) -> Event:
-        """Heads cover every combination of pooling and head that the trials may ask for, then follow the sampler."""
-        shapes = self._shapes()
-        params = self._ask(self.space.head_paths(), 2 * number + 1, [t for t in state.trials.values() if t.is_head])
-        if number < len(shapes):
-            default = {path: value for path, value in self.space.default.items() if path in params}
-            params = default | shapes[number]
+    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+        """Heads that share features, batches and shape, and differ in the rest.
+
+        The first packs cover every combination of pooling and head that trials may ask for, each beginning with the
+        default's other values; later ones go where the sampler's first answer points.
+        """
+        if self._grid(heads=True):
+            return self._grid_pack(number, at_most)
+        shapes, packs = self._shapes(), len({head.pack for head in state.trials.values() if head.is_head})
+        size = min(self.space.search.pack, -(-at_most // max(1, len(shapes) - packs)))
+        paths = self.space.head_paths()
+        study = self._study(paths, 2 * number + 1, [t for t in state.trials.values() if t.is_head])
+        if packs < len(shapes):
+            first = {path: self.space.default[path] for path in paths} | shapes[packs]
+        else:
+            first = self._ask(study, paths)
+        shared = {path: first[path] for path in self.space.pack_paths()}
+        drawn = [first, *(self._ask(study, paths, shared) for _ in range(size - 1))]
+        return [self._head(params) for params in drawn]
+
+    def _grid(self, *, heads: bool) -> bool:
+        return self.space.search.sampler == "grid" and self.space.heads_only == heads
+
+    def _grid_pack(self, number: int, at_most: int) -> list[Event]:
+        """The next points of the grid that share a pack; those of a pack are neighbours."""
+        paths = [*(shared := self.space.pack_paths()), *(p for p in self.space.head_paths() if p not in shared)]
+        points = [self.space.grid_point(paths, number + i) for i in range(min(self.space.search.pack, at_most))]
+        together = itertools.takewhile(lambda point: all(point[path] == points[0][path] for path in shared), points)
+        return [self._head(point) for point in together]
+
+    def _head(self, params: dict[str, Any]) -> Event:
         recipe = self.space.recipe(params, self.max_epochs)
         # Its own stage alone: if it wins, that is what is trained again.
         recipe = recipe.model_copy(update={"schedule": recipe.schedule[:1]})
@@ -57,8 +82,11 @@ class OptunaProposer:
         paths = self.space.trial_paths()
         if number == 0:
             params = {path: self.space.default[path] for path in paths}
+        elif self._grid(heads=False):
+            params = self.space.grid_point(paths, number)
         else:
-            params = self._ask(paths, 2 * number, [t for t in state.trials.values() if not t.is_head])
+            known = [trial for trial in state.trials.values() if not trial.is_head]
+            params = self._ask(self._study(paths, 2 * number, known), paths)
         recipe = self.space.recipe(params, self.max_epochs)
         if not self.space.search.heads:
             return _event(None, params, recipe, stage=0)
@@ -79,24 +107,37 @@ class OptunaProposer:
             shapes = [shape | {path: value} for value in values for shape in shapes]
         return shapes
 
-    def _ask(self, paths: list[str], question: int, known: list[Trial]) -> dict[str, Any]:
+    def _study(self, paths: list[str], question: int, known: list[Trial]) -> optuna.Study:
+        """What is known so far, with a sampler that answers this question."""
         distributions = {path: self.space.distributions[path] for path in paths}
-        if not distributions:
-            return {}
         # Distinct questions get distinct streams, whatever the seed.
         stream = (self.seed * 1_000_003 + question) % 2**32
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            if self.space.search.sampler == "random":
-                sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=stream)
-                known = []
-            else:
+            sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=stream)
+            if self.space.search.sampler != "random":
                 sampler = optuna.samplers.TPESampler(
                     seed=stream, multivariate=True, constant_liar=True, n_startup_trials=6
                 )
             study = optuna.create_study(direction="maximize", sampler=sampler)
-            study.add_trials([_frozen(trial, distributions, self.rules) for trial in known[-_HISTORY:]])
-            return study.ask(distributions).params
+            if distributions and self.space.search.sampler != "random":
+                study.add_trials([_frozen(trial, distributions, self.rules) for trial in known[-_HISTORY:]])
+        return study
+
+    def _ask(self, study: optuna.Study, paths: list[str], fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """The study's next proposal, with some values given."""
+        distributions = {path: self.space.distributions[path] for path in paths}
+        if not distributions:
+            return {}
+        sampler = study.sampler
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            try:
+                if fixed:
+                    study.sampler = optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
+                return study.ask(distributions).params
+            finally:
+                study.sampler = sampler
 
 
 def _event(parent: str | None, params: dict[str, Any], recipe: Recipe, stage: int) -> Event:
@@ -124,16 +165,18 @@ def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], rules: Rul
 def export_study(path: Path, state: Controller, space: Space, name: str) -> None:
     """Write the whole study as an SQLite file that optuna-dashboard opens, replacing `path` at once.
 
-    Trials keep their names, states and intermediate values (the metric itself, not the score).
+    Where a space searches heads alone, they are the study's trials. Trials keep their names, states and intermediate
+    values (the metric itself, not the score).
     """
     direction: Literal["maximize", "minimize"] = "maximize" if state.rules.larger_is_better else "minimize"
-    distributions = {key: space.distributions[key] for key in space.trial_paths()}
+    paths = space.head_paths() if space.heads_only else space.trial_paths()
+    distributions = {key: space.distributions[key] for key in paths}
 
     def write(temporary: Path) -> None:
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
         study = optuna.create_study(study_name=name, storage=storage, direction=direction)
         for trial in state.trials.values():
-            if not trial.is_head:
+            if trial.is_head == space.heads_only:
                 study.add_trial(_exported(trial, distributions, state.rules))
         storage.remove_session()
         storage.engine.dispose()
@@ -146,7 +189,7 @@ def export_study(path: Path, state: Controller, space: Space, name: str) -> None
 def _exported(trial: Trial, distributions: dict[str, BaseDistribution], rules: Rules) -> FrozenTrial:
     states = {"failed": TrialState.FAIL, "done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
     state = states.get(trial.state, TrialState.RUNNING)
-    value = float(trial.best[rules.metric]) if trial.best is not None else None
+    value = rules.figure(trial.best) if trial.best is not None else None
     return create_trial(
         state=state,
         value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,

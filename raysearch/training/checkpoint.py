@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from raysearch.training.loop import Trainer
+from raysearch.training.loop import Row, Trainer
 
 
 class CheckpointError(RuntimeError):
@@ -27,8 +27,12 @@ def best_metadata(trainer: Trainer) -> dict[str, Any]:
     Returns: epoch (0: the state that the stage was handed), val_loss (which the next stage must find again), row (all
         figures of that epoch), signature (what the suffix fits: base digest, pooling, normalization, tensors, ...).
     """
-    best = trainer.best
-    return {"epoch": best["epoch"], "val_loss": best["val_loss"], "row": best, "signature": trainer.signature}
+    return describe_tensors(trainer.best, trainer.signature)
+
+
+def describe_tensors(row: Row, signature: Mapping[str, Any]) -> dict[str, Any]:
+    """As `best_metadata`, of the tensors of any epoch."""
+    return {"epoch": row["epoch"], "val_loss": row["val_loss"], "row": row, "signature": dict(signature)}
 
 
 def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
@@ -55,6 +55,26 @@ def pack_key(recipe: Recipe) -> tuple[Any, ...]:
     return (*features, *views, recipe.head.kind, hidden_units, stage.batch_size, recipe.seed)
 
 
+def gather(activations: Activations, order: np.ndarray, view: int, device: torch.device) -> Tensor:
+    """These images in one view, in this order: (n, width)."""
+    rows = torch.empty(len(order), *activations.shape, device=device)
+    for piece in slices(len(order), EVALUATION_BATCH):
+        rows[piece] = activations.batch(order[piece], view)
+    return rows
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What an epoch of a head is worth next to its other epochs and to other heads."""
+
+    score: float
+    """The metric; larger is better."""
+    loss: float
+    """Decides between equal scores; lower is better."""
+    figures: Row = field(default_factory=dict)
+    """What it was found from, where that is not in the epoch's row already."""
+
+
 @dataclass
 class _Member:
     """A head of the pack, apart from its tensors."""
@@ -62,6 +82,8 @@ class _Member:
     stage: Stage
     at: Counters
     best: Row
+    worth: Verdict
+    """Of `best`."""
     dropped: bool = False
     failure: NonFiniteLossError | None = None
 
@@ -120,7 +142,8 @@ class HeadPack:
         self._val_labels = torch.tensor(np.asarray(val_labels), dtype=torch.long)
         self._val_features: Tensor | None = None
         stages = [recipe.schedule[0] for recipe in recipes]
-        self._members = [_Member(stage, Counters(micro_batch=stage.batch_size), {}) for stage in stages]
+        nothing = Verdict(-math.inf, math.inf)
+        self._members = [_Member(stage, Counters(micro_batch=stage.batch_size), {}, nothing) for stage in stages]
         self._order = sorted(range(len(recipes)), key=lambda head: stages[head].dropout)
         """The heads that are in `_stack`, in its order: those of one dropout are neighbours."""
         head = make_head(train.shape[0], recipes[0].head, len(self.classes), self.seed).state_dict()
@@ -148,7 +171,7 @@ class HeadPack:
         return {head: member.failure for head, member in enumerate(self._members) if member.failure}
 
     def best(self, head: int) -> Row:
-        """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first."""
+        """The row of the epoch to keep: the best (ties: the lower loss), or the last; empty before the first."""
         return self._members[head].best
 
     def best_state(self, head: int) -> dict[str, Tensor]:
@@ -164,11 +187,18 @@ class HeadPack:
     def survivors(self, reduction: int) -> list[int]:
         """The best 1 / reduction of the heads that were not dropped and did not fail (at least one), best first.
 
-        Heads are compared by their `best` so far, then by its val_loss; finished ones count.
+        In the order of `ranked`; finished heads count.
         """
-        rivals = [head for head, m in enumerate(self._members) if m.best and not m.dropped and not m.failure]
-        rivals.sort(key=lambda head: (-score(self.best(head), self.metric), self.best(head)["val_loss"], head))
+        rivals = [head for head in self.ranked() if not self._members[head].dropped]
         return rivals[: max(1, len(rivals) // reduction)]
+
+    def ranked(self) -> list[int]:
+        """All heads that have a best epoch and did not fail, dropped ones too, best first.
+
+        They are compared by the metric of their `best`, then by its loss, then by their places.
+        """
+        worth = {head: m.worth for head, m in enumerate(self._members) if m.best and not m.failure}
+        return sorted(worth, key=lambda head: (-worth[head].score, worth[head].loss, head))
 
     def keep(self, heads: Iterable[int]) -> None:
         """Trains no running head but these any longer."""
@@ -179,8 +209,14 @@ class HeadPack:
             self._members[head].dropped = head not in kept
         self._shrink()
 
-    def run_epoch(self) -> dict[int, Row]:
+    def run_epoch(self, verdicts: Mapping[int, Verdict | NonFiniteLossError] | None = None) -> dict[int, Row]:
         """Trains every running head for one epoch, then evaluates it.
+
+        Args:
+            verdicts: where this epoch is judged outside of the pack, by what, for every running head; an error says
+                that the head failed there. They decide the best epoch, early stopping and the order of the heads, and
+                their figures go into the rows. None: the validation images decide. The plateau course follows the
+                loss on the validation images in any case.
 
         Returns: by head, the row that `Trainer.run_epoch` gives; `seconds` is the head's share of the pack's. A head
             whose loss is not finite is not in it but in `failed`.
@@ -213,10 +249,14 @@ class HeadPack:
         columns = {name: values.tolist() for name, values in table.items()}
         ends = {"micro_batch": self.batch_size, "seconds": (time.perf_counter() - started) / len(trained)}
         rows = {
-            head: {"epoch": self.epoch} | {name: values[place] for name, values in columns.items()} | ends
+            head: {"epoch": self.epoch} | {name: values[place] for name, values in columns.items()}
             for place, head in enumerate(trained)
         }
-        self._note(rows, np.isfinite(step_losses), step_losses)
+        if verdicts is None:
+            verdicts = {head: Verdict(score(row, self.metric), row["val_loss"]) for head, row in rows.items()}
+        for head, row in rows.items():
+            row |= (verdict.figures if isinstance(verdict := verdicts[head], Verdict) else {}) | ends
+        self._note(rows, verdicts, step_losses)
         return {head: rows[head] for head in sorted(rows) if not self._members[head].failure}
 
     def _rates(self, heads: Sequence[int], steps: int) -> np.ndarray:
@@ -230,7 +270,7 @@ class HeadPack:
         self, order: np.ndarray, view: int, batches: Sequence[slice]
     ) -> Iterator[tuple[Reading, list[slice]]]:
         """What the heads of each dropout read, and these heads' places in the stack, as many as go together."""
-        features = self._gather(self._train, order, view)
+        features = gather(self._train, order, view, self.device)
         labels = self._train_labels[torch.from_numpy(order).to(self.device)]
         one_hot = functional.one_hot(labels, len(self.classes)).float().T.contiguous()
         limit = PASS_BYTES.get(self.device.type, PASS_BYTES_ELSEWHERE)
@@ -259,25 +299,21 @@ class HeadPack:
                 noise[batch] = functional.dropout(ones, dropout, training=True)
         return noise
 
-    def _gather(self, activations: Activations, order: np.ndarray, view: int) -> Tensor:
-        """A whole view (n, width), in this order."""
-        rows = torch.empty(len(order), *activations.shape, device=self.device)
-        for piece in slices(len(order), EVALUATION_BATCH):
-            rows[piece] = activations.batch(order[piece], view)
-        return rows
-
     def _evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
         """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""
         with full_precision(self.device):
             if self._val_features is None:
-                self._val_features = self._gather(self._val, np.arange(len(self._val_labels)), 0)
+                self._val_features = gather(self._val, np.arange(len(self._val_labels)), 0, self.device)
             logits = stack.logits(self._val_features).transpose(1, 2)
         figures = stacked_metrics(logits, self._val_labels, self.classes)
         return {f"val_{name}": values.numpy() for name, values in figures.items()}
 
-    def _note(self, rows: Mapping[int, Row], finite: np.ndarray, losses: np.ndarray) -> None:
+    def _note(
+        self, rows: Mapping[int, Row], verdicts: Mapping[int, Verdict | NonFiniteLossError], losses: np.ndarray
+    ) -> None:
         """Counts an epoch for every head that it trained, and keeps the tensors where it is an epoch to keep."""
         to_keep: list[int] = []
+        finite = np.isfinite(losses)
         for place, (head, row) in enumerate(rows.items()):
             member = self._members[head]
             member.at.epoch = self.epoch
@@ -288,13 +324,15 @@ class HeadPack:
             elif not math.isfinite(loss := row["val_loss"]):
                 steps = len(finite)
                 member.failure = NonFiniteLossError(step=steps, epoch=self.epoch, value=loss, split="validation")
+            elif isinstance(now := verdicts[head], NonFiniteLossError):
+                member.failure = now
             else:
-                now, highest = score(row, self.metric), member.at.highest_score
-                wins = now > highest or (now == highest and loss < member.best["val_loss"])
+                highest = member.at.highest_score
+                wins = now.score > highest or (now.score == highest and now.loss < member.worth.loss)
                 if wins or member.stage.keep == "last":
-                    member.best = row
+                    member.best, member.worth = row, now
                     to_keep.append(place)
-                member.at.note(member.stage, loss, score=now)
+                member.at.note(member.stage, loss, score=now.score)
         places = torch.tensor(to_keep, dtype=torch.long, device=self.device)
         heads = torch.tensor(list(rows), device=self.device)[places]
         for name, tensor in self._stack.weights.items():

@@ -1,8 +1,8 @@
-"""Opens a stage of a trial: from a recipe and the images to a `Trainer` that is ready to train."""
+"""Opens a stage of a trial, or a pack of heads: from recipes and the images to what is ready to train."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,15 @@ from raysearch.errors import InputError
 from raysearch.models.boundary import build_classifier, cut, pin
 from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import Weights, load_weights
-from raysearch.recipe import Recipe
+from raysearch.recipe import Recipe, Stage
+from raysearch.training.folds import FoldedPack
 from raysearch.training.handover import HandoverError, check_handover, load_start, signature
 from raysearch.training.loop import Trainer
 from raysearch.training.metrics import check_metric
 from raysearch.training.numerics import choose_device, choose_precision
+from raysearch.training.pack import HeadPack
 
-__all__ = ["Bench", "choose_device", "choose_precision", "open_stage"]
+__all__ = ["Bench", "choose_device", "choose_precision", "open_pack", "open_stage"]
 
 QUICK_VALIDATION_BATCH = 32
 """Images that `max_batches` counts as one when validating: not the stage's, for all stages must see the same images."""
@@ -50,6 +52,8 @@ class Bench:
     """Trains and validates on no more than so many batches an epoch, for a quick look; None: on all."""
     cache: CacheSettings | None = None
     """Which activations are read from disk; None: none."""
+    filled_seconds: float = 0.0
+    """Spent by this process on filling the cache."""
     _kept: dict[tuple[Any, ...], Activations] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -142,7 +146,11 @@ class Bench:
             views=cache.views,
             also={name for other in cache.depths if (name := boundary_name(blocks, other)) is not None},
             wait_seconds=cache.wait_seconds,
+            filled=self._note_filling,
         )
+
+    def _note_filling(self, seconds: float) -> None:
+        self.filled_seconds += seconds
 
 
 def open_stage(
@@ -172,55 +180,112 @@ def open_stage(
         InputError: bench and recipe do not belong together.
         HandoverError: see `handover`.
     """
-    stage, dataset = recipe.schedule[stage_index], bench.dataset
-    if (recipe.image_size, recipe.fit) != (dataset.image_size, dataset.fit):
-        raise InputError(
-            f"the recipe wants images of {recipe.image_size} px ({recipe.fit}), "
-            f"the data was loaded at {dataset.image_size} px ({dataset.fit})"
-        )
-    classifier = build_classifier(recipe, len(dataset.classes))
-    _load_base(classifier, recipe, bench.weights)
-    classifier.get_submodule("head.dropout").p = stage.dropout  # type: ignore[assignment]
-    prefix, suffix = cut(classifier, stage.depth)
-    pin(prefix)
-    problems = load_start(suffix, start, expected_signature or {}) if start is not None else []
-
-    train = bench.part(dataset.train, stage.batch_size)
-    val = bench.part(dataset.val, QUICK_VALIDATION_BATCH)
-    augmenter = Augmenter(recipe.augmentation, stage.strength, recipe.seed) if stage.strength else None
-    place = (prefix, recipe, stage.depth)
+    stage = recipe.schedule[stage_index]
+    on = _Place(bench, recipe, stage)
+    problems = load_start(on.suffix, start, expected_signature or {}) if start is not None else []
     trainer = Trainer(
-        suffix,
+        on.suffix,
         stage,
         seed=recipe.seed,
-        classes=dataset.classes,
-        train=bench.activations("train", train, *place, augmenter=augmenter, precision=bench.precision),
-        train_labels=train.labels,
-        val=bench.activations("val", val, *place),
-        val_labels=val.labels,
+        classes=bench.dataset.classes,
+        train=on.train_activations(augmented=True),
+        train_labels=on.train.labels,
+        val=on.val_activations(),
+        val_labels=on.val.labels,
         metric=bench.metric,
         device=bench.device,
         # A head alone is too small to gain from autocast; it would only lose digits.
         precision=bench.precision if stage.depth else "fp32",
         view_offset=sum(earlier.epochs for earlier in recipe.schedule[:stage_index]),
-        signature=signature(
-            classifier,
-            suffix,
-            base=bench.weights.digest,
-            images=dataset.fingerprint,
-            image_size=recipe.image_size,
-            fit=recipe.fit,
-            classes=dataset.classes,
-            val_labels=val.labels,
-        ),
+        signature=on.signature(),
     )
     if expected_loss is not None:
         trainer.handover_delta = check_handover(
-            trainer, expected_loss, start=start, saved=expected_signature, prefix=prefix, problems=problems
+            trainer, expected_loss, start=start, saved=expected_signature, prefix=on.prefix, problems=problems
         )
     elif problems:
         raise HandoverError(problems)
     return trainer
+
+
+def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[HeadPack | FoldedPack, dict[str, Any]]:
+    """Heads that train together, before their first epoch, and the signature of each one's tensors.
+
+    Args:
+        bench: images, weights, device.
+        recipes: with equal `pack_key`s.
+        folds: of the cross-validation that compares the heads; 0: the validation images do.
+
+    Raises:
+        InputError: bench and recipes do not belong together.
+        ValueError: the recipes do not belong in one pack.
+    """
+    on = _Place(bench, recipes[0], recipes[0].schedule[0])
+    about: dict[str, Any] = {
+        "classes": bench.dataset.classes,
+        "train": on.train_activations(augmented=True),
+        "train_labels": on.train.labels,
+        "val": on.val_activations(),
+        "val_labels": on.val.labels,
+        "metric": bench.metric,
+        "device": bench.device,
+    }
+    if folds:
+        still = on.train_activations(augmented=False)
+        return FoldedPack(recipes, folds=folds, still=still, **about), on.signature()
+    return HeadPack(recipes, **about), on.signature()
+
+
+class _Place:
+    """A stage of a recipe on a bench: the network cut at its boundary, and the images that it sees.
+
+    Raises:
+        InputError: bench and recipe do not belong together.
+    """
+
+    def __init__(self, bench: Bench, recipe: Recipe, stage: Stage) -> None:
+        dataset = bench.dataset
+        if (recipe.image_size, recipe.fit) != (dataset.image_size, dataset.fit):
+            raise InputError(
+                f"the recipe wants images of {recipe.image_size} px ({recipe.fit}), "
+                f"the data was loaded at {dataset.image_size} px ({dataset.fit})"
+            )
+        self._bench, self._recipe, self._stage = bench, recipe, stage
+        self._classifier = build_classifier(recipe, len(dataset.classes))
+        _load_base(self._classifier, recipe, bench.weights)
+        self._classifier.get_submodule("head.dropout").p = stage.dropout  # type: ignore[assignment]
+        self.prefix, self.suffix = cut(self._classifier, stage.depth)
+        pin(self.prefix)
+        self.train = bench.part(dataset.train, stage.batch_size)
+        self.val = bench.part(dataset.val, QUICK_VALIDATION_BATCH)
+
+    def train_activations(self, *, augmented: bool) -> Activations:
+        """Of the training images, in the training's precision."""
+        augmenter = None
+        if augmented and self._stage.strength:
+            augmenter = Augmenter(self._recipe.augmentation, self._stage.strength, self._recipe.seed)
+        place = (self.prefix, self._recipe, self._stage.depth)
+        return self._bench.activations(
+            "train", self.train, *place, augmenter=augmenter, precision=self._bench.precision
+        )
+
+    def val_activations(self) -> Activations:
+        """Of the validation images, exact."""
+        return self._bench.activations("val", self.val, self.prefix, self._recipe, self._stage.depth)
+
+    def signature(self) -> dict[str, Any]:
+        """What the suffix fits."""
+        dataset = self._bench.dataset
+        return signature(
+            self._classifier,
+            self.suffix,
+            base=self._bench.weights.digest,
+            images=dataset.fingerprint,
+            image_size=self._recipe.image_size,
+            fit=self._recipe.fit,
+            classes=dataset.classes,
+            val_labels=self.val.labels,
+        )
 
 
 def _load_base(classifier: nn.Sequential, recipe: Recipe, weights: Weights) -> None:

@@ -21,9 +21,11 @@ class Proposals:
     seed: int = 0
     heads: bool = True
     depths: int = 3
+    pack_size: int = 3
 
-    def head(self, number: int, state: Controller) -> Event:
-        return self._event(None, number % 2, 0, 0)
+    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+        pooling = len({trial.pack for trial in state.trials.values() if trial.is_head}) % 2
+        return [self._event(None, pooling, 0, 0) for _ in range(min(self.pack_size, at_most))]
 
     def trial(self, number: int, state: Controller) -> Event:
         chance = zlib.crc32(f"{self.seed}/{number}".encode())
@@ -52,7 +54,8 @@ class World:
 
     def row(self, trial: str, epoch: int) -> Event:
         """The figures of an epoch: always the same for the same epoch of the same trial."""
-        return {"epoch": epoch, self.metric: round(self._chance(trial, epoch), 1), "seconds": 1.0}
+        figures = {"val_loss": 1.0, self.metric: round(self._chance(trial, epoch), 1)}
+        return {"epoch": epoch, **figures, "seconds": 1.0}
 
     def stops_early(self, trial: str, epoch: int) -> bool:
         """Whether early stopping ends the trial after this epoch."""
@@ -68,6 +71,8 @@ class Play:
     def __init__(self, controller: Controller, world: World, *, log: list[Event] | None = None, drops: bool = True):
         self.controller, self.world, self.drops = controller, world, drops
         self.log: list[Event] = []
+        self.writes: list[int] = []
+        """Lengths of the log after each write: what is decided at once is written at once."""
         for event in log or []:
             self.emit(event)
         self.running: dict[str, Event] = {}
@@ -75,10 +80,11 @@ class Play:
             if trial.running is not None:
                 self.emit({"event": "segment_paused", "trial": trial.name, "segment": trial.running})
 
-    def emit(self, event: Event) -> None:
-        event = json.loads(json.dumps(event))
-        self.log.append(event)
-        self.controller.apply(event)
+    def emit(self, *events: Event) -> None:
+        for event in events:
+            self.log.append(json.loads(json.dumps(event)))
+            self.controller.apply(self.log[-1])
+        self.writes.append(len(self.log))
 
     def to_the_end(self, heads: int, trials: int, *, concurrent: int = 1, steps: int = 10**9, seed: int = 0) -> Play:
         """Until nothing is left to run, or for so many steps."""
@@ -97,11 +103,11 @@ class Play:
     def start(self, prefer: str | None = None) -> str | None:
         """Begin what the controller decides; the trial that then runs."""
         events = self.controller.decide(prefer)
-        for event in events:
-            self.emit(event)
         if not events:
             return None
-        self.running[events[-1]["trial"]] = events[-1]
+        self.emit(*events)
+        # Heads of a pack come to their ends one by one, as if each had a worker of its own.
+        self.running |= {event["trial"]: event for event in events if event["event"] == "segment"}
         return events[-1]["trial"]
 
     def _step(self, name: str, random: Random) -> None:

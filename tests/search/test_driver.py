@@ -44,8 +44,16 @@ def train(driver, worker, segment, accuracies, finished=False) -> bool:
             (folder / name).write_bytes(b"tensors")
         best = row(epoch, max(accuracies))
         over = finished and epoch == segment["from_epoch"] + len(accuracies)
-        go_on = driver.result(worker, {"row": row(epoch, accuracy), "best": best, "finished": over})
+        result = {"trial": segment["trial"], "row": row(epoch, accuracy), "best": best, "finished": over}
+        go_on = driver.results(worker, [result])
     return go_on
+
+
+def start(driver, worker):
+    """The one segment that it is given, or None."""
+    segments = driver.start(worker)
+    assert len(segments) < 2
+    return segments[0] if segments else None
 
 
 def kinds(run, trial=None):
@@ -60,13 +68,14 @@ def files(driver):
 def test_a_segment_from_start_to_end_in_the_log(run):
     seen = []
     driver = driver_of(run, watch=seen.append)
-    segment = driver.start("w0")
+    segment = start(driver, "w0")
     assert segment["trial"] == "t0000"
     assert (segment["stage"], segment["from_epoch"], segment["to_epoch"], segment["parent"]) == (0, 0, 2, None)
     assert segment["recipe"] == driver.controller.trials["t0000"].recipe
     best = row(1, 0.5)
-    assert driver.result("w0", {"row": row(1, 0.5), "best": best, "finished": False, "handover_delta": 1e-7})
-    driver.result("w0", {"row": row(2, 0.4), "best": best, "finished": False, "handover_delta": None})
+    first = {"trial": "t0000", "best": best, "finished": False}
+    assert driver.results("w0", [first | {"row": row(1, 0.5), "handover_delta": 1e-7}])
+    driver.results("w0", [first | {"row": row(2, 0.4), "handover_delta": None}])
     expected = ["budget", "trial", "segment", "handover", "epoch", "epoch", "segment_end", "promoted", "segment"]
     assert kinds(run) == expected
     assert [event["event"] for event in seen] == expected, "who watches sees what is logged"
@@ -80,7 +89,7 @@ def test_a_segment_from_start_to_end_in_the_log(run):
 
 def test_who_may_be_promoted_goes_on_in_place_and_others_make_room(run):
     driver = driver_of(run)
-    segments = [driver.start(f"w{i}") for i in range(3)]
+    segments = [start(driver, f"w{i}") for i in range(3)]
     assert [segment["trial"] for segment in segments] == ["t0000", "t0001", "t0002"]
     assert not train(driver, "w1", segments[1], [0.1, 0.2])
     assert not train(driver, "w2", segments[2], [0.1, 0.1])
@@ -93,18 +102,18 @@ def test_who_may_be_promoted_goes_on_in_place_and_others_make_room(run):
 
 def test_no_more_run_at_once_than_allowed(run):
     driver = driver_of(run, concurrency=2)
-    assert driver.start("w0")
-    assert driver.start("w1")
-    assert driver.start("w2") is None
+    assert start(driver, "w0")
+    assert start(driver, "w1")
+    assert start(driver, "w2") is None
     assert kinds(run).count("segment") == 2
 
 
 def test_nothing_starts_once_it_is_stopping_and_what_runs_is_paused(run):
     driver = driver_of(run)
-    first, second = driver.start("w0"), driver.start("w1")
+    first, second = start(driver, "w0"), start(driver, "w1")
     driver.stop("Ctrl-C")
     driver.stop("the time budget is used up")
-    assert driver.start("w2") is None
+    assert start(driver, "w2") is None
     assert not train(driver, "w0", first, [0.1, 0.9]), "not even who would be promoted"
     assert not driver.done
     driver.close()
@@ -114,17 +123,17 @@ def test_nothing_starts_once_it_is_stopping_and_what_runs_is_paused(run):
         ("t0001", second["segment"], "Ctrl-C")
     ]
     again = driver_of(run)
-    assert again.start("w0")["trial"] == "t0001", "what was paused comes first"
+    assert start(again, "w0")["trial"] == "t0001", "what was paused comes first"
     assert kinds(run).count("trial") == 2
 
 
 def test_a_killed_driver_goes_on_where_the_log_ends(run):
     dead = driver_of(run)
-    segment = dead.start("w0")
+    segment = start(dead, "w0")
     train(dead, "w0", segment, [0.1])
     again = driver_of(run)
     assert kinds(run, "t0000")[-1] == "segment_paused"
-    resumed = again.start("w0")
+    resumed = start(again, "w0")
     assert (resumed["trial"], resumed["from_epoch"], resumed["segment"]) == ("t0000", 0, "t0000.2")
     assert resumed["recipe"] == json.loads(json.dumps(segment["recipe"]))
 
@@ -132,7 +141,7 @@ def test_a_killed_driver_goes_on_where_the_log_ends(run):
 def test_a_lost_segment_runs_again_until_it_was_lost_too_often(run):
     driver = driver_of(run, trials=1)
     for lost in range(RULES.max_failures + 1):
-        assert driver.start("w0")["segment"] == f"t0000.{lost + 1}"
+        assert start(driver, "w0")["segment"] == f"t0000.{lost + 1}"
         driver.lost("w0", "its worker died")
     assert kinds(run, "t0000").count("segment_lost") == 4
     assert driver.controller.trials["t0000"].state == "failed"
@@ -142,7 +151,7 @@ def test_a_lost_segment_runs_again_until_it_was_lost_too_often(run):
 
 def test_a_worker_that_dies_after_its_last_result_has_lost_nothing(run):
     driver = driver_of(run)
-    segments = [driver.start(f"w{i}") for i in range(3)]
+    segments = [start(driver, f"w{i}") for i in range(3)]
     train(driver, "w1", segments[1], [0.1, 0.2])
     before = kinds(run)
     driver.lost("w1", "its worker died")
@@ -151,13 +160,13 @@ def test_a_worker_that_dies_after_its_last_result_has_lost_nothing(run):
 
 def test_a_failure_is_a_state_not_a_score(run):
     driver = driver_of(run, trials=2)
-    segment = driver.start("w0")
+    segment = start(driver, "w0")
     train(driver, "w0", segment, [0.9])
-    assert not driver.result("w0", {"failed": "NonFiniteLossError: step 3"})
+    assert not driver.results("w0", [{"failed": "NonFiniteLossError: step 3", "trial": "t0000"}])
     assert driver.controller.trials["t0000"].state == "failed"
     assert driver.controller.leader is None
     assert files(driver) == ["t0000/best.safetensors", "t0000/last.pt"], "the default's tensors stay"
-    assert driver.start("w0")["trial"] == "t0001"
+    assert start(driver, "w0")["trial"] == "t0001"
 
 
 def test_checkpoints_are_few(run):
@@ -166,7 +175,7 @@ def test_checkpoints_are_few(run):
     most = 0
     accuracy = iter([0.30, 0.31, 0.10, 0.20, 0.40, 0.05, 0.50, 0.15, 0.25, 0.35, 0.45, 0.12])
     while not driver.done:
-        segment = driver.start("w")
+        segment = start(driver, "w")
         value = next(accuracy) if segment["from_epoch"] == 0 else driver.controller.trials[segment["trial"]].score
         goes_on = train(driver, "w", segment, [value, value])
         if goes_on:
@@ -185,30 +194,80 @@ def test_checkpoints_are_few(run):
     assert all(trials[name].dropped for name in dropped)
 
 
+def pack_results(segments, epoch, accuracies, **ends):
+    """Of one epoch of a pack, as its worker tells it."""
+    return [
+        {
+            "trial": segment["trial"],
+            "row": row(epoch, accuracy),
+            "best": row(epoch, accuracy),
+            "finished": epoch == segment["to_epoch"],
+            "stopped": segment["trial"] in ends.get("stopped", ()),
+        }
+        for segment, accuracy in zip(segments, accuracies, strict=True)
+    ]
+
+
+def test_a_pack_is_one_workers_and_each_of_its_heads_has_an_end_of_its_own(run):
+    driver = driver_of(run, heads=3, trials=1, concurrency=1)
+    heads = driver.start("w0")
+    assert [head["trial"] for head in heads] == ["h0000", "h0001", "h0002"]
+    assert {head["pack"] for head in heads} == {0}
+    assert driver.start("w1") == [], "a pack counts as one that runs"
+    assert driver.results("w0", pack_results(heads, 1, [0.1, 0.2, 0.3], stopped=["h0000"]))
+    assert driver.results("w0", [{"trial": "h0001", "failed": "loss is nan"}, *pack_results(heads[2:], 2, [0.4])])
+    for epoch in (3, 4):
+        assert driver.results("w0", pack_results(heads[2:], epoch, [0.4]))
+    assert not driver.results("w0", pack_results(heads[2:], 5, [0.5]))
+    states = {name: trial.state for name, trial in driver.controller.trials.items()}
+    assert states == {"h0000": "stopped", "h0001": "failed", "h0002": "done"}
+    assert start(driver, "w0")["parent"] == "h0002"
+
+
+def test_a_pack_that_was_broken_off_runs_again_without_those_that_ended(run):
+    driver = driver_of(run, heads=3, trials=1)
+    heads = driver.start("w0")
+    driver.results("w0", pack_results(heads, 1, [0.1, 0.2, 0.3]))
+    driver.results("w0", pack_results(heads, 2, [0.1, 0.2, 0.3], stopped=["h0000"]))
+    driver.lost("w0", "its worker died")
+    assert kinds(run).count("segment_lost") == 2
+    again = driver.start("w1")
+    assert [(head["trial"], head["segment"]) for head in again] == [("h0001", "h0001.2"), ("h0002", "h0002.2")]
+    assert {head["from_epoch"] for head in again} == {0}
+    assert {head["halved_epoch"] for head in again} == {2}, "and is halved no second time at that epoch"
+    resumed = driver_of(run, heads=3, trials=1)
+    assert [head["segment"] for head in resumed.start("w0")] == ["h0001.3", "h0002.3"]
+
+
 def test_heads_that_nothing_starts_from_any_more_are_deleted_and_parents_stay(run):
-    driver = driver_of(run, heads=4, trials=2, concurrency=4)
-    heads = [driver.start(f"w{i}") for i in range(4)]
-    for i, accuracy in enumerate([0.5, 0.6, 0.7, 0.4]):  # shapes 0, 1, 0, 1
-        assert not train(driver, f"w{i}", heads[i], [accuracy] * 5, finished=True)
-    assert files(driver) == ["h0001/best.safetensors", "h0002/best.safetensors"]
-    assert driver.start("w0")["parent"] in ("h0001", "h0002")
+    driver = driver_of(run, heads=6, trials=2, concurrency=2)
+    for accuracies in ([0.5, 0.7, 0.6], [0.6, 0.4, 0.3]):  # of two shapes
+        heads = driver.start("w")
+        for head in heads:
+            folder = driver.checkpoints / head["trial"]
+            folder.mkdir(parents=True)
+            (folder / "best.safetensors").write_bytes(b"tensors")
+        for epoch in range(1, 6):
+            driver.results("w", pack_results(heads, epoch, accuracies))
+    assert files(driver) == ["h0001/best.safetensors", "h0003/best.safetensors"]
+    assert start(driver, "w0")["parent"] in ("h0001", "h0003")
 
 
 def test_folders_that_are_not_a_trials_are_left_alone(run):
     driver = driver_of(run)
     mine = driver.checkpoints / "t0-my-own"
     mine.mkdir(parents=True)
-    driver_segment = driver.start("w0")
-    driver.result("w0", {"failed": "x"})
+    driver_segment = start(driver, "w0")
+    driver.results("w0", [{"failed": "x", "trial": "t0000"}])
     assert driver_segment["trial"] == "t0000"
     assert mine.is_dir()
 
 
 def test_the_tables_are_derived(run):
     driver = driver_of(run, heads=1, trials=1, concurrency=1)
-    train(driver, "w", driver.start("w"), [0.4] * 5, finished=True)
+    train(driver, "w", start(driver, "w"), [0.4] * 5, finished=True)
     assert len(pd.read_csv(run.folder / "heads.csv")) == 1, "while it runs"
-    train(driver, "w", driver.start("w"), [0.6])
+    train(driver, "w", start(driver, "w"), [0.6])
     driver.close()
     trials = pd.read_csv(run.folder / "trials.csv")
     assert trials["trial"].tolist() == ["t0000"]

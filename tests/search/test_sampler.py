@@ -15,6 +15,7 @@ from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller, Rules
 from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.space import Space, load_space
+from raysearch.training.pack import pack_key
 from tests.search.simulated import Play, World
 
 FIXED = {"backbone": "densenet121", "weights": "random", "image_size": 32, "fit": "squash", "seed": 3}
@@ -77,12 +78,20 @@ def made(play: Play, kind: str) -> list[dict]:
 
 def test_replaying_any_prefix_proposes_the_same(space, played):
     """What Optuna is told survives JSON, and nothing hangs on the process that asks."""
-    for k in [i for i, event in enumerate(played.log) if event["event"] == "trial"]:
+    for k in played.writes[:-1]:
+        if played.log[k]["event"] != "trial":
+            continue
         replayed = controller_of(space)
         replayed.replay(json.loads(json.dumps(played.log[:k])))
-        event = played.log[k]
-        propose = replayed.proposer.head if event["trial"][0] == "h" else replayed.proposer.trial
-        assert {**event, **json.loads(json.dumps(propose(int(event["trial"][1:]), replayed)))} == event
+        name, written = played.log[k]["trial"], [played.log[k]]
+        if name[0] == "t":
+            proposed = [replayed.proposer.trial(int(name[1:]), replayed)]
+        else:
+            written = [event for event in made(played, "h") if event["pack"] == written[0]["pack"]]
+            proposed = replayed.proposer.pack(int(name[1:]), space.search.heads - int(name[1:]), replayed)
+        assert [
+            event | json.loads(json.dumps(again)) for event, again in zip(written, proposed, strict=True)
+        ] == written
 
 
 def test_another_seed_proposes_otherwise(space, played):
@@ -93,12 +102,15 @@ def test_another_seed_proposes_otherwise(space, played):
 
 
 def test_heads_cover_every_shape_the_default_first(space, played):
-    heads = [event["recipe"] for event in made(played, "h")]
-    shapes = [(head["pooling"], head["head"]["hidden_units"]) for head in heads]
+    events = made(played, "h")
+    firsts = [
+        one["recipe"] for one, before in zip(events, [{}, *events], strict=False) if one["pack"] != before.get("pack")
+    ]
+    shapes = [(head["pooling"], head["head"]["hidden_units"]) for head in firsts]
     assert shapes[0] == ("avg", 64)
-    assert set(shapes[:4]) == {("avg", 32), ("avg", 64), ("max", 32), ("max", 64)}
-    assert [head["schedule"][0]["dropout"] for head in heads[:4]] == [0.2] * 4
-    assert len({head["schedule"][0]["dropout"] for head in heads}) > 1, "then the sampler goes on"
+    assert set(shapes) == {("avg", 32), ("avg", 64), ("max", 32), ("max", 64)}
+    assert [head["schedule"][0]["dropout"] for head in firsts] == [0.2] * 4
+    assert len({event["recipe"]["schedule"][0]["dropout"] for event in events}) > 1, "then the sampler goes on"
     assert all(event["depth"] == 0 and event["stage"] == 0 and event["parent"] is None for event in made(played, "h"))
 
 
@@ -156,6 +168,59 @@ def test_a_space_without_heads_trains_from_the_weights(tmp_path):
     assert {event["depth"] for event in made(play, "t")} == {4}
 
 
+ONLY_HEADS = """
+from ray import tune
+from raysearch.space import Search
+
+space = {
+    "pooling": tune.choice(["max", "avg"]),
+    "schedule": [
+        {
+            "depth": 0,
+            "epochs": 4,
+            "strength": tune.quniform(0.0, 0.5, 0.25),
+            "dropout": tune.quniform(0.0, 0.5, 0.1),
+            "batch_size": tune.choice([32, 64]),
+        }
+    ],
+}
+default = {"pooling": "avg", "schedule": [{"strength": 0.0, "dropout": 0.2, "batch_size": 64}]}
+search = Search(sampler="SAMPLER", heads=40, pack=PACK)
+"""
+
+
+def heads_only(tmp_path, sampler: str, pack: int) -> Space:
+    path = tmp_path / "heads.py"
+    path.write_text(ONLY_HEADS.replace("SAMPLER", sampler).replace("PACK", str(pack)))
+    return load_space(str(path), fixed=FIXED)
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+def test_the_heads_of_a_pack_may_train_together(tmp_path, sampler):
+    space = heads_only(tmp_path, sampler, 8)
+    play = searched(space, 0, concurrent=2)
+    packs: dict[int, list[Recipe]] = {}
+    for event in made(play, "h"):
+        packs.setdefault(event["pack"], []).append(Recipe.model_validate(event["recipe"]))
+    assert len(made(play, "h")) == 40
+    assert made(play, "t") == []
+    for recipes in packs.values():
+        assert len({pack_key(recipe) for recipe in recipes}) == 1
+        assert len(recipes) <= 8
+    assert len({pack_key(recipes[0]) for recipes in packs.values()}) > 2, "and packs differ"
+    assert packs[0][0] == space.recipe({}, MAX_EPOCHS), "the first head is the default"
+    assert play.controller.winner == play.controller.best_head()
+
+
+def test_a_grid_has_every_combination_once(tmp_path):
+    space = heads_only(tmp_path, "grid", 5)
+    paths = space.head_paths()
+    assert space.grid_size(paths) == 2 * 3 * 6 * 2
+    play = Play(controller_of(space), World()).to_the_end(72, 0)
+    points = [tuple(event["params"][path] for path in paths) for event in made(play, "h")]
+    assert len(set(points)) == len(points) == 72
+
+
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=20, deadline=None)
 def test_any_seed_will_do(seed):
@@ -178,7 +243,8 @@ def test_tpe_goes_where_it_was_good():
                 play.emit(event)
             rates.append(events[0]["params"]["schedule.0.learning_rate"])
             of = {"trial": events[0]["trial"], "segment": events[1]["segment"]}
-            row = {"epoch": 2, "val_accuracy": float(rates[-1] < 6e-4) if informed else 0.5}
+            accuracy = float(rates[-1] < 6e-4) if informed else 0.5
+            row = {"epoch": 2, "val_accuracy": accuracy, "val_loss": 1.0}
             play.emit({"event": "epoch", **of, **row})
             play.emit({"event": "segment_end", **of, "epoch": 2, "finished": True, "seconds": 1.0, "best": row})
         assert len(rates) == 40

@@ -219,6 +219,24 @@ def test_survivors_are_the_best_so_far():
     assert len(pack.survivors(9)) == 1
 
 
+def test_ranked_are_all_heads_that_did_not_fail_best_first(monkeypatch):
+    """Dropped and finished ones too; of equal heads the first; none before the first epoch."""
+    monkeypatch.setitem(pack_module.PASS_BYTES, "cpu", 1)  # one by one, so that equal heads are equal to the bit
+    rates = [1e-9, 0.05, 1e38, 0.02, 0.05]
+    pack = packed([recipe(learning_rate=rate, epochs=1 if rate == 0.02 else 3, course="constant") for rate in rates])
+    assert pack.ranked() == []
+    pack.run_epoch()
+    pack.keep([0])
+    run(pack)
+    assert list(pack.failed) == [2]
+    assert set(pack.ranked()) == {0, 1, 3, 4}
+    assert pack.ranked() == sorted(
+        [0, 1, 3, 4], key=lambda head: (-pack.best(head)["val_accuracy"], pack.best(head)["val_loss"], head)
+    )
+    assert pack.ranked().index(4) == pack.ranked().index(1) + 1
+    assert pack.survivors(1) == [head for head in pack.ranked() if head in (0, 3)]
+
+
 def test_a_head_that_diverges_fails_alone():
     recipes = [recipe(), recipe(learning_rate=1e38, course="constant"), recipe(learning_rate=0.01)]
     pack = packed(recipes)

@@ -1,0 +1,126 @@
+"""The best head of an earlier run, as what the trials of another search start from (`--head RUN`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from raysearch.data.pixels import Dataset
+from raysearch.errors import InputError
+from raysearch.models.weights import Weights
+from raysearch.recipe import Recipe
+from raysearch.run import Run
+from raysearch.search.controller import Controller, Event, Rules
+from raysearch.space import Space
+from raysearch.training.checkpoint import CheckpointError, best_metadata, load_tensors, save_tensors
+from raysearch.training.metrics import larger_is_better
+from raysearch.training.stage import Bench, open_stage
+
+
+@dataclass(frozen=True)
+class StartingHead:
+    """A trained head and where it comes from."""
+
+    run: str
+    trial: str
+    epochs: int
+    recipe: Recipe
+    """Of one stage."""
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+    """Saved with them: see `raysearch.training.checkpoint.best_metadata`."""
+    info: dict[str, Any]
+    """run.json of its run."""
+
+    def problems(self, space: Space, dataset: Dataset, weights: Weights) -> list[str]:
+        """Why trials of this space, on these images and weights, cannot start from it; a sentence each."""
+        tree, fixed = space.tree, space.fixed
+        backbone = tree.get("backbone", fixed.get("backbone"))
+        pairs = {
+            "the backbone": (self.recipe.backbone, backbone),
+            "the base weights (digest)": (self.info["fingerprints"]["weights"][:12], weights.digest[:12]),
+            "the classes": (self.info["classes"], list(dataset.classes)),
+            "the image size": (self.recipe.image_size, dataset.image_size),
+            "the fit": (self.recipe.fit, dataset.fit),
+        }
+        if "pooling" not in space.distributions:
+            pairs["the pooling"] = (self.recipe.pooling, tree.get("pooling", Recipe.model_fields["pooling"].default))
+        given = f"--head: {self.trial} of {self.run}"
+        found = [
+            f"{given} was trained with another: {name} is {a}, here {b}" for name, (a, b) in pairs.items() if a != b
+        ]
+        if not space.search.heads or space.heads_only:
+            why = "searches heads itself" if space.heads_only else "trains from the weights alone, without heads"
+            found.append(f"--head cannot be used with the space {space.name}: it {why}")
+        return found
+
+    def adopt(self, folder: Path, bench: Bench) -> list[Event]:
+        """Write its tensors to `folder`, and give the events that make it this run's only head.
+
+        Where the validation images are those of its own run, the hand-over gate of the first trial holds it to the loss
+        that was saved there; else it is measured here.
+        """
+        recipe = self.recipe.model_copy(update={"weights": bench.weights.again})
+        about = dict(self.about)
+        here = open_stage(bench, recipe, 0, self.tensors)
+        if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
+            here.evaluate_start()
+            about = best_metadata(here)
+        save_tensors(folder / "best.safetensors", self.tensors, about)
+        segment = {"trial": "h0000", "segment": "h0000.1", "stage": 0}
+        made: Event = {"trial": "h0000", "parent": None, "depth": 0, "params": {}, "stage": 0, "pack": 0}
+        origin = {"run": self.run, "trial": self.trial}
+        return [
+            {"event": "trial", **made, "recipe": recipe.model_dump(mode="json"), "origin": origin},
+            {"event": "segment", **segment, "from_epoch": 0, "to_epoch": self.epochs, "pack": 0},
+            {
+                "event": "segment_end",
+                **segment,
+                "epoch": self.epochs,
+                "finished": True,
+                "seconds": 0.0,
+                "best": about["row"],
+            },
+        ]
+
+
+def starting_head(run: Run) -> StartingHead:
+    """The best head of a run.
+
+    Raises:
+        InputError: it has none, or its tensors are gone.
+    """
+    info = run.info
+    try:
+        settings = info["settings"]
+        metric = settings["metric"]
+    except KeyError as error:
+        raise InputError(f"--head {run.name}: its run.json has no {error}; it is not a run of a search") from error
+    controller = Controller(Rules((1,), 2, f"val_{metric}", larger_is_better(metric)), _NoProposals())
+    controller.replay(event for event in run.events() if event.get("trial", "h").startswith("h"))
+    head = controller.best_head()
+    if head is None:
+        raise InputError(f"--head {run.name}: that run has no trained head; start from one of feature_extraction")
+    path = run.folder / "checkpoints" / head.name / "best.safetensors"
+    try:
+        tensors, about = load_tensors(path)
+    except CheckpointError as error:
+        raise InputError(
+            f"--head {run.name}: the tensors of its best head, {head.name}, cannot be read: {error}"
+        ) from error
+    return StartingHead(
+        str(run.folder), head.name, head.epochs, Recipe.model_validate(head.recipe), tensors, about, info
+    )
+
+
+class _NoProposals:
+    """Of a search that is only read."""
+
+    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+        raise NotImplementedError
+
+    def trial(self, number: int, state: Controller) -> Event:
+        raise NotImplementedError
