@@ -36,6 +36,7 @@ from torch import Tensor
 
 from raysearch.activations.cache import CachedActivations, CacheSettings
 from raysearch.activations.store import Store
+from raysearch.activations.upkeep import list_entries
 from raysearch.data.pixels import Dataset, Split
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
@@ -145,7 +146,10 @@ def cached_arm(options: argparse.Namespace, folder: Path) -> Figures:
     baseline = warmed_up(trainer)
     allow(options.limit_mib)
     trainer.train = cached
-    return {"limit": "on", **trained(trainer, options, baseline)}
+    figures = trained(trainer, options, baseline)
+    if (files := len(list_entries())) != options.views + 1:
+        raise RuntimeError(f"{options.views + 1} files were written, {files} are there: others were read")
+    return {"limit": "on", **figures}
 
 
 def arrays_arm(options: argparse.Namespace, folder: Path) -> Figures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from statistics import mean
 from typing import Any
 
 import numpy as np
@@ -15,12 +16,11 @@ from raysearch.activations.measure import measure
 from raysearch.activations.planner import CachePlan, plan
 from raysearch.job import Job
 from raysearch.models.boundary import build_classifier
-from raysearch.recipe import Recipe
 from raysearch.space import Space
 from raysearch.training.pack import HeadPack
 
 _MEMORY_BYTES = 1 << 30  # of one trial, for activations that do not change: the bench's own default
-_TIMED_IMAGES = 2048  # for a pack: enough to come out of the processor's caches
+_TIMED_IMAGES = 1024  # for a pack
 
 
 def plan_cache(job: Job) -> tuple[CachePlan, Costs]:
@@ -43,7 +43,7 @@ def plan_cache(job: Job) -> tuple[CachePlan, Costs]:
             augmentation=recipe.augmentation,
         )
         if 0 in work.depths:
-            costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, recipe, costs.depths[0])})
+            costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, costs.depths[0])})
     finally:
         torch.set_num_threads(threads)
         if torch.cuda.is_available():
@@ -57,36 +57,50 @@ def _workload(job: Job, reads: dict[int, Reads]) -> Workload:
     return Workload(images, val_images, job.machine.concurrent, reads, job.settings.seed)
 
 
-def _of_a_pack(job: Job, recipe: Recipe, alone: DepthCosts) -> DepthCosts:
-    """The costs at depth 0 where a whole pack trains on each reading of the features: timed on random ones."""
-    images, val_images = len(job.dataset.train.labels), len(job.dataset.val.labels)
-    some = min(images, _TIMED_IMAGES)
-    width = alone.numbers if recipe.pooling == "both" else alone.numbers // 2
-    classes, device = job.dataset.classes, torch.device(job.settings.device)
+def _of_a_pack(job: Job, alone: DepthCosts) -> DepthCosts:
+    """The costs at depth 0 where a whole pack trains on each reading of the features: timed on random ones.
 
-    def features(n: int) -> dict[str, Any]:
-        rows = torch.rand(n, width, device=device)
-        return {"rows": rows, "labels": np.arange(n) % len(classes)}
+    The mean over the shapes that heads may have.
+    """
+    seconds = mean(_pack_seconds(job, shape, alone.numbers) for shape in job.space.head_shapes())
+    # Halving leaves fewer heads, which cost less; what is read stays the same.
+    alive = expected_trials(1.0, job.head_rungs, job.settings.reduction)
+    return replace(alone, suffix=seconds * sum(alive) / len(alive), evaluate=0.0)
 
-    train, val = features(some), features(max(1, some * val_images // images))
-    recipe = recipe.model_copy(update={"schedule": recipe.schedule[:1]})
+
+def _pack_seconds(job: Job, shape: dict[str, Any], numbers: int) -> float:
+    """Of one epoch of a pack of such heads, for each training image, evaluation included.
+
+    Args:
+        job: of the search.
+        shape: of the heads.
+        numbers: stored for an image: average and maximum of each channel.
+    """
+    space, classes, device = job.space, job.dataset.classes, torch.device(job.settings.device)
+    shared = {path: space.default[path] for path in space.pack_paths()} | shape
+    own = {path: values for path in space.head_paths() if path not in shared and (values := space.every_value(path))}
+    drawn = [{path: values[i % len(values)] for path, values in own.items()} for i in range(_pack_size(job))]
+    recipes = [space.recipe(params | shared, job.settings.max_epochs) for params in drawn]
+    recipes = [recipe.model_copy(update={"schedule": recipe.schedule[:1]}) for recipe in recipes]
+    images = min(len(job.dataset.train.labels), _TIMED_IMAGES)
+    val_images = max(1, images * len(job.dataset.val.labels) // len(job.dataset.train.labels))
+    width = numbers if recipes[0].pooling == "both" else numbers // 2
     pack = HeadPack(
-        [recipe] * _pack_size(job),
+        recipes,
         classes=classes,
-        train=_Features(train["rows"]),
-        train_labels=train["labels"],
-        val=_Features(val["rows"]),
-        val_labels=val["labels"],
-        metric="accuracy",
+        train=_Features(torch.rand(images, width, device=device)),
+        train_labels=np.arange(images) % len(classes),
+        val=_Features(torch.rand(val_images, width, device=device)),
+        val_labels=np.arange(val_images) % len(classes),
+        metric="loss",
         device=device,
     )
     pack.run_epoch()
+    if pack.finished:
+        return 0.0
     began = time.perf_counter()
     pack.run_epoch()
-    seconds = time.perf_counter() - began
-    # Halving leaves fewer heads, which cost less; what is read stays the same.
-    alive = expected_trials(1.0, job.head_rungs, job.settings.reduction)
-    return replace(alone, suffix=seconds / some * sum(alive) / len(alive), evaluate=0.0)
+    return (time.perf_counter() - began) / images
 
 
 class _Features:
@@ -106,8 +120,7 @@ class _Features:
 
 def _pack_size(job: Job) -> int:
     """Heads of a pack, at first."""
-    shapes = job.space.grid_size(job.space.head_shape_paths()) or 1
-    return min(job.space.search.pack, -(-job.settings.heads // shapes))
+    return min(job.space.search.pack, -(-job.settings.heads // len(job.space.head_shapes())))
 
 
 def expected_reads(job: Job) -> dict[int, Reads]:

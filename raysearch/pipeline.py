@@ -190,7 +190,8 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
             winner = controller.winner
             if winner is None or winner.best is None:
                 raise NothingSucceededError(_why_nothing(run, controller, driver))
-            refits = _refit(job, run, winner, workers, driver, progress)
+            cached = CachePlan.from_json(run.info["cache"]["plan"]).refit_settings()
+            refits = _refit(job, run, winner, workers, driver, progress, bench_keywords(job) | {"cache": cached})
             view.note("Evaluating: one look at the test images")
             evaluate_run(job, run, controller, Bench.open(**bench), refits)
             export_study(run.folder / "study.db", controller, job.space, run.name)
@@ -229,7 +230,9 @@ def bench_keywords(job: Job) -> dict[str, Any]:
     }
 
 
-def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, progress: Progress) -> list[dict[str, Any]]:
+def _refit(
+    job: Job, run: Run, winner: Trial, workers: int, driver: Driver, progress: Progress, bench: dict[str, Any]
+) -> list[dict[str, Any]]:
     """The winner with fresh seeds, logged; nothing if no refits are wanted."""
     settings, machine = job.settings, job.machine
     assert winner.best is not None
@@ -248,7 +251,7 @@ def _refit(job: Job, run: Run, winner: Trial, workers: int, driver: Driver, prog
     outcomes = refit(
         run.folder,
         winner.name,
-        bench_keywords(job),
+        bench,
         recipes,
         on=settings.refit_on,
         workers=workers,

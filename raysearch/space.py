@@ -147,6 +147,11 @@ class Space:
             point[path] = values[place]
         return {path: point[path] for path in paths}
 
+    def head_shapes(self) -> list[dict[str, Any]]:
+        """Each combination of the choices that decide a head's tensors, the default's first."""
+        paths = [path for path in self.head_shape_paths() if self.every_value(path)]
+        return [self.grid_point(paths, number) for number in range(self.grid_size(paths))]
+
     def corners(self, path: str) -> list[Any]:
         """Values of a searched field, encoded, that are in range only if all are: all choices, or ends and a middle."""
         distribution = self.distributions[path]

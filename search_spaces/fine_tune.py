@@ -52,4 +52,4 @@ default = {
     ],
 }
 
-search = Search(sampler="tpe", heads=6, reduction=3)
+search = Search(sampler="tpe", heads=24, pack=8, reduction=3)

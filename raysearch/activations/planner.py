@@ -65,6 +65,15 @@ class CachePlan:
         names = ("views", "dtype", "seed", "limit_bytes")
         return {"depths": list(self.cached), **{name: getattr(self, name) for name in names}}
 
+    def refit_settings(self) -> dict[str, Any] | None:
+        """The same for refits: pooled features alone.
+
+        Their seeds are their own, so what is augmented is read once, but for a head's, which trains for many epochs on
+        few views.
+        """
+        settings = self.settings()
+        return settings | {"depths": [0], "seed": None} if settings is not None and 0 in self.cached else None
+
     def lines(self) -> list[str]:
         """One a depth, for people."""
         return [self._line(one) for one in self.depths]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -49,7 +49,7 @@ class OptunaProposer:
         """
         if self._grid(heads=True):
             return self._grid_pack(number, at_most)
-        shapes, packs = self._shapes(), len({head.pack for head in state.trials.values() if head.is_head})
+        shapes, packs = self.space.head_shapes(), len({head.pack for head in state.trials.values() if head.is_head})
         size = min(self.space.search.pack, -(-at_most // max(1, len(shapes) - packs)))
         paths = self.space.head_paths()
         study = self._study(paths, 2 * number + 1, [t for t in state.trials.values() if t.is_head])
@@ -97,16 +97,6 @@ class OptunaProposer:
         recipe = recipe.model_copy(update={"schedule": schedule, "pooling": start.pooling, "head": start.head})
         return _event(head.name, params, recipe, stage=1)
 
-    def _shapes(self) -> list[dict[str, Any]]:
-        """Each combination of the searched fields that decide a head's tensors; the default's comes first."""
-        shapes: list[dict[str, Any]] = [{}]
-        for path in self.space.head_shape_paths():
-            distribution = self.space.distributions[path]
-            first = self.space.default[path]
-            values = [first, *(value for value in _choices(distribution) if value != first)]
-            shapes = [shape | {path: value} for value in values for shape in shapes]
-        return shapes
-
     def _study(self, paths: list[str], question: int, known: list[Trial]) -> optuna.Study:
         """What is known so far, with a sampler that answers this question."""
         distributions = {path: self.space.distributions[path] for path in paths}
@@ -143,12 +133,6 @@ class OptunaProposer:
 def _event(parent: str | None, params: dict[str, Any], recipe: Recipe, stage: int) -> Event:
     dumped = recipe.model_dump(mode="json")
     return {"parent": parent, "depth": recipe.schedule[stage].depth, "params": params, "recipe": dumped, "stage": stage}
-
-
-def _choices(distribution: BaseDistribution) -> Iterable[Any]:
-    if not isinstance(distribution, optuna.distributions.CategoricalDistribution):
-        return []
-    return distribution.choices
 
 
 def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], rules: Rules) -> FrozenTrial:
