@@ -1,16 +1,17 @@
-"""Heads a second of the head search on pooled features: a pack against one head at a time.
+"""Heads a second of the head search on pooled features: packs against one head at a time.
 
-    python benchmarks/heads.py [--data PATH/TO/cifar10.zip] [--heads 256] [--epochs 10] [--arms pack loop tune frozen]
+    python benchmarks/heads.py [--data PATH/TO/cifar10.zip] [--heads 256] [--epochs 10] [--arms loop tune frozen]
 
 DenseNet121 with the bundled weights, 32 px, 5,000 training and 1,000 validation images, the same recipes and epochs in
 every arm, an evaluation after each epoch. Computing the features once ("fill") is reported apart.
-    pack     ours: all heads as one batched computation (raysearch/training/pack.py)
+    ours     a whole search, `Run.start` with a space of heads alone, its successive halving off: packs through Tune
     loop     a tuned plain torch loop on the same features in memory, one head after the other (the first --loop-heads)
     tune     one head per Ray Tune trial on the same features (the first --tune-heads), actors reused
     frozen   plain Tune trials that run the frozen network every epoch (--frozen-heads trials of --frozen-epochs)
-An arm that trains fewer heads or epochs is extrapolated to heads a second: "measured" says what it really did. Starting
-Ray and its actors is left out of the two Tune arms, which favours them. Best accuracies are compared on equal heads.
-Run it alone on the machine. Prints one JSON line.
+The recipes are those that our search drew at random. An arm that trains fewer heads or epochs is extrapolated to heads
+a second: "measured" says what it really did. Starting Ray and its actors is left out of all three Tune arms; what the
+whole command took, everything included, is "command_seconds". Best accuracies are compared on equal heads. Run it
+alone on the machine. Prints one JSON line.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,9 @@ from raysearch.models.boundary import build_classifier, cut, pin, prepare
 from raysearch.models.head import make_head
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.run import Run
 from raysearch.training.class_weights import class_weights
 from raysearch.training.course import learning_rate
-from raysearch.training.pack import HeadPack
 from raysearch.training.stage import Bench, open_stage
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10.zip"
@@ -63,6 +64,10 @@ class Work:
     """Of the training images, (n, 1024)."""
     val_features: Tensor
     fill_seconds: float
+    images: Path
+    """The zip that they came from."""
+    recipes: list[Recipe] = field(default_factory=list)
+    """Of our search, in its order."""
 
     @property
     def labels(self) -> Tensor:
@@ -75,39 +80,31 @@ class Work:
         return torch.tensor(np.asarray(self.dataset.val.labels))
 
 
-class Features:
-    """Features in memory, as a pack reads them."""
+SPACE = """
+from ray import tune
 
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-        self.shape: tuple[int, ...] = tuple(rows.shape[1:])
-        self.varies = False
+from raysearch.space import Search
 
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: np.ndarray, view: int) -> Tensor:
-        """Rows of the only view."""
-        return self.rows[torch.from_numpy(indices)]
-
-
-def draw_recipes(count: int, epochs: int, seed: int, *, dropout: bool = True) -> list[Recipe]:
-    """Linear heads of every learning rate, decay, dropout, class weights and smoothing; the same ones for every arm."""
-    random = np.random.default_rng(seed)
-    stages = [
-        Stage(
-            depth=0,
-            epochs=epochs,
-            course="cosine",
-            learning_rate=float(np.exp(random.uniform(np.log(3e-4), np.log(1e-2)))),
-            weight_decay=float(np.exp(random.uniform(np.log(1e-3), np.log(1e-1)))),
-            dropout=float(random.integers(6)) / 10 * dropout,
-            class_weights=("none", "balanced")[random.integers(2)],
-            label_smoothing=float(random.integers(3)) / 20,
-        )
-        for _ in range(count)
-    ]
-    return [Recipe(backbone="densenet121", weights="bundled", image_size=32, schedule=(stage,)) for stage in stages]
+space = {{
+    "pooling": "avg",
+    "schedule": [
+        {{
+            "depth": 0,
+            "epochs": {epochs},
+            "course": "cosine",
+            "learning_rate": tune.loguniform(3e-4, 1e-2),
+            "weight_decay": tune.loguniform(1e-3, 1e-1),
+            "dropout": tune.quniform(0.0, {dropout}, 0.1),
+            "class_weights": tune.choice(["none", "balanced"]),
+            "label_smoothing": tune.quniform(0.0, 0.1, 0.05),
+        }}
+    ],
+}}
+stage = {{"learning_rate": 2e-3, "weight_decay": 1e-2, "dropout": 0.0, "class_weights": "none", "label_smoothing": 0.0}}
+default = {{"schedule": [stage]}}
+search = Search(sampler="random", heads=256, pack={pack}, first_rung_epochs={epochs})
+"""
+"""Linear heads of every learning rate, decay, dropout, class weights and smoothing."""
 
 
 def subset(source: Path, target: Path) -> None:
@@ -134,34 +131,41 @@ def prepare_work(data: Path, folder: Path) -> Work:
     dataset = load(str(folder / "subset.zip"), image_size=32, cache=folder, progress=False)
     bench = Bench(dataset, load_weights("densenet121", "bundled", 0), CPU, "fp32")
     started = time.perf_counter()
-    stage = open_stage(bench, draw_recipes(1, 1, 0)[0], 0)
+    recipe = Recipe(backbone="densenet121", image_size=32, schedule=(Stage(depth=0, epochs=1),))
+    stage = open_stage(bench, recipe, 0)
     features = stage.train.batch(np.arange(len(dataset.train.labels)), 0)
     val_features = stage.val.batch(np.arange(len(dataset.val.labels)), 0)
-    return Work(dataset, features.contiguous(), val_features.contiguous(), time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Work(dataset, features.contiguous(), val_features.contiguous(), seconds, folder / "subset.zip")
 
 
-def pack_arm(work: Work, options: argparse.Namespace) -> Figures:
-    """All heads in one pack."""
-    recipes = draw_recipes(options.heads, options.epochs, options.seed, dropout=options.dropout)
-    started, cpu_started = time.perf_counter(), time.process_time()
-    pack = HeadPack(
-        recipes,
-        classes=work.dataset.classes,
-        train=Features(work.features),
-        train_labels=work.dataset.train.labels,
-        val=Features(work.val_features),
-        val_labels=work.dataset.val.labels,
-        metric="accuracy",
-        device=CPU,
-    )
-    while not pack.finished:
-        pack.run_epoch()
-    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    if pack.failed:
-        raise RuntimeError(f"{len(pack.failed)} of {len(pack)} heads failed: {next(iter(pack.failed.values()))}")
-    accuracies = [pack.best(head)["val_accuracy"] for head in range(len(pack))]
-    found = figures(seconds / len(pack), seconds, len(pack), accuracies)
-    return {**found, "cpu_seconds_a_head": round(cpu_seconds / len(pack), 4)}
+def ours_arm(work: Work, options: argparse.Namespace, folder: Path) -> Figures:
+    """A search of heads alone, from an empty cache; then only the log is read.
+
+    Its seconds go from the first epoch's beginning, when an actor was ready, to the last head's end, filling aside.
+    """
+    space = folder / "heads.py"
+    space.write_text(SPACE.format(epochs=options.epochs, pack=options.pack, dropout=0.5 if options.dropout else 0.1))
+    os.environ["RAYSEARCH_CACHE"] = str(folder / "cache")
+    began = time.perf_counter()
+    flags = {"trials": options.heads, "refits": 0, "seed": options.seed, "weights": "bundled", "image_size": 32}
+    run = Run.start(str(space), str(work.images), results=folder / "results", quiet=True, cache="on", **flags)
+    command_seconds = time.perf_counter() - began
+    log = run.events()
+    work.recipes = [Recipe.model_validate(event["recipe"]) for event in log if event["event"] == "trial"]
+    epochs, ends = ([event for event in log if event["event"] == kind] for kind in ("epoch", "segment_end"))
+    if len(ends) != options.heads:
+        raise RuntimeError(f"{len(ends)} of {options.heads} heads came to their end")
+    packs = {event["trial"]: event["pack"] for event in log if event["event"] == "trial"}
+    first = min(epochs, key=lambda event: event["time"])
+    # What had been trained when the first report came: of its pack, all epochs that were told with it.
+    together = [one for one in epochs if one["time"] == first["time"] and packs[one["trial"]] == packs[first["trial"]]]
+    ready = first["time"] - sum(one["seconds"] for one in together)
+    fill = sum(event.get("fill_seconds", 0.0) for event in epochs)
+    seconds = max(event["time"] for event in ends) - ready - fill
+    best = {event["trial"]: event["best"]["val_accuracy"] for event in ends}
+    found = figures(seconds / len(ends), seconds, len(ends), [best[name] for name in sorted(best)])
+    return {**found, "fill_seconds": round(fill, 2), "command_seconds": round(command_seconds, 1)}
 
 
 def plain_loop(
@@ -203,7 +207,7 @@ def plain_loop(
 
 def loop_arm(work: Work, options: argparse.Namespace) -> Figures:
     """The plain loop with the number of threads that suits it best."""
-    recipes = draw_recipes(options.heads, options.epochs, options.seed, dropout=options.dropout)[: options.loop_heads]
+    recipes = work.recipes[: options.loop_heads]
     tensors = (work.features, work.labels, work.val_features, work.val_labels)
 
     def train(recipe: Recipe) -> float:
@@ -218,11 +222,10 @@ def loop_arm(work: Work, options: argparse.Namespace) -> Figures:
     train(recipes[0])  # once to warm up
     threads = min({1, options.threads}, key=seconds_with)
     with threads_set(threads):
-        started, cpu_started = time.perf_counter(), time.process_time()
+        started = time.perf_counter()
         accuracies = [train(recipe) for recipe in recipes]
-        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
-    found = figures(seconds / len(recipes), seconds, len(recipes), accuracies)
-    return {"threads": threads, **found, "cpu_seconds_a_head": round(cpu_seconds / len(recipes), 4)}
+        seconds = time.perf_counter() - started
+    return {"threads": threads, **figures(seconds / len(recipes), seconds, len(recipes), accuracies)}
 
 
 def tune_arm(work: Work, options: argparse.Namespace) -> Figures:
@@ -232,7 +235,7 @@ def tune_arm(work: Work, options: argparse.Namespace) -> Figures:
     """
     from ray import tune
 
-    recipes = draw_recipes(options.heads, options.epochs, options.seed, dropout=options.dropout)[: options.tune_heads]
+    recipes = work.recipes[: options.tune_heads]
     if len(recipes) <= options.concurrent:
         raise ValueError(f"--tune-heads must be above --concurrent, got {len(recipes)} and {options.concurrent}")
     tensors = {"features": work.features, "labels": work.labels}
@@ -261,9 +264,7 @@ def frozen_arm(work: Work, options: argparse.Namespace) -> Figures:
     """
     from ray import tune
 
-    recipes = draw_recipes(options.heads, options.frozen_epochs, options.seed, dropout=options.dropout)[
-        : options.frozen_heads
-    ]
+    recipes = [shortened(recipe, options.frozen_epochs) for recipe in work.recipes[: options.frozen_heads]]
     folder, classes = str(work.dataset.folder), work.dataset.classes
 
     def trial(config: dict[str, Any]) -> None:
@@ -280,6 +281,11 @@ def frozen_arm(work: Work, options: argparse.Namespace) -> Figures:
     at_once = min(options.concurrent, len(recipes))
     found = figures(epoch * options.epochs / at_once, epoch, len(results), [r["val_accuracy"] for r in results])
     return {**found, "epochs_measured": options.frozen_epochs, "epoch_seconds": round(epoch, 2)}
+
+
+def shortened(recipe: Recipe, epochs: int) -> Recipe:
+    """The recipe with so many epochs."""
+    return recipe.model_copy(update={"schedule": (recipe.schedule[0].model_copy(update={"epochs": epochs}),)})
 
 
 def whole_network(bench: Bench, recipe: Recipe, classes: int) -> nn.Sequential:
@@ -383,29 +389,26 @@ def figures(seconds_each: float, seconds: float, heads: int, accuracies: list[fl
 
 
 ARMS: dict[str, Callable[[Work, argparse.Namespace], Figures]] = {
-    "pack": pack_arm,
     "loop": loop_arm,
     "tune": tune_arm,
     "frozen": frozen_arm,
 }
 
 
-def compare(arms: dict[str, Figures], fill_seconds: float, heads: int) -> Figures:
-    """Each arm against the pack: how many times slower, and both best accuracies on the heads that both trained."""
-    pack, found = arms["pack"], {}
+def compare(arms: dict[str, Figures], heads: int) -> Figures:
+    """Each arm against ours: how many times slower, and both best accuracies on the heads that both trained."""
+    ours, found = arms["ours"], {}
     for name, arm in arms.items():
-        if name == "pack":
+        if name == "ours":
             continue
-        same = pack["accuracies"][: len(arm["accuracies"])]
+        same = ours["accuracies"][: len(arm["accuracies"])]
         found[name] = {
-            "ratio": round(arm["seconds_a_head"] / pack["seconds_a_head"], 1),
+            "ratio": round(arm["seconds_a_head"] / ours["seconds_a_head"], 1),
             "best_val_of_the_same_heads": [round(max(same), 4), round(arm["best_val"], 4)],
         }
-        if "cpu_seconds_a_head" in arm:  # what a busy machine disturbs less
-            found[name]["cpu_ratio"] = round(arm["cpu_seconds_a_head"] / pack["cpu_seconds_a_head"], 1)
         if name == "frozen":
             del found[name]["best_val_of_the_same_heads"]  # of fewer epochs
-            counted = pack["seconds_a_head"] + fill_seconds / heads
+            counted = ours["seconds_a_head"] + ours["fill_seconds"] / heads
             found[name]["ratio_fill_counted"] = round(arm["seconds_a_head"] / counted, 1)
     return found
 
@@ -417,17 +420,18 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--heads", type=int, default=256)
     parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--pack", type=int, default=128, help="heads that train together")
     parser.add_argument("--loop-heads", type=int, default=32)
     parser.add_argument("--tune-heads", type=int, default=16)
     parser.add_argument("--frozen-heads", type=int, default=2)
     parser.add_argument("--frozen-epochs", type=int, default=1)
     parser.add_argument("--concurrent", type=int, default=2, help="trials at once in the two Tune arms")
-    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch, for pack and loop")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="of torch, for the loop")
     parser.add_argument(
         "--dropout",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="without it no head has dropout, which a pack draws once for all and a single head for itself",
+        help="without it heads have little dropout or none",
     )
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -436,22 +440,23 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory(prefix="raysearch-heads-") as folder:
         work = prepare_work(options.data, Path(folder))
-        arms: dict[str, Figures] = {}
+        arms = {"ours": ours_arm(work, options, Path(folder))}
+        print("ours", {k: v for k, v in arms["ours"].items() if k != "accuracies"}, file=sys.stderr)
         for name in options.arms:
             arms[name] = ARMS[name](work, options)
             print(name, {k: v for k, v in arms[name].items() if k != "accuracies"}, file=sys.stderr)
-    compared = compare(arms, work.fill_seconds, options.heads) if "pack" in arms else {}
+    compared = compare(arms, options.heads)
     for arm in arms.values():
         del arm["accuracies"]
     summary = {
         "benchmark": "heads",
         "epochs": options.epochs,
         "training_images": len(work.labels),
-        "fill_seconds": round(work.fill_seconds, 2),
+        "features_seconds": round(work.fill_seconds, 2),
         "threads": options.threads,
         "dropout": options.dropout,
         **arms,
-        "compared_with_pack": compared,
+        "compared_with_ours": compared,
         "machine": machine(),
     }
     print(json.dumps(summary))

@@ -2,7 +2,8 @@
 
     python benchmarks/peer.py --peer PATH/TO/plain_tune.py
 
-Read by benchmarks/peer.py; `default` is the middle of each range, for the peer has no known-good recipe to start from.
+The strength is drawn from the same range in steps of 0.25, as our own spaces do, so that trials share views. Read by
+benchmarks/peer.py; `default` is the middle of each range, for the peer has no known-good recipe to start from.
 """
 
 from ray import tune
@@ -18,7 +19,7 @@ fine = {
     "course": "constant",
     "batch_norm": "frozen",
     "batch_size": 64,
-    "strength": tune.uniform(0.0, 1.0),
+    "strength": tune.quniform(0.0, 1.0, 0.25),
     "class_weights": tune.uniform(0.0, 1.0),
 }
 

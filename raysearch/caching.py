@@ -160,8 +160,8 @@ def outcome(job: Job, recorded: dict[str, Any], events: Iterable[dict[str, Any]]
         recorded: what `record` gave.
         events: of the log.
 
-    Returns: by depth: way, epochs (of a pack, of all its heads at once), predicted_seconds (of filling and training so
-        many epochs), measured_seconds, and fill_seconds, the part of them that filled the cache.
+    Returns: by depth: way, epochs (of a pack, of all its heads at once), and predicted and measured seconds of training
+        so many epochs, and of filling the cache for them; what was there already is not filled.
     """
     chosen = CachePlan.from_json(recorded["plan"])
     tree = recorded["costs"]
@@ -180,8 +180,9 @@ def outcome(job: Job, recorded: dict[str, Any], events: Iterable[dict[str, Any]]
         str(depth): {
             "way": next(one.way for one in chosen.depths if one.depth == depth),
             "epochs": reads[depth].epochs,
-            "predicted_seconds": filling.get(depth, 0.0) + forecast.training(depth, cached=depth in filling),
-            "measured_seconds": trained[depth].seconds / concurrent,
+            "predicted_train_seconds": forecast.training(depth, cached=depth in filling),
+            "train_seconds": (trained[depth].seconds - trained[depth].fill_seconds) / concurrent,
+            "predicted_fill_seconds": filling.get(depth, 0.0),
             "fill_seconds": trained[depth].fill_seconds / concurrent,
         }
         for depth in sorted(reads)

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from raysearch.activations.planner import CachePlan
-from raysearch.caching import expected_reads, plan_cache
+from raysearch.activations.forecast import Costs, DepthCosts
+from raysearch.activations.planner import CachePlan, DepthPlan
+from raysearch.caching import expected_reads, outcome, plan_cache, record
 from raysearch.data.pixels import load
 from raysearch.job import Job, Settings
 from raysearch.machine import Machine
 from raysearch.space import load_space
+from tests.training.bench import bench
 
 SPACE = """
 from ray import tune
@@ -75,3 +77,86 @@ def test_a_search_plans_its_frozen_work_and_the_plan_survives_json(tmp_path):
     assert chosen.cached == (0, 1), "nothing is frozen at depth 4, so there is nothing to keep"
     assert len(chosen.lines()) == 3
     assert CachePlan.from_json(json.loads(json.dumps(dataclasses.asdict(chosen)))) == chosen
+
+
+# ---- what became of it -------------------------------------------------------------------------------------------
+
+HEAD_IMAGE, TRIAL_IMAGE, FROZEN_IMAGE = 0.001, 0.01, 0.05
+"""Seconds of an image in a step of a pack, of a trial, and (where it is cached) in the frozen blocks; nothing else
+costs anything."""
+
+
+def log(packs: dict[str, int], epochs: dict[str, list[int]]) -> list[dict]:
+    """Events of a search: every epoch of a head takes 1 s, one of a trial 10 s, and its first fills for half of it."""
+    events: list[dict] = [{"event": "budget", "heads": 4, "trials": 2}]
+    for name, trained in epochs.items():
+        depth, seconds = (0, 1.0) if name.startswith("h") else (1, 10.0)
+        pack = {"pack": packs[name]} if name in packs else {}
+        events.append({"event": "trial", "trial": name, "depth": depth, **pack})
+        events.append({"event": "segment", "trial": name, "segment": f"{name}.1"})
+        for epoch in trained:
+            filled = {"fill_seconds": seconds / 2} if epoch == 1 else {}
+            events.append({"event": "epoch", "trial": name, "epoch": epoch, "seconds": seconds, **filled})
+        events.append({"event": "segment_end", "trial": name, "segment": f"{name}.1", "seconds": 99.0})
+    return [*events, {"event": "test_read"}, {"event": "finished"}]
+
+
+@pytest.fixture
+def searched(tmp_path):
+    """A search of two at a time, and what its run.json says of it, with pooled features cached or nothing."""
+
+    def searched(cached: bool = False) -> tuple[Job, dict]:
+        job = job_of(tmp_path, "1", "0.0", "{}")
+        job = dataclasses.replace(job, dataset=bench().dataset, machine=Machine(2, 1, 0.0, None))
+        free = {"evaluate": 0.0, "read": 0.0, "numbers": 4}
+        prefix = FROZEN_IMAGE if cached else 0.0
+        pooled = DepthCosts(suffix=HEAD_IMAGE, prefix=prefix, exact=prefix, **free)
+        deeper = DepthCosts(suffix=TRIAL_IMAGE, prefix=0.0, exact=0.0, **free)
+        ways = {0: "pooled" if cached else "live", 1: "live"}
+        depths = tuple(DepthPlan(depth, way, 0.0, 1.0, 2.0, 0) for depth, way in ways.items())
+        chosen = CachePlan("auto", 1, "fp16", 0, 1 << 30, 2.0, 2.0, depths)
+        return job, json.loads(json.dumps(record(chosen, Costs(0.0, {0: pooled, 1: deeper}))))
+
+    return searched
+
+
+def test_the_outcome_adds_up_what_was_trained_at_each_depth(searched):
+    job, recorded = searched()
+    packs = {"h0000": 0, "h0001": 0, "h0002": 1}
+    epochs = {"h0000": [1, 2, 3], "h0001": [1], "h0002": [1, 2], "t0000": [1, 2, 3, 4], "t0001": [1, 2]}
+    heads, trials = (outcome(job, recorded, log(packs, epochs))[depth] for depth in ("0", "1"))
+    assert (heads["way"], trials["way"]) == ("live", "live")
+    assert heads["epochs"] == 2 + 2 + 1, "the heads of a pack count as one"
+    assert trials["epochs"] == 2 + 2 + 1 + 1
+    assert heads["train_seconds"] == pytest.approx((6 * 1.0 - 3 * 0.5) / 2), "by the clock, two at a time"
+    assert trials["train_seconds"] == pytest.approx((6 * 10.0 - 2 * 5.0) / 2)
+    assert heads["fill_seconds"] == pytest.approx(3 * 0.5 / 2)
+    assert trials["fill_seconds"] == pytest.approx(2 * 5.0 / 2)
+    images = len(job.dataset.train.labels)
+    assert heads["predicted_train_seconds"] == pytest.approx(5 * images * HEAD_IMAGE / 2)
+    assert trials["predicted_train_seconds"] == pytest.approx(6 * images * TRIAL_IMAGE / 2)
+    assert heads["predicted_fill_seconds"] == trials["predicted_fill_seconds"] == 0.0
+
+
+def test_what_is_cached_is_predicted_to_be_filled_once(searched):
+    job, recorded = searched(cached=True)
+    packs, epochs = {"h0000": 0, "h0001": 1}, {"h0000": [1, 2, 3], "h0001": [1, 2, 3]}
+    heads = outcome(job, recorded, log(packs, epochs))["0"]
+    images = len(job.dataset.train.labels) + len(job.dataset.val.labels)
+    assert heads["way"] == "pooled"
+    assert heads["predicted_fill_seconds"] == pytest.approx(images * FROZEN_IMAGE / 2, rel=1e-3)
+
+
+def test_what_was_not_trained_has_no_outcome(searched):
+    job, recorded = searched()
+    assert outcome(job, recorded, []) == {}
+    assert list(outcome(job, recorded, log({}, {"t0000": [1]}))) == ["1"], "a run that starts from another's head"
+
+
+def test_an_epoch_that_was_trained_twice_is_one_of_the_predictions(searched):
+    """After a crash: it took its seconds twice, but the prediction is of the search, not of the crash."""
+    job, recorded = searched()
+    once, twice = (outcome(job, recorded, log({"h0000": 0}, {"h0000": [1, *more]}))["0"] for more in ([2], [1, 2]))
+    assert once["epochs"] == twice["epochs"]
+    assert once["predicted_train_seconds"] == twice["predicted_train_seconds"]
+    assert twice["train_seconds"] > once["train_seconds"]

@@ -328,6 +328,10 @@ SEARCH = [
     ("search.heads is 0, so a trial is one stage, but the schedule has 2", ("heads=2", "heads=0")),
     ("search.heads is 1, but pooling and head have 2 combinations", ("heads=2", "heads=1")),
     ("search.folds is 2, but trials that unfreeze blocks are compared on", ("heads=2", "heads=2, folds=2")),
+    (
+        "schedule.1.learning_rate varies continuously, which a grid cannot cover; use tune.choice or tune.quniform",
+        ("heads=2", 'heads=2, sampler="grid"'),
+    ),
 ]
 
 
@@ -371,3 +375,113 @@ def test_everything_is_said_at_once(problems):
         "`default` for schedule.1.depth is 2, which is not in 1 or 7"
     ]
     assert len(found) == 8
+
+
+# ---- heads alone -------------------------------------------------------------------------------------------------
+
+HEADS = """
+from ray import tune
+from raysearch.space import Search
+space = {
+    "pooling": tune.choice(["avg", "max", "both"]),
+    "schedule": [
+        {
+            "depth": 0,
+            "epochs": 8,
+            "dropout": tune.quniform(0.0, 0.4, 0.2),
+            "batch_size": tune.qrandint(32, 64, 16),
+            "learning_rate": tune.choice([1e-3, 1e-2]),
+        }
+    ],
+}
+default = {"pooling": "max", "schedule": [{"dropout": 0.2, "batch_size": 64, "learning_rate": 1e-2}]}
+search = Search(heads=20, folds=3, sampler="grid")
+"""
+
+
+def test_a_space_of_one_stage_searches_heads_alone(write):
+    space = load_space(write(HEADS), fixed=FIXED)
+    assert space.heads_only
+    assert space.head_paths() == list(space.distributions)
+    assert space.trial_paths() == []
+    assert space.head_epochs() == 8
+    assert set(space.pack_paths()) == {"pooling", "schedule.0.batch_size"}
+    assert not load_space(write(SOUND), fixed=FIXED).heads_only
+    assert not load_space("baseline", fixed=FIXED).heads_only, "it has one stage but no heads"
+
+
+def test_a_grid_counts_every_combination_from_the_default_on(write):
+    space = load_space(write(HEADS), fixed=FIXED)
+    paths = space.head_paths()
+    assert space.grid_size(paths) == 3 * 3 * 3 * 2
+    points = [space.grid_point(paths, number) for number in range(54)]
+    assert len({tuple(point.values()) for point in points}) == 54
+    assert points[0] == space.default
+    assert {point["schedule.0.dropout"] for point in points} == {0.0, 0.2, 0.4}
+    assert {point["schedule.0.batch_size"] for point in points} == {32, 48, 64}
+    assert points[0]["schedule.0.learning_rate"] != points[1]["schedule.0.learning_rate"], "the last changes fastest"
+    for point in points:
+        assert len(space.recipe(point, 8).schedule) == 1
+
+
+def test_the_epochs_of_heads_may_be_searched(write):
+    text = HEADS.replace('"epochs": 8', '"epochs": tune.choice([4, 16])')
+    space = load_space(write(text.replace('{"dropout": 0.2', '{"epochs": 4, "dropout": 0.2')), fixed=FIXED)
+    assert space.head_epochs() == 16, "the longest"
+    assert space.recipe({"schedule.0.epochs": 16}, 9).schedule[0].epochs == 9, "--max-epochs still caps it"
+
+
+def test_each_field_that_a_grid_cannot_cover_is_named(problems):
+    found = problems(
+        ("tune.choice([1e-3, 1e-2])", "tune.loguniform(1e-3, 1e-2)"),
+        ("tune.quniform(0.0, 0.4, 0.2)", "tune.uniform(0.0, 0.4)"),
+        text=HEADS,
+    )
+    assert [problem.split(" varies continuously")[0] for problem in found] == [
+        "schedule.0.dropout",
+        "schedule.0.learning_rate",
+    ]
+
+
+def test_a_grid_covers_whole_numbers_and_steps_and_choices_of_dicts(write):
+    text = HEADS.replace("tune.choice([1e-3, 1e-2])", 'tune.choice(["none", {"cat": 2.0}])')
+    text = text.replace('"learning_rate": 1e-2', '"class_weights": {"cat": 2.0}').replace(
+        "learning_rate", "class_weights"
+    )
+    space = load_space(write(text.replace("tune.qrandint(32, 64, 16)", "tune.randint(62, 65)")), fixed=FIXED)
+    values = {path: space.every_value(path) for path in space.head_paths()}
+    assert values["schedule.0.batch_size"] == [64, 62, 63], "the default first"
+    assert [decode(value) for value in values["schedule.0.class_weights"]] == [{"cat": 2.0}, "none"]
+
+
+def test_a_grid_of_trials_may_have_heads_that_vary_continuously(write):
+    text = SOUND.replace("heads=2", 'heads=2, sampler="grid"').replace(
+        "tune.loguniform(1e-5, 1e-2)", "tune.choice([1e-3])"
+    )
+    space = load_space(write(text), fixed=FIXED)
+    assert space.grid_size(space.trial_paths()) == 2 * 2 * 2 * 6 * 49 * 2
+
+
+def test_one_fold_is_none(problems):
+    (found,) = problems(("folds=3", "folds=1"), text=HEADS)
+    assert found == "search.folds is 1: cross-validation needs at least 2 folds (0: the validation images decide)"
+    (found,) = problems(("folds=3", "folds=-1"), text=HEADS)
+    assert found.startswith("Search.folds: Input should be greater than or equal to 0")
+
+
+def test_two_folds_of_a_space_without_heads_are_refused(problems):
+    assert any("search.folds is 3, but" in problem for problem in problems(("heads=20", "heads=0"), text=HEADS))
+
+
+def test_a_given_head_takes_the_place_of_what_is_searched_of_heads(write):
+    space = load_space(write(SOUND), fixed=FIXED)
+    head = load_space(write(HEADS, "heads.py"), fixed=FIXED).recipe({"pooling": "both"}, 8)
+    fixed = space.with_head(head)
+    assert fixed.head_shape_paths() == []
+    assert fixed.head_paths() == []
+    assert fixed.trial_paths() == [path for path in space.trial_paths() if path != "pooling"]
+    assert set(fixed.default) == set(fixed.distributions)
+    recipe = fixed.recipe({"schedule.1.depth": 1}, 7)
+    assert (recipe.pooling, recipe.head, recipe.schedule[0]) == ("both", head.head, head.schedule[0])
+    assert (recipe.schedule[1].depth, recipe.schedule[1].epochs) == (1, 7)
+    assert space.head_shape_paths() == ["pooling"], "the space itself stays as it was"

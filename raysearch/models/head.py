@@ -40,6 +40,28 @@ class Pool(nn.Module):
         return self.kind
 
 
+class Dropout(nn.Module):
+    """Dropout whose mask is `uniform numbers >= p`: one draw of them serves any rate, as heads in a pack need it.
+
+    `nn.Dropout` draws other numbers for each rate. Given the same random state, a unit that is dropped at one rate is
+    dropped at every higher one.
+    """
+
+    def __init__(self, p: float = 0.0) -> None:
+        super().__init__()
+        self.p = p
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """In training, zeroes each number with probability p and scales the others by 1 / (1 - p)."""
+        if not self.training or not self.p:
+            return inputs
+        uniform = torch.rand(inputs.shape, device=inputs.device)
+        return inputs * (1 / (1 - self.p)) * (uniform >= self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
 def make_head(in_features: int, head: Head, n_classes: int, seed: int) -> nn.Sequential:
     """The classifier on (n, in_features) pooled features; returns logits (n, n_classes).
 
@@ -53,6 +75,6 @@ def make_head(in_features: int, head: Head, n_classes: int, seed: int) -> nn.Seq
             layers["hidden"] = nn.Linear(in_features, head.hidden_units)
             layers["relu"] = nn.ReLU()
             in_features = head.hidden_units
-        layers["dropout"] = nn.Dropout(p=0.0)
+        layers["dropout"] = Dropout()
         layers["linear"] = nn.Linear(in_features, n_classes)
     return nn.Sequential(layers)

@@ -275,7 +275,9 @@ class HeadPack:
         one_hot = functional.one_hot(labels, len(self.classes)).float().T.contiguous()
         limit = PASS_BYTES.get(self.device.type, PASS_BYTES_ELSEWHERE)
         together = max(1, limit * len(self._stack) // sum(4 * t.numel() for t in self._stack.weights.values()))
-        start = 0
+        start, hidden = 0, self._stack.weights.get("hidden.bias")
+        uniform: Tensor | None = None
+        buffer: Tensor | None = None
         for dropout, group in groupby(self._order, key=lambda head: self._members[head].stage.dropout):
             count = len(list(group))
             passes = [slice(start + s.start, start + s.stop) for s in slices(count, together)]
@@ -283,21 +285,24 @@ class HeadPack:
             if dropout == 0:
                 yield Reading(features, one_hot, batches), passes
                 continue
-            hidden = self._stack.weights.get("hidden.bias")
-            noise = self._noise(dropout, features.shape[1] if hidden is None else hidden.shape[1], view, batches)
+            if uniform is None:
+                uniform = self._uniform(features.shape[1] if hidden is None else hidden.shape[1], view, batches)
+            # Into a float tensor at once: to multiply by a tensor of another type takes ten times as long.
+            # One buffer for all rates, each of which is done with when the next is asked for.
+            buffer = torch.empty_like(uniform) if buffer is None else buffer
+            factors = torch.ge(uniform, dropout, out=buffer).mul_(1 / (1 - dropout))
             if hidden is None:
-                yield Reading(noise.mul_(features), one_hot, batches), passes
+                yield Reading(factors.mul_(features), one_hot, batches), passes
             else:
-                yield Reading(features, one_hot, batches, noise.T.contiguous()), passes
+                yield Reading(features, one_hot, batches, factors.T.contiguous()), passes
 
-    def _noise(self, dropout: float, width: int, view: int, batches: Sequence[slice]) -> Tensor:
-        """Factors (n, width), drawn as `Trainer` draws them for a head of this dropout alone."""
-        noise = torch.empty(batches[-1].stop, width, device=self.device)
+    def _uniform(self, width: int, view: int, batches: Sequence[slice]) -> Tensor:
+        """Numbers (n, width) that dropout compares with its rate, drawn as for a head alone: `models.head.Dropout`."""
+        uniform = torch.empty(batches[-1].stop, width, device=self.device)
         with seeded(self.device, self.seed, view, 1):
             for batch in batches:
-                ones = torch.ones(batch.stop - batch.start, width, device=self.device)
-                noise[batch] = functional.dropout(ones, dropout, training=True)
-        return noise
+                torch.rand((batch.stop - batch.start, width), out=uniform[batch])
+        return uniform
 
     def _evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
         """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""

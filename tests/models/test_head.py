@@ -6,9 +6,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
-from raysearch.models.head import Pool, make_head
+from raysearch.models.head import Dropout, Pool, make_head
 from raysearch.recipe import Head
 
 
@@ -42,7 +41,7 @@ def test_dropout_stands_before_the_last_layer_and_does_nothing_at_first(kind):
     features = torch.randn(4, 6)
     assert torch.equal(head(features), head(features))
     dropout = head.get_submodule("dropout")
-    assert isinstance(dropout, nn.Dropout)
+    assert isinstance(dropout, Dropout)
     dropout.p = 0.5
     assert not torch.equal(head(features), head(features))
 

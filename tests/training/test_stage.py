@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
+from raysearch.activations.cache import CacheSettings
 from raysearch.activations.live import KeptActivations, LiveActivations, size_bytes
 from raysearch.data.pixels import load
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES
-from raysearch.recipe import Stage
-from raysearch.training.stage import Bench, open_stage
+from raysearch.recipe import Head, Stage
+from raysearch.training.stage import Bench, open_pack, open_stage
 from tests.training.bench import bench, handed_over, recipe, split, trained
 from tests.training.tiny import timeless
 
@@ -142,3 +143,102 @@ def test_what_does_not_belong_together_is_refused():
         open_stage(bench(), recipe(size=64), 0)
     with pytest.raises(InputError, match="are not those of densenet121"):
         open_stage(dataclasses.replace(bench()), recipe("densenet121"), 0)
+
+
+# ---- packs of heads ----------------------------------------------------------------------------------------------
+
+HEAD = {"depth": 0, "epochs": 4, "batch_size": 8, "learning_rate": 0.01}
+OF_A_PACK = (
+    {},
+    {"learning_rate": 0.03, "course": "cosine"},
+    {"dropout": 0.4},
+    {"class_weights": {"red": 3.0}, "l2": 0.1},
+)
+
+
+def packed(table, recipes, folds=0):
+    """The pack trained to its end, its heads' rows, and their signature."""
+    pack, about = open_pack(table, recipes, folds)
+    rows = [[] for _ in recipes]
+    while not pack.finished:
+        for head, row in pack.run_epoch().items():
+            rows[head].append(row)
+    return pack, rows, about
+
+
+@pytest.mark.parametrize("cached", [False, True], ids=["live", "cached"])
+@pytest.mark.parametrize(
+    ("strength", "pooling", "kind"), [(0.0, "both", "linear"), (0.5, "avg", "linear"), (0.5, "max", "hidden")]
+)
+def test_a_head_of_a_pack_is_the_same_recipes_stage(cached, strength, pooling, kind, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path))
+    recipes = [
+        recipe(
+            pooling=pooling,
+            head=Head(kind=kind, hidden_units=8),
+            schedule=(Stage(**HEAD | {"strength": strength} | changes),),
+        )
+        for changes in OF_A_PACK
+    ]
+    cache = CacheSettings((0,), views=2, dtype="fp32") if cached else None
+    pack, rows, about = packed(bench(cache=cache), recipes)
+    table = bench(cache=cache)
+    for head, plan in enumerate(recipes):
+        trainer = open_stage(table, plan, 0)
+        expected = [trainer.run_epoch() for _ in range(4)]
+        for row, reference in zip(rows[head], expected, strict=True):
+            assert row | {"seconds": 0} == pytest.approx(reference | {"seconds": 0}, abs=1e-4)
+        assert pack.best(head)["epoch"] == trainer.best["epoch"]
+        assert about == trainer.signature
+        state = pack.best_state(head)
+        assert state.keys() == trainer.best_state.keys()
+        for name, tensor in trainer.best_state.items():
+            torch.testing.assert_close(state[name], tensor, rtol=0, atol=1e-4, msg=name)
+
+
+def test_a_pack_is_the_same_on_cached_features_as_on_live_ones(tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path))
+    recipes = [recipe(schedule=(Stage(**HEAD | {"strength": 0.5, "epochs": 2} | one),)) for one in OF_A_PACK]
+    _, live, _ = packed(bench(), recipes)
+    _, cached, _ = packed(bench(cache=CacheSettings((0,), views=2, dtype="fp32")), recipes)
+    for rows, others in zip(live, cached, strict=True):
+        for row, other in zip(rows, others, strict=True):
+            assert row | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, abs=1e-4)
+
+
+def test_a_quick_look_at_a_pack_sees_the_images_that_a_stage_sees():
+    table, plan = bench(max_batches=1), recipe(schedule=(Stage(**HEAD),))
+    _, (rows,), about = packed(table, [plan])
+    trainer = open_stage(table, plan, 0)
+    assert about["val_labels"] == trainer.signature["val_labels"]
+    assert rows[0]["train_loss"] == pytest.approx(trainer.run_epoch()["train_loss"], abs=1e-4)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5])
+def test_folds_judge_heads_on_the_training_images_and_leave_the_rest_as_it_was(strength):
+    table, recipes = bench(), [recipe(schedule=(Stage(**HEAD | {"strength": strength} | one),)) for one in OF_A_PACK]
+    folded, rows, about = packed(table, recipes, folds=3)
+    _, plain, about_plain = packed(table, recipes)
+    assert about == about_plain
+    for of_head, reference in zip(rows, plain, strict=True):
+        for row, other in zip(of_head, reference, strict=True):
+            own = {name: value for name, value in row.items() if not name.startswith("cv_")}
+            assert own | {"seconds": 0} == pytest.approx(other | {"seconds": 0}, abs=1e-6)
+            figures = {name.removeprefix("val_") for name in other if name.startswith("val_")}
+            judged = {name.removeprefix("cv_") for name in row if name.startswith("cv_")}
+            assert judged == figures | {"accuracy_std"}
+            assert 0 <= row["cv_accuracy"] <= 1
+    for head, of_head in enumerate(rows):
+        best = max(of_head, key=lambda row: (row["cv_accuracy"], -row["cv_loss"]))
+        assert folded.best(head) == best
+
+
+def test_a_pack_that_cannot_be_is_refused():
+    with pytest.raises(InputError, match=r"wants images of 64 px \(squash\)"):
+        open_pack(bench(), [recipe(size=64, depths=(0,))])
+    with pytest.raises(InputError, match="9 folds need 9 training images of every class"):
+        open_pack(bench(), [recipe(depths=(0,))], folds=9)
+    with pytest.raises(ValueError, match="one stage at depth 0"):
+        open_pack(bench(), [recipe(depths=(0, 1))])
+    with pytest.raises(ValueError, match="cannot share a pack"):
+        open_pack(bench(), [recipe(depths=(0,)), recipe(depths=(0,), pooling="max")])
