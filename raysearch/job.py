@@ -345,9 +345,11 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     trials = before if flags.trials is None else flags.trials
     problems.check(not 0 < trials < before, f"--trials {trials}: the run has {before} already; it can only grow")
     budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
-    settings = settings.model_copy(update={"time_budget": budget, counted: trials})
     fixed = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
     space = problems.attempt(lambda: load_space(str(space_file), fixed=fixed))
+    if space is not None and space.search.sampler == "grid":
+        trials = min(trials, space.grid_size(space.head_paths() if space.heads_only else space.trial_paths()))
+    settings = settings.model_copy(update={"time_budget": budget, counted: trials})
     dataset = problems.attempt(
         lambda: load(settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)
     )

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 
 from raysearch.activations.forecast import expected_trials
 from raysearch.job import Job
-from raysearch.reporting.terminal import Leader, LiveView
+from raysearch.reporting.terminal import Leader, LiveView, segment_line
 from raysearch.search.controller import Controller, Event
 
+_OVER = ("stopped", "done", "failed")
 _SHOW_SECONDS = 0.2  # between two looks at the state for the sake of an epoch alone
 _STARTUP_SECONDS = 20.0  # of a refit job: Ray Train starts its workers, they import torch and open the data
 
@@ -104,15 +105,22 @@ class Progress:
         if event["event"] != "epoch" or now - self._shown > _SHOW_SECONDS:  # a pack tells of many epochs at once
             self._shown = now
             self._show(_activity(self._controller))
-        if event["event"] == "segment_end" and self._told(event["trial"]):
-            self.view.segment_end(event)
+        if event["event"] == "segment_end":
+            self._segment_end(event)
         elif event["event"] in ("failed", "segment_lost", "refit_failed"):
             self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
 
-    def _told(self, trial: str) -> bool:
-        """Whether its end is news of its own: of heads only that of the best so far, for they end by the dozen."""
-        best = self._controller.best_head()
-        return not trial.startswith("h") or (best is not None and best.name == trial)
+    def _segment_end(self, event: Event) -> None:
+        """Heads end by the dozen: of them, one line a pack."""
+        pack = self._controller.trials[event["trial"]].pack
+        if pack is None:
+            self.view.line(segment_line(event))
+            return
+        heads, best = self._controller.pack(pack), self._controller.best_head()
+        if best is not None and best.best is not None and all(head.state in _OVER for head in heads):
+            figure = self._job.rules.figure(best.best)
+            metric = self._job.settings.metric
+            self.view.line(f"{len(heads)} heads done; the best of all so far: {best.name}, {metric} {figure:.4f}")
 
     def refits(self, epochs: int) -> None:
         """Show how far the refits are."""
@@ -144,7 +152,7 @@ def _activity(controller: Controller) -> Sequence[str]:
     running = [trial for trial in controller.trials.values() if trial.running]
     if running and running[0].is_head:
         heads = [trial for trial in controller.trials.values() if trial.is_head]
-        ended = sum(1 for head in heads if head.state in ("stopped", "done", "failed"))
+        ended = sum(1 for head in heads if head.state in _OVER)
         packs = sorted({head.pack for head in running if head.pack is not None})
         together = f"pack{'s' if len(packs) > 1 else ''} {', '.join(map(str, packs))} of {len(running)} heads running"
         return [f"head search: {ended} of {controller.heads_wanted} heads done; {together}"]

@@ -64,7 +64,9 @@ class StartingHead:
         that was saved there; else it is measured here.
         """
         recipe = self.recipe.model_copy(update={"weights": bench.weights.again})
-        about = dict(self.about)
+        # Trials are compared on validation images, and the head with them, however it was compared with other heads.
+        row = {name: figure for name, figure in self.about["row"].items() if not name.startswith("cv_")}
+        about = self.about | {"row": row}
         here = open_stage(bench, recipe, 0, self.tensors)
         if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
             here.evaluate_start()

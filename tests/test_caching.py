@@ -79,6 +79,24 @@ def test_a_search_plans_its_frozen_work_and_the_plan_survives_json(tmp_path):
     assert CachePlan.from_json(json.loads(json.dumps(dataclasses.asdict(chosen)))) == chosen
 
 
+@pytest.mark.xfail(reason="depth 0 is taken for that of packs, of which there are none", strict=True)
+def test_trials_of_depth_0_without_a_head_search_are_planned(tmp_path):
+    job = job_of(tmp_path, "1", "0.5", "{}")
+    path = tmp_path / "no_heads.py"
+    path.write_text(
+        "from ray import tune\nfrom raysearch.space import Search\n"
+        'space = {"schedule": [{"depth": tune.choice([0, 1, 2])}]}\ndefault = {"schedule": [{"depth": 1}]}\n'
+        "search = Search(heads=0)\n"
+    )
+    settings = job.settings.model_copy(
+        update={"device": "cpu", "precision": "fp32", "cache": "auto", "cache_bytes": 1 << 30, "heads": 0}
+    )
+    space = load_space(str(path), fixed=job.space.fixed)
+    chosen, costs = plan_cache(Job(settings, space, bench().dataset, None, Machine(1, 1, 0.0, None)))  # type: ignore[arg-type]
+    assert sorted(costs.depths) == [0, 1, 2]
+    assert [one.depth for one in chosen.depths] == [0, 1, 2]
+
+
 # ---- what became of it -------------------------------------------------------------------------------------------
 
 HEAD_IMAGE, TRIAL_IMAGE, FROZEN_IMAGE = 0.001, 0.01, 0.05

@@ -39,6 +39,7 @@ def plan_of(dataset, **changes) -> Plan:
         "space": {"schedule.1.learning_rate": "loguniform(1e-4, 3e-3)"},
         "depths": [0, 1, 2],
         "heads": 6,
+        "head": None,
         "trials": 12,
         "rungs": (1, 2, 6),
         "refits": 3,

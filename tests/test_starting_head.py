@@ -311,9 +311,6 @@ def test_on_other_validation_images_its_loss_is_measured_anew(table, head, fine,
     assert abs(first_trial(driver, table)["handover_delta"]) <= 1e-4
 
 
-@pytest.mark.xfail(
-    reason="the cv_ figures of its own run are compared with the trials' validation figures", strict=True
-)
 def test_a_head_that_was_cross_validated_is_compared_with_trials_on_the_validation_images(fine, tmp_path):
     head = starting_head(search(tmp_path / "folded", folds=3))
     assert "cv_accuracy" in head.about["row"]

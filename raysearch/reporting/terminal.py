@@ -101,10 +101,10 @@ class LiveView:
         doing = f"; {', '.join(lines)}" if lines else ""
         self._say(f"[{_duration(elapsed)}, {_left(left)}] {numbers}{leader}{doing}")
 
-    def segment_end(self, event: Mapping[str, Any]) -> None:
-        """Says one line for a finished segment (its event of the log) where there is no live view to show it."""
+    def line(self, message: str) -> None:
+        """Says something that is news only where there is no live view to show it."""
         if self._live is None:
-            self._say(segment_line(event))
+            self._say(message)
 
     def note(self, message: str) -> None:
         """Says something that should stay: above the live view, or as a line."""

@@ -72,7 +72,7 @@ class TrialActor(tune.Trainable):
         """Train one epoch, or some short ones."""
         try:
             if self._work is None:
-                if "pack" in self._segments[0]:
+                if self._segments[0]["pack"] is not None:
                     self._work = PackWork(self._bench, self._checkpoints, self._segments, **self._heads)
                 else:
                     self._work = StageWork(self._bench, self._checkpoints, self._segments[0])
@@ -149,11 +149,12 @@ class PackWork:
     """A segment of each head of a pack, with successive halving among them.
 
     There is no checkpoint of a pack under way: one that is broken off trains again from its first epoch, a matter of
-    seconds, and halves no earlier than it did.
+    seconds, with the heads that had ended, of which nothing is told again.
 
     Args:
         bench: of this process.
-        checkpoints: the run's folder of them; the best `KEPT_HEADS` heads, and the default, are written there.
+        checkpoints: the run's folder of them; before the last head is said to have ended, the pack's best `KEPT_HEADS`
+            are written there, and the default.
         segments: as of `Driver.start`.
         folds: of the cross-validation; 0: none.
         reduction, first_rung_epochs: of the halving, as a space has them.
@@ -171,23 +172,26 @@ class PackWork:
     ) -> None:
         self._bench, self._checkpoints, self._reduction = bench, checkpoints, reduction
         self._trials = [segment["trial"] for segment in segments]
+        self.running = [segment["trial"] for segment in segments if "segment" in segment]
+        """The trials whose ends have not been told."""
         recipes = [Recipe.model_validate(segment["recipe"]) for segment in segments]
         self._pack, self._signature = open_pack(bench, recipes, folds)
         epochs = max(recipe.schedule[0].epochs for recipe in recipes)
-        halved = segments[0].get("halved_epoch", 0)
-        self._rungs = [rung for rung in rungs_for(epochs, reduction, first_rung_epochs)[:-1] if rung > halved]
-
-    @property
-    def running(self) -> list[str]:
-        """The trials whose segments have not ended."""
-        return [self._trials[head] for head in self._pack.running]
+        self._rungs = rungs_for(epochs, reduction, first_rung_epochs)[:-1]
 
     def step(self) -> list[dict[str, Any]]:
-        """A few epochs, of about half a second together."""
+        """A few epochs, of about half a second together; all that are left once there is no other end to tell."""
         began = time.monotonic()
         results: list[dict[str, Any]] = []
-        while not self._pack.finished and (not results or time.monotonic() - began < _STEP_SECONDS):
+        over: set[str] = set()
+        while not self._pack.finished:
             results += self._epoch()
+            over = {one["trial"] for one in results if "failed" in one or one["finished"] or one["stopped"]}
+            if over < set(self.running) and time.monotonic() - began > _STEP_SECONDS:
+                break
+        if self._pack.finished:
+            self._save()
+        self.running = [trial for trial in self.running if trial not in over]
         return results
 
     def _epoch(self) -> list[dict[str, Any]]:
@@ -200,7 +204,6 @@ class PackWork:
         if self._pack.epoch in self._rungs:
             self._pack.keep(self._pack.survivors(self._reduction))
         stopped = set(going) - set(self._pack.running)
-        self._save([head for head in before if head not in self._pack.running])
         failed = self._pack.failed
         return [
             {"trial": self._trials[head], "failed": f"{type(failed[head]).__name__}: {failed[head]}"}
@@ -213,16 +216,16 @@ class PackWork:
                 "stopped": head in stopped,
             }
             for head in before
+            if self._trials[head] in self.running
         ]
 
-    def _save(self, ended: list[int]) -> None:
-        """Before they are said to have ended: whoever starts from a head finds its tensors."""
+    def _save(self) -> None:
+        """Once all are over: a head that still trains may become worse, or diverge."""
         for place, head in enumerate(self._pack.ranked()):
-            if head in ended and (place < KEPT_HEADS or self._trials[head] == "h0000"):
+            if place < KEPT_HEADS or self._trials[head] == "h0000":
+                path = self._checkpoints / self._trials[head] / "best.safetensors"
                 about = describe_tensors(self._pack.best(head), self._signature)
-                save_tensors(
-                    self._checkpoints / self._trials[head] / "best.safetensors", self._pack.best_state(head), about
-                )
+                save_tensors(path, self._pack.best_state(head), about)
 
 
 def _timed(bench: Bench, trainer: Trainer) -> dict[str, Any]:

@@ -36,8 +36,7 @@ class Rules:
 
     def figure(self, row: Event) -> float:
         """What decides, of an epoch's row: the metric; of a head that was cross-validated, its mean over the folds."""
-        crossed = self.metric.replace("val_", "cv_", 1)
-        return float(row[crossed if crossed in row else self.metric])
+        return float(_of(row, self.metric))
 
     def score(self, row: Event) -> float:
         """Larger is better, whatever the metric."""
@@ -45,7 +44,13 @@ class Rules:
 
     def order(self, row: Event) -> tuple[float, float]:
         """The score, and among equals the lower loss: larger is better."""
-        return self.score(row), -float(row["val_loss"])
+        return self.score(row), -float(_of(row, "val_loss"))
+
+
+def _of(row: Event, name: str) -> Any:
+    """A validation figure of a row, or its cross-validated sister if there is one."""
+    crossed = name.replace("val_", "cv_", 1)
+    return row[crossed if crossed in row else name]
 
 
 @dataclass
@@ -84,7 +89,7 @@ class Trial:
     @property
     def is_head(self) -> bool:
         """Whether it belongs to the head search."""
-        return self.name.startswith("h")
+        return self.pack is not None
 
     @property
     def state(self) -> str:
@@ -131,6 +136,8 @@ class Controller:
     _places: dict[tuple[int, int], int] = field(default_factory=dict)
     """How many trials, failed ones aside, stand at each (depth, rung)."""
     _leader: Trial | None = None
+    _going: dict[int, int] = field(default_factory=dict)
+    """How many heads of each pack have not come to their ends."""
 
     # ---- taking events -------------------------------------------------------------------------------------------
 
@@ -153,8 +160,9 @@ class Controller:
         trial.pack, trial.target = event.get("pack"), 1
         self.trials[trial.name] = trial
         self._counts[trial.name[0]] += 1
-        if trial.is_head:
+        if trial.pack is not None:
             self._heads.append(trial)
+            self._going[trial.pack] = self._going.get(trial.pack, 0) + 1
         self._count(trial, 1)
         self._open[trial.name] = None
 
@@ -182,7 +190,8 @@ class Controller:
         trial.rung = trial.target
         self._count(trial, 1)
         trial.finished = event["finished"]
-        if trial.is_head:
+        if trial.pack is not None:
+            self._going[trial.pack] -= 1
             return
         # One that stopped early has reached every later rung with what it has, so that others are held to it.
         last = len(self.rules.rungs) if trial.finished else trial.rung
@@ -203,6 +212,8 @@ class Controller:
     def _on_failed(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.running, trial.failed = None, True
+        if trial.pack is not None:
+            self._going[trial.pack] -= 1
         self._count(trial, -1)
         self._running.discard(trial.name)
         self._open.pop(trial.name, None)
@@ -270,11 +281,13 @@ class Controller:
         return [*made, *(self._segment(one, None, 0, 1) for one in made)]
 
     def _pack_again(self, head: Trial) -> list[Event]:
-        """What was broken off of a pack, from its first epoch; its halving goes on where it was."""
-        pack = [one for one in self._heads if one.pack == head.pack]
-        halved = max((one.epochs for one in pack if one.state == "stopped"), default=0)
-        again = [one for one in pack if one.name in self._open]
-        return [self._segment(_made(one), None, 0, one.segments + 1) | {"halved_epoch": halved} for one in again]
+        """What was broken off of a pack, from its first epoch."""
+        again = [one for one in self.pack(head.pack) if one.name in self._open]
+        return [self._segment(_made(one), None, 0, one.segments + 1) for one in again]
+
+    def pack(self, number: int | None) -> list[Trial]:
+        """The heads of a pack, whatever became of them."""
+        return [head for head in self._heads if head.pack == number]
 
     def _segment(self, made: Event, rung_epochs: int | None, done: int, number: int) -> Event:
         """The event that starts a segment: to the end of its stage, or of the rung if that is sooner."""
@@ -351,9 +364,15 @@ class Controller:
         return self.trials.get("t0000" if self.trials_wanted else "h0000")
 
     def best_head(self, **fields: Any) -> Trial | None:
-        """The best head so far whose recipe has these top-level fields, e.g. pooling="avg"."""
-        heads = [trial for trial in self._heads if all(trial.recipe[key] == value for key, value in fields.items())]
-        return self._best(heads)
+        """The best head whose recipe has these top-level fields, e.g. pooling="avg", of the packs that are complete.
+
+        The best of a pack are written when it is.
+        """
+        return self._best(
+            head
+            for head in self._heads
+            if not self._going[head.pack or 0] and all(head.recipe[key] == value for key, value in fields.items())
+        )
 
     def _best(self, trials: Iterable[Trial]) -> Trial | None:
         """The one with the best so far, the first of equals; those that have none yet are passed over."""
@@ -401,7 +420,7 @@ class Controller:
         """
         done = self._best(trial for trial in self.trials.values() if trial.finished and not trial.is_head)
         shapes: dict[str, list[Trial]] = {}
-        for trial in self._heads:
+        for trial in (head for head in self._heads if not self._going[head.pack or 0]):
             shapes.setdefault(repr((trial.recipe["pooling"], trial.recipe["head"])), []).append(trial)
         best = [self._leader, done, *map(self._best, shapes.values())]
         parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,16 +62,25 @@ class Driver:
     def start(self, worker: str) -> list[dict[str, Any]]:
         """The next segments for a free worker, more than one if they are a pack; none if there is nothing to run now.
 
-        Returns: of each: trial, segment, stage, from_epoch, to_epoch, recipe, and parent: the trial that it starts
-            from, or None.
+        Returns: of each: trial, pack (None, unless it is a head), segment, stage, from_epoch, to_epoch, recipe, and
+            parent: the trial that it starts from, or None. Of a pack that was broken off, also the heads that had
+            ended, without a segment: it is trained again whole, or others would survive its halving.
         """
         if self.stopping is not None or len(self._work) >= self.concurrency:
             return []
-        segments = self._begin(worker, self.controller.decide())
-        trials = [self.controller.trials[segment["trial"]] for segment in segments]
+        segments = {segment["trial"]: segment for segment in self._begin(worker, self.controller.decide())}
+        trials = [self.controller.trials[name] for name in segments]
+        if trials and trials[0].pack is not None:
+            trials = self.controller.pack(trials[0].pack)
         return [
-            {**segment, "recipe": trial.recipe, "parent": trial.parent}
-            for segment, trial in zip(segments, trials, strict=True)
+            {
+                "trial": one.name,
+                "pack": one.pack,
+                "recipe": one.recipe,
+                "parent": one.parent,
+                **segments.get(one.name, {}),
+            }
+            for one in trials
         ]
 
     def results(self, worker: str, results: Sequence[dict[str, Any]]) -> bool:
@@ -159,6 +168,10 @@ class Driver:
             self._began[worker] = time.monotonic()
         return segments
 
+    def _segments(self) -> Iterator[Event]:
+        """Those that are open."""
+        return (segment for segments in self._work.values() for segment in segments.values())
+
     def _free(self, worker: str) -> None:
         del self._work[worker], self._began[worker], self._sizes[worker]
         if time.monotonic() - self._derived > _DERIVE_SECONDS:
@@ -176,14 +189,16 @@ class Driver:
         """Delete tensors that nothing will start from, go on from or be judged by again."""
         for name in self.controller.droppable():
             self.log({"event": "dropped", "trial": name})
-        keep = self.controller.keepers()
+        keep, packs = self.controller.keepers(), {segment.get("pack") for segment in self._segments()}
         for folder in self.checkpoints.glob("[ht][0-9]*"):
             trial = self.controller.trials.get(folder.name)
             if trial is None:  # not ours
                 continue
             if trial.state == "done":
                 (folder / "last.pt").unlink(missing_ok=True)
-            over = trial.state in ("done", "failed") or trial.dropped or (trial.is_head and trial.state == "stopped")
+            over = trial.state in ("done", "failed") or trial.dropped
+            if trial.pack is not None:
+                over = trial.pack not in packs
             if over and trial.name not in keep:
                 shutil.rmtree(folder)
 

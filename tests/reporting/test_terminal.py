@@ -51,7 +51,7 @@ def test_a_pipe_gets_a_line_a_segment_and_one_every_ten_seconds():
         for second in range(25):
             now[0] = float(second)
             view.update(COUNTS, BEST, elapsed=second, left=100.0 - second, activity="t0008: epoch 3 of 4")
-        view.segment_end(end("t0007", 1, row(2, 0.6913), 2))
+        view.line(segment_line(end("t0007", 1, row(2, 0.6913), 2)))
         view.note("writing everything")
     lines = text_of(console).splitlines()
     assert len(lines) == 3 + 2
@@ -67,7 +67,7 @@ def test_a_terminal_gets_one_view_that_shows_states_recipe_and_time():
     console = Console(file=io.StringIO(), width=160, force_terminal=True, color_system=None)
     with LiveView(console) as view:
         view.update(COUNTS, BEST, elapsed=61, left=None, activity=["t0008: epoch 3 of 4", "t0009: epoch 1 of 2"])
-        view.segment_end(end("t0007", 1, row(2, 0.6913), 2))
+        view.line(segment_line(end("t0007", 1, row(2, 0.6913), 2)))
     shown = text_of(console)
     for piece in ("3 waiting", "2 running", "0 failed", "t0007", "0.6913", "learning_rate=0.00051", "depth=2", "1:01"):
         assert piece in shown

@@ -308,7 +308,16 @@ def test_rungs_are_met_in_order():
 def head_of(accuracy):
     """A log of one head that came to this accuracy."""
     recipe = {"pooling": 0, "head": {}, "schedule": [{"epochs": 5}, {"epochs": 12}]}
-    born = {"event": "trial", "trial": "h0000", "parent": None, "depth": 0, "params": {}, "recipe": recipe, "stage": 0}
+    born = {
+        "event": "trial",
+        "trial": "h0000",
+        "parent": None,
+        "depth": 0,
+        "params": {},
+        "recipe": recipe,
+        "stage": 0,
+        "pack": 0,
+    }
     segment = {"event": "segment", "trial": "h0000", "segment": "h0000.1", "stage": 0, "from_epoch": 0, "to_epoch": 5}
     best = {"epoch": 5, "val_accuracy": accuracy, "val_loss": 1.0}
     return [born, segment, {**segment, "event": "segment_end", "epoch": 5, "finished": True, "best": best}]
