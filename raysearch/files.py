@@ -13,19 +13,23 @@ from typing import Any
 import numpy as np
 
 
-def replace_with(path: Path, write: Callable[[Path], None]) -> None:
+def replace_with(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a file beside `path`, then puts it in its place: a reader sees the old file or the new one.
 
-    The temporary file keeps the suffix of `path`, because some writers choose their format by it.
+    On return it is on the disk. The folder is made if it is missing. The temporary file is hidden, has a name of its
+    own, so that processes may write the same file, and keeps the suffix of `path`, by which some writers choose their
+    format.
     """
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
     try:
         write(temporary)
-        with temporary.open("rb") as written:
-            os.fsync(written.fileno())
+        _to_disk(temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        _to_disk(path.parent)
 
 
 def replace_text(path: Path, text: str) -> None:
@@ -59,6 +63,14 @@ def plain(tree: Any) -> Any:
     if isinstance(tree, Sequence | set | frozenset) and not isinstance(tree, bytes):
         return [plain(value) for value in tree]
     raise TypeError(f"{tree!r} ({type(tree).__name__}) cannot be written as JSON")
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "recipe": {"errors"},
-    "data": {"errors", "recipe"},
+    "data": {"errors", "files", "recipe"},
     "models": {"errors", "recipe"},
     "activations": _DATA_AND_MODELS,
     "training": _TRAINING,

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from raysearch.data.cache import cache_root, write_atomically
+from raysearch.data.cache import cache_root
+from raysearch.files import replace_text
 
 
 class FileReader:
@@ -75,7 +76,7 @@ def digest_files(files: Sequence[Path]) -> list[str]:
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         found = dict(zip(paths, pool.map(digest, paths), strict=True))
     if any(memo.get(path) != entry for path, entry in found.items()):
-        write_atomically(memo_path, json.dumps(memo | found).encode())
+        replace_text(memo_path, json.dumps(memo | found))
     return [found[path][1] for path in paths]
 
 

@@ -96,6 +96,8 @@ class StageWork:
         self._bench, self._trial = bench, segment["trial"]
         self._folder = checkpoints / self._trial
         self._folder.mkdir(parents=True, exist_ok=True)
+        for left_over in self._folder.glob(".*"):  # by a process that was killed while it wrote
+            left_over.unlink()
         recipe, stage = Recipe.model_validate(segment["recipe"]), segment["stage"]
         self._rows: list[dict[str, Any]] = []
         self._reported = 0

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from raysearch.files import replace_with
 from raysearch.training.loop import Row, Trainer
 
 
@@ -37,7 +37,7 @@ def describe_tensors(row: Row, signature: Mapping[str, Any]) -> dict[str, Any]:
 
 def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
     """Writes tensors, numbers, strings and containers of them."""
-    _write(path, lambda temporary: torch.save(dict(payload), temporary))
+    replace_with(path, lambda temporary: torch.save(dict(payload), temporary))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    _write(path, lambda temporary: save_file(plain, temporary, strings))
+    replace_with(path, lambda temporary: save_file(plain, temporary, strings))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -78,20 +78,3 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(f"there is no checkpoint {str(path)!r}") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:
         raise CheckpointError(f"{str(path)!r} is not a readable safetensors file: {error}") from error
-
-
-def _write(path: Path, write: Callable[[Path], object]) -> None:
-    """Writes beside the file, waits for the disk, then replaces: whoever reads sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # One name a file: what a killed writer left is overwritten, not added to.
-    temporary = path.with_name(f"{path.name}.tmp")
-    write(temporary)
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

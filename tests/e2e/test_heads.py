@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.e2e.commands import Desk, events, table
+from tests.e2e.commands import Command, Desk, events, table
 from tests.e2e.conftest import CLASSES, N_PER_CLASS, Search
 
 pytestmark = pytest.mark.slow
@@ -55,10 +55,27 @@ def flags(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Search:
-    """It, undisturbed."""
-    desk = Desk(tmp_path_factory.mktemp("searched"))
-    command = desk.start("-m", "raysearch.tune", *flags)
+def started(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> dict[str, tuple[Desk, Command]]:
+    """It twice, side by side, for most of a command's time is Ray's: to be left alone, and to be killed."""
+    desks = {name: Desk(tmp_path_factory.mktemp(name)) for name in ("undisturbed", "killed")}
+    return {name: (desk, desk.start("-m", "raysearch.tune", *flags)) for name, desk in desks.items()}
+
+
+@pytest.fixture(scope="module")
+def killed(started: dict[str, tuple[Desk, Command]]) -> Search:
+    """By kill -9, in the second pack."""
+    desk, command = started["killed"]
+    run = desk.work / "results" / "heads"
+    second = {f"h{number:04d}" for number in range(4, 8)}
+    command.until(lambda: any(event["event"] == "epoch" and event["trial"] in second for event in events(run)))
+    os.kill(command.process.pid, signal.SIGKILL)
+    return Search(desk, run, command, command.wait(10))
+
+
+@pytest.fixture(scope="module")
+def searched(started: dict[str, tuple[Desk, Command]], killed: Search) -> Search:
+    """Undisturbed, to its end."""
+    desk, command = started["undisturbed"]
     return Search(desk, desk.work / "results" / "heads", command, command.wait())
 
 
@@ -131,24 +148,13 @@ def test_a_later_run_starts_from_it_and_trains_no_head(searched: Search, space: 
     assert (run / "best" / "model.safetensors").exists()
 
 
-def test_kill_9_in_the_second_of_three_packs_changes_no_head(desk: Desk, flags: list[str], searched: Search) -> None:
-    command = desk.start("-m", "raysearch.tune", *flags)
-    run = desk.work / "results" / "heads"
-    second = {f"h{number:04d}" for number in range(4, 8)}
-
-    def in_the_second_pack() -> bool:
-        return any(event["event"] == "epoch" and event["trial"] in second for event in events(run))
-
-    command.until(in_the_second_pack)
-    os.kill(command.process.pid, signal.SIGKILL)
-    assert command.wait(10).code == -signal.SIGKILL
-    assert command.left_behind() == [], "Ray's processes end with the driver"
-    done = {event["trial"] for event in events(run) if event["event"] == "segment_end" and event["finished"]}
-    assert len(done) == 1, "too late to be in the middle"
-    assert not done & second
-
-    resumed = desk.tune("--resume", "heads", "--concurrent", "1")
+def test_kill_9_in_the_second_of_three_packs_changes_no_head(killed: Search, searched: Search) -> None:
+    assert killed.ended.code == -signal.SIGKILL
+    assert killed.command.left_behind() == [], "Ray's processes end with the driver"
+    ends = {event["trial"] for event in events(killed.run) if event["event"] == "segment_end" and event["finished"]}
+    assert len(ends) == 1, "too late to be in the middle"
+    resumed = killed.desk.tune("--resume", "heads", "--concurrent", "1")
     assert (resumed.code, resumed.err) == (0, "")
     for name in ("heads", "history"):
-        assert table(run, name).to_csv(index=False) == table(searched.run, name).to_csv(index=False), name
-    assert _winner(run) == _winner(searched.run)
+        assert table(killed.run, name).to_csv(index=False) == table(searched.run, name).to_csv(index=False), name
+    assert _winner(killed.run) == _winner(searched.run)
