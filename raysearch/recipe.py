@@ -53,6 +53,9 @@ class Stage(_Frozen):
     """Epochs at most."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
+    """The learning rate of each unfrozen block as a multiple of the next one's, counted to the head, which has the full
+    rate; 1: all have (layer-wise learning-rate decay, Howard and Ruder 2018)."""
     weight_decay: NonNegative = 1e-2
     """Decoupled weight decay of AdamW, times the learning rate at each step."""
     l1: NonNegative = 0.0

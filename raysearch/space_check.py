@@ -26,6 +26,7 @@ _READ_WHEN: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "plateau_patience_epochs": ("course", lambda course: course == "plateau", "plateau"),
     "min_learning_rate": ("course", lambda course: course in ("plateau", "cosine"), "plateau or cosine"),
     "batch_norm": ("depth", lambda depth: depth > 0, "above 0"),
+    "layer_decay": ("depth", lambda depth: depth > 0, "above 0"),
 }
 
 _UNBOUNDED_EPOCHS = 1_000_000  # so that the space's own epochs are what is checked

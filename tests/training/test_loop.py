@@ -287,3 +287,17 @@ def test_low_precision_trains_near_fp32_and_evaluates_in_fp32(precision):
     figures = classification_metrics(logits, training.val_labels, CLASSES)
     assert training.evaluate()["val_loss"] == pytest.approx(figures["loss"], rel=1e-6)
     assert timeless(rows[-1])["val_loss"] == pytest.approx(figures["loss"], rel=1e-6)
+
+
+def test_each_block_learns_at_a_fixed_share_of_the_next_ones_rate():
+    """AdamW's first step moves a weight by the learning rate, whatever its gradient."""
+    network = nn.Sequential(OrderedDict(block1=nn.Conv2d(3, 3, 1), **dict(suffix().named_children())))
+    stage = Stage(
+        depth=2, epochs=1, batch_size=26, course="constant", learning_rate=1e-3, weight_decay=0.0, layer_decay=0.5
+    )
+    training = trainer(stage, suffix=network)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    training.run_epoch()
+    moved = {name: (tensor - before[name]).abs().max().item() for name, tensor in network.state_dict().items()}
+    for name, share in (("head.linear.weight", 1.0), ("block2.conv.weight", 0.5), ("block1.weight", 0.25)):
+        assert moved[name] == pytest.approx(1e-3 * share, rel=0.01), name
