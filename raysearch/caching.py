@@ -42,7 +42,7 @@ def plan_cache(job: Job) -> tuple[CachePlan, Costs]:
             depths=work.depths,
             augmentation=recipe.augmentation,
         )
-        if 0 in work.depths:
+        if settings.heads and settings.head is None:
             costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, costs.depths[0])})
     finally:
         torch.set_num_threads(threads)

@@ -25,6 +25,7 @@ from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Rules
 from raysearch.space import Space, load_space
 from raysearch.starting_head import StartingHead, starting_head
+from raysearch.training.folds import check_folds
 from raysearch.training.metrics import check_metric, larger_is_better
 from raysearch.training.stage import choose_device, choose_precision
 
@@ -238,6 +239,9 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
     problems.attempt(lambda: _check_metric(recipe["metric"], classes))
     if space is not None and classes is not None:
         problems.found += _unknown_classes(space, classes)
+    if space is not None and dataset is not None and (folds := space.search.folds) > 1 and not flags.fast_dev_run:
+        known = dataset
+        problems.attempt(lambda: check_folds(folds, known.train.labels, known.classes))
     if recipe["backbone"] in BACKBONES and image_size is not None and image_size >= MIN_IMAGE_SIZE:
         problems.found += backbone_spec(recipe["backbone"]).problems(image_size=image_size, depth=0)
     head = None
@@ -288,13 +292,17 @@ def _budget(space: Space, flags: Any, preset: dict[str, int]) -> tuple[int, int]
     """Heads and trials to start."""
     heads, trials = space.search.heads, flags.trials or preset["trials"]
     if space.heads_only:
-        heads, trials = flags.trials or heads, 0
+        return int(min(flags.trials or heads, _most(space))), 0
     if not space.head_paths():  # they would all be the same head
         heads = min(1, heads)
+    return heads, int(min(trials, _most(space)))
+
+
+def _most(space: Space) -> float:
+    """Of what --trials counts: a grid's points; one of heads in which nothing is searched, for the rest is the same."""
     if space.search.sampler == "grid":
-        most = space.grid_size(space.head_paths() if space.heads_only else space.trial_paths())
-        heads, trials = min(heads, most) if space.heads_only else heads, min(trials, most)
-    return heads, trials
+        return space.grid_size(space.head_paths() if space.heads_only else space.trial_paths())
+    return 1 if space.heads_only and not space.head_paths() else math.inf
 
 
 def _space(name: str | None, wanted: dict[str, Any]) -> Space:
@@ -347,8 +355,10 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
     fixed = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
     space = problems.attempt(lambda: load_space(str(space_file), fixed=fixed))
-    if space is not None and space.search.sampler == "grid":
-        trials = min(trials, space.grid_size(space.head_paths() if space.heads_only else space.trial_paths()))
+    if space is not None:
+        if settings.head is not None:
+            space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
+        trials = int(min(trials, _most(space)))
     settings = settings.model_copy(update={"time_budget": budget, counted: trials})
     dataset = problems.attempt(
         lambda: load(settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)
@@ -378,8 +388,6 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     assert (
         space is not None and dataset is not None and weights is not None and device is not None and machine is not None
     )
-    if settings.head is not None:
-        space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
     return Job(settings, _settled(space, settings), dataset, weights, machine)
 
 

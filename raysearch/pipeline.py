@@ -23,12 +23,13 @@ from raysearch.reporting.plots import learning_curves
 from raysearch.reporting.terminal import LiveView, summary
 from raysearch.run import Run
 from raysearch.search.actor import TrialActor
-from raysearch.search.controller import Controller, Trial
+from raysearch.search.controller import Controller, Event, Trial
 from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
 from raysearch.search.runner import ray_session, require_gpus, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.space import describe
+from raysearch.starting_head import starting_head
 from raysearch.training.stage import Bench
 
 logger = logging.getLogger(__name__)
@@ -162,12 +163,15 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
         progress = Progress(job, controller, view, workers, began)
         driver = Driver(run, controller, machine.concurrent, progress.take)
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
+        begin: list[Event] = []
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
-            driver.log({"event": "budget", **budget})
+            begin.append({"event": "budget", **budget})
         bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
-        if job.head is not None:
-            view.note(f"Starting from {job.head.trial} of {job.head.run}: no heads are trained")
-            driver.log(*job.head.adopt(driver.checkpoints / "h0000", Bench.open(**bench)))
+        if settings.head is not None and controller.best_head() is None:
+            head = job.head or starting_head(Run.open(settings.head))
+            view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
+            begin += head.adopt(driver.checkpoints / "h0000", Bench.open(**bench))
+        driver.log(*begin)
         try:
             run_segments(
                 driver,
@@ -177,7 +181,8 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
                     "checkpoints": str(driver.checkpoints.resolve()),
                     "threads": machine.cpus,
                     "heads": {
-                        "folds": job.space.search.folds,
+                        # A few batches may hold fewer images of a class than there are folds.
+                        "folds": job.space.search.folds if settings.max_batches is None else 0,
                         "reduction": settings.reduction,
                         "first_rung_epochs": job.space.search.first_rung_epochs,
                     },

@@ -112,7 +112,7 @@ class Space:
         """The longest that a head may train."""
         if (path := "schedule.0.epochs") in self.distributions:
             return int(max(self.corners(path)))
-        return self.recipe({}, _HEAD_EPOCHS).schedule[0].epochs
+        return int(self.tree["schedule"][0].get("epochs", _HEAD_EPOCHS))
 
     def head_shape_paths(self) -> list[str]:
         """Searched fields that decide a head's tensors: a trial can only start from a head that agrees in them."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from raysearch.data.pixels import Dataset
 from raysearch.errors import InputError
 from raysearch.models.weights import Weights
-from raysearch.recipe import Recipe
+from raysearch.recipe import Augmentation, Head, Recipe
 from raysearch.run import Run
 from raysearch.search.controller import Controller, Event, Rules
 from raysearch.space import Space
@@ -46,8 +46,15 @@ class StartingHead:
             "the image size": (self.recipe.image_size, dataset.image_size),
             "the fit": (self.recipe.fit, dataset.fit),
         }
-        if "pooling" not in space.distributions:
-            pairs["the pooling"] = (self.recipe.pooling, tree.get("pooling", Recipe.model_fields["pooling"].default))
+        # What the space searches, or says nothing of, is taken over from the head.
+        searched = {path.split(".")[0] for path in space.distributions}
+        if "pooling" in tree and "pooling" not in searched:
+            pairs["the pooling"] = (self.recipe.pooling, tree["pooling"])
+        if "head" in tree and "head" not in searched:
+            pairs["the head"] = (self.recipe.head, Head.model_validate(tree["head"]))
+        if self.recipe.schedule[0].strength and "augmentation" not in searched:
+            ranges = Augmentation.model_validate(tree.get("augmentation", {}))
+            pairs["the augmentation"] = (self.recipe.augmentation, ranges)
         given = f"--head: {self.trial} of {self.run}"
         found = [
             f"{given} was trained with another: {name} is {a}, here {b}" for name, (a, b) in pairs.items() if a != b

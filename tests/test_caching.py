@@ -79,7 +79,6 @@ def test_a_search_plans_its_frozen_work_and_the_plan_survives_json(tmp_path):
     assert CachePlan.from_json(json.loads(json.dumps(dataclasses.asdict(chosen)))) == chosen
 
 
-@pytest.mark.xfail(reason="depth 0 is taken for that of packs, of which there are none", strict=True)
 def test_trials_of_depth_0_without_a_head_search_are_planned(tmp_path):
     job = job_of(tmp_path, "1", "0.5", "{}")
     path = tmp_path / "no_heads.py"

@@ -320,14 +320,12 @@ def test_a_search_for_heads_has_the_spaces_budget_whatever_the_preset(head_flags
     assert job.settings.refits == PRESETS[preset]["refits"]
 
 
-@pytest.mark.xfail(reason="thirty, the epochs of a space that does not say, is taken for the most", strict=True)
 def test_heads_train_as_long_as_the_space_says(head_flags):
     job = resolve(head_flags(HEADS.replace('"epochs": 30', '"epochs": 60')))
     assert (job.settings.max_epochs, job.head_rungs[-1]) == (60, 60)
     assert [stage.epochs for stage in job.space.recipe({}, job.settings.max_epochs).schedule] == [60]
 
 
-@pytest.mark.xfail(reason="it is found out in the trials, all of which fail, one after the other", strict=True)
 def test_more_folds_than_a_class_has_images_are_refused_before_the_search(head_flags):
     (found,) = problems_of(head_flags(HEADS.replace("heads=20", "heads=20, folds=50")))
     assert "50 folds need 50 training images of every class" in found

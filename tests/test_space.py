@@ -431,7 +431,6 @@ def test_the_epochs_of_heads_may_be_searched(write):
     assert space.recipe({"schedule.0.epochs": 16}, 9).schedule[0].epochs == 9, "--max-epochs still caps it"
 
 
-@pytest.mark.xfail(reason="thirty, the epochs of a space that does not say, is taken for the most", strict=True)
 def test_heads_train_as_long_as_the_space_says(write):
     space = load_space(write(HEADS.replace('"epochs": 8', '"epochs": 40')), fixed=FIXED)
     assert space.head_epochs() == 40

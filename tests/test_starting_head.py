@@ -53,6 +53,7 @@ default = {"schedule": [{"learning_rate": 1e-3}, {"learning_rate": 1e-3}]}
 search = Search(heads=4)
 """
 POOLING = ("# MORE", '"pooling": tune.choice(["avg", "max"]),'), ("default = {", 'default = {"pooling": "avg", ')
+FIXES_POOLING = (("# MORE", '"pooling": "avg",'),)
 
 FIXED = {"backbone": "simple_cnn", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}
 TRIAL_EPOCHS = 3
@@ -188,6 +189,7 @@ def test_a_head_fits_where_everything_is_what_it_was_trained_with(head, fine):
     assert head.recipe.pooling in ("max", "both")
     assert problems(head, fine(("# MORE", f'"pooling": "{head.recipe.pooling}",'))) == []
     assert problems(head, fine(*POOLING)) == [], "the head's takes the place of what is searched"
+    assert problems(head, fine()) == [], "and of what is not said"
 
 
 def test_each_difference_is_named_with_both_values(head, fine):
@@ -209,7 +211,11 @@ def test_each_difference_is_named_with_both_values(head, fine):
         ),
         (problems(head, fine(*sound), image_size=48), "the image size is 32, here 48"),
         (problems(head, fine(*sound), fit="crop"), "the fit is squash, here crop"),
-        (problems(head, fine()), f"the pooling is {head.recipe.pooling}, here avg"),
+        (problems(head, fine(*FIXES_POOLING)), f"the pooling is {head.recipe.pooling}, here avg"),
+        (
+            problems(head, fine(("# MORE", '"head": {"kind": "linear"},'))),
+            "the head is kind='hidden' hidden_units=8, here kind='linear' hidden_units=256",
+        ),
     ]
     for found, says in cases:
         assert found == [prefix + says]
@@ -231,7 +237,9 @@ def test_a_space_that_searches_heads_itself_or_has_none_cannot_start_from_one(he
 
 def test_everything_that_does_not_fit_is_said_at_once(head, fine):
     weights = load_weights("simple_cnn", "random", 1)
-    found = problems(head, fine(backbone="vgg19"), weights, image_size=48, fit="pad", classes=("a", "b"))
+    found = problems(
+        head, fine(*FIXES_POOLING, backbone="vgg19"), weights, image_size=48, fit="pad", classes=("a", "b")
+    )
     assert len(found) == 6
 
 

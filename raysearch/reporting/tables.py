@@ -51,18 +51,24 @@ def history_table(events: Iterable[Event]) -> pd.DataFrame:
 
 
 def leaders(trials: pd.DataFrame, metric: str = "accuracy", n: int = 10) -> pd.DataFrame:
-    """The `n` best rows of a trials or heads table by validation `metric`, best first; ties go to the lower loss.
+    """The `n` best rows of a trials or heads table by `metric` (see `deciding`), best first; ties go to the lower loss.
 
     Failed trials and those that have no figure yet are left out.
     """
-    column = f"val_{metric}"
+    column = deciding(trials, metric)
     if column not in trials:
         return trials.iloc[:0]
     able = trials[trials[column].notna() & (trials["state"] != "failed")]
-    keys, ascending = [column, "val_loss"], [metric in LOWER_IS_BETTER, True]
-    if column == "val_loss":
+    loss = deciding(trials, "loss")
+    keys, ascending = [column, loss], [metric in LOWER_IS_BETTER, True]
+    if column == loss:
         keys, ascending = keys[:1], ascending[:1]
     return able.sort_values(keys, ascending=ascending, kind="stable").head(n)
+
+
+def deciding(table: pd.DataFrame, metric: str) -> str:
+    """The column by which the rows were compared: of heads that were cross-validated, the mean over the folds."""
+    return f"cv_{metric}" if f"cv_{metric}" in table else f"val_{metric}"
 
 
 def recipe_columns(table: pd.DataFrame) -> list[str]:
@@ -139,7 +145,7 @@ class _Trial:
             "epochs": self.epoch,
             "seconds": round(sum(end["seconds"] for end in self.ends.values()), 3),
             "handover_delta": self.delta,
-            **{key: value for key, value in best.items() if key.startswith("val_")},
+            **{key: value for key, value in best.items() if key.startswith(("val_", "cv_"))},
             "best_epoch": best.get("epoch"),
             **{name: _cell(value) for name, value in flatten(self.made.get("recipe", {})).items()},
         }
@@ -161,7 +167,7 @@ def _trials(events: Iterable[Event]) -> dict[str, _Trial]:
 
 def _table(events: Iterable[Event]) -> pd.DataFrame:
     rows = [trial.row() for trial in _trials(events).values()]
-    metrics = [name for row in rows for name in row if name.startswith("val_")]
+    metrics = [name for row in rows for name in row if name.startswith(("val_", "cv_"))]
     recipe = [name for row in rows for name in row if name.split(".")[0] in _RECIPE_ROOTS]
     order = [*_LEADING, *_FIGURES[:3], *(name for name in _FIGURES if name in metrics), *metrics, "best_epoch", *recipe]
     return _frame(rows, list(dict.fromkeys(order)))

@@ -15,7 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.reporting.tables import STATES, leaders, recipe_columns, varying
+from raysearch.reporting.tables import STATES, deciding, leaders, recipe_columns, varying
 
 _STYLES = {"waiting": "dim", "running": "cyan", "stopped": "yellow", "done": "green", "failed": "red"}
 _PLAIN_EVERY_SECONDS = 10.0
@@ -156,7 +156,8 @@ def summary(run: FinishedRun, console: Console | None = None) -> None:
     if not len(trials):  # heads were all that was searched, or all that it came to
         trials, what = run.heads, "heads"
     rows = leaders(trials, metric, _SHOWN)
-    _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by validation {metric}")
+    how = "cross-validated" if deciding(trials, metric).startswith("cv_") else "validation"
+    _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by {how} {metric}")
     console.print(best_recipes(trials, metric))
     if run.evaluation is not None:
         _heading(console, "On the test images, which nothing has seen before")
@@ -195,7 +196,7 @@ def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
     table.add_column("recipe", overflow="fold")
     for row in rows.to_dict("records"):
         start = "" if pd.isna(row["parent"]) else row["parent"]
-        fixed = [row["trial"], start, _value(row["depth"]), _value(row["epochs"]), f"{row[f'val_{metric}']:.4f}"]
+        fixed = [row["trial"], start, _value(row["depth"]), _value(row["epochs"]), f"{row[deciding(rows, metric)]:.4f}"]
         recipe = [f"{_short(name, names)}={_value(row[name])}" for name in names if _value(row[name])]
         table.add_row(*fixed, Text("  ".join(recipe)))
     return table

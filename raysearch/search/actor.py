@@ -79,7 +79,8 @@ class TrialActor(tune.Trainable):
             return {"results": self._work.step()}
         except (ValueError, RuntimeError) as error:  # a hand-over, a loss, memory: it would happen again
             failed = f"{type(error).__name__}: {error}"
-            trials = [segment["trial"] for segment in self._segments] if self._work is None else self._work.running
+            segments = [one["trial"] for one in self._segments if "segment" in one]
+            trials = segments if self._work is None else self._work.running
             return {"results": [{"trial": trial, "failed": failed} for trial in trials]}
 
 

@@ -287,9 +287,6 @@ def test_what_cannot_be_opened_is_a_failure_of_its_trials_and_the_actor_goes_on(
     assert result["row"]["epoch"] == 1
 
 
-@pytest.mark.xfail(
-    reason="it tells of heads that have no segment any more, which the driver does not know", strict=True
-)
 def test_of_a_pack_that_cannot_be_opened_again_only_what_had_not_ended_fails(settings, tmp_path):
     work = actor_of(settings, tmp_path, of_pack(heads(), ended=["h0001", "h0002"]), folds=20)
     trials = [result["trial"] for result in work.step()["results"]]
