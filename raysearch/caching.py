@@ -20,6 +20,7 @@ from raysearch.space import Space
 from raysearch.training.pack import HeadPack
 
 _MEMORY_BYTES = 1 << 30  # of one trial, for activations that do not change: the bench's own default
+_TIMED_SHAPES = 8
 _TIMED_IMAGES = 1024  # for a pack
 
 
@@ -60,9 +61,11 @@ def _workload(job: Job, reads: dict[int, Reads]) -> Workload:
 def _of_a_pack(job: Job, alone: DepthCosts) -> DepthCosts:
     """The costs at depth 0 where a whole pack trains on each reading of the features: timed on random ones.
 
-    The mean over the shapes that heads may have.
+    The mean over the shapes that heads may have, or the first few of them.
     """
-    seconds = mean(_pack_seconds(job, shape, alone.numbers) for shape in job.space.head_shapes())
+    seconds = mean(_pack_seconds(job, shape, alone.numbers) for shape in job.space.head_shapes()[:_TIMED_SHAPES])
+    if folds := job.space.search.folds:  # each trains on all images but its own
+        seconds *= folds
     # Halving leaves fewer heads, which cost less; what is read stays the same.
     alive = expected_trials(1.0, job.head_rungs, job.settings.reduction)
     return replace(alone, suffix=seconds * sum(alive) / len(alive), evaluate=0.0)

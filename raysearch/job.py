@@ -246,7 +246,7 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         problems.found += backbone_spec(recipe["backbone"]).problems(image_size=image_size, depth=0)
     head = None
     if flags.head is not None:
-        head = problems.attempt(lambda: starting_head(Run.open(flags.head, flags.results)))
+        head = problems.attempt(lambda: _starting_head(flags.head, flags.results))
         if head is not None and space is not None and dataset is not None and weights is not None:
             problems.found += head.problems(space, dataset, weights)
     problems.stop_if_any()
@@ -288,21 +288,28 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
     return Job(settings, _settled(space, settings), dataset, weights, machine, head)
 
 
+def _starting_head(name: str, results: Path) -> StartingHead:
+    try:
+        run = Run.open(name, results)
+    except InputError as error:
+        raise InputError([f"--head: {problem}" for problem in error.problems]) from error
+    return starting_head(run)
+
+
 def _budget(space: Space, flags: Any, preset: dict[str, int]) -> tuple[int, int]:
     """Heads and trials to start."""
-    heads, trials = space.search.heads, flags.trials or preset["trials"]
+    grid, most = space.search.sampler == "grid", _most(space)
+    heads = int(min(space.search.heads, space.grid_size(space.head_paths()) or math.inf))
     if space.heads_only:
-        return int(min(flags.trials or heads, _most(space))), 0
-    if not space.head_paths():  # they would all be the same head
-        heads = min(1, heads)
-    return heads, int(min(trials, _most(space)))
+        return int(min(flags.trials or (most if grid else heads), most)), 0
+    return heads, int(min(flags.trials or (most if grid else preset["trials"]), most))
 
 
 def _most(space: Space) -> float:
-    """Of what --trials counts: a grid's points; one of heads in which nothing is searched, for the rest is the same."""
-    if space.search.sampler == "grid":
-        return space.grid_size(space.head_paths() if space.heads_only else space.trial_paths())
-    return 1 if space.heads_only and not space.head_paths() else math.inf
+    """Of what --trials counts: a grid's points; heads that differ, where all that is searched has few values."""
+    if space.heads_only:
+        return space.grid_size(space.head_paths()) or math.inf
+    return space.grid_size(space.trial_paths()) if space.search.sampler == "grid" else math.inf
 
 
 def _space(name: str | None, wanted: dict[str, Any]) -> Space:
@@ -358,7 +365,10 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     if space is not None:
         if settings.head is not None:
             space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
-        trials = int(min(trials, _most(space)))
+        most = _most(space)
+        problems.check(
+            trials <= most, f"--trials {trials}: the space has {most} combinations; widen it and start a new run"
+        )
     settings = settings.model_copy(update={"time_budget": budget, counted: trials})
     dataset = problems.attempt(
         lambda: load(settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)

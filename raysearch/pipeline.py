@@ -7,11 +7,12 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
 from rich.console import Console
 
 from raysearch.activations.planner import CachePlan
 from raysearch.caching import expected_reads, outcome, plan_cache, record
-from raysearch.errors import NothingSucceededError
+from raysearch.errors import InputError, NothingSucceededError
 from raysearch.files import replace_with
 from raysearch.finish import evaluate_run
 from raysearch.job import Job, reopen
@@ -169,8 +170,15 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
         bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
         if settings.head is not None and controller.best_head() is None:
             head = job.head or starting_head(Run.open(settings.head))
+            if head.trial != run.info["head"]["trial"]:
+                raise InputError(
+                    f"--head {head.run}: its best head is {head.trial} by now, this run began with "
+                    f"{run.info['head']['trial']}; start a new run"
+                )
             view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
             begin += head.adopt(driver.checkpoints / "h0000", Bench.open(**bench))
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()  # the trials want it
         driver.log(*begin)
         try:
             run_segments(

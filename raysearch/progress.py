@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import median
 
 from raysearch.activations.forecast import expected_trials
 from raysearch.job import Job
@@ -34,13 +35,20 @@ class Pace:
     _seconds: list[float] = field(default_factory=list)
     _head_seconds: float = 0.0
     _heads_ended: int = 0
+    _pack_epochs: dict[tuple[int | None, int], float] = field(default_factory=dict)
+    """Seconds of training of a pack's epoch, by (pack, epoch)."""
+    _fill_seconds: float = 0.0
 
     def note(self, event: Event) -> None:
         """Take an event of the log."""
         if event["event"] == "epoch" and event["trial"].startswith("t"):
             self._seconds.append(event["seconds"])
         elif event["event"] == "epoch":
+            filling = event.get("fill_seconds", 0.0)
+            at = self.controller.trials[event["trial"]].pack, event["epoch"]
             self._head_seconds += event["seconds"]
+            self._fill_seconds += filling
+            self._pack_epochs[at] = self._pack_epochs.get(at, 0.0) + event["seconds"] - filling
         elif event["event"] == "segment_end" and event["trial"].startswith("h"):
             self._heads_ended += 1
 
@@ -56,6 +64,9 @@ class Pace:
         """
         slowest = max(self._seconds[-20:], default=0.0)
         evaluation = 2 * slowest
+        if not self._seconds:  # heads alone so far: a refit may train as long as a pack, on views of its own
+            slowest = median(self._pack_epochs.values() or [0.0]) + self._fill_seconds / self.controller.rules.rungs[-1]
+            evaluation = 2 * (slowest + self._fill_seconds)
         if not self.refits:
             return evaluation
         rounds = -(-self.refits // self.refit_workers)
@@ -77,7 +88,8 @@ class Pace:
         if not self._heads_ended:
             return None
         head = self._head_seconds / self._heads_ended
-        return max(0, self.controller.heads_wanted - self._heads_ended) * head / self.concurrent + self.reserve()
+        over = sum(one.is_head and one.state in _OVER for one in self.controller.trials.values())
+        return max(0, self.controller.heads_wanted - over) * head / self.concurrent + self.reserve()
 
 
 class Progress:
@@ -145,7 +157,7 @@ class Progress:
         leader = self._controller.leader
         if leader is None or leader.best is None:
             return None
-        return Leader(leader.name, self._job.settings.metric, leader.best[self._job.rules.metric], leader.params)
+        return Leader(leader.name, self._job.settings.metric, self._job.rules.figure(leader.best), leader.params)
 
 
 def _activity(controller: Controller) -> Sequence[str]:

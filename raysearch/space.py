@@ -72,13 +72,17 @@ class Space:
     """What the command adds to every recipe: backbone, weights, image_size, fit, seed."""
 
     def with_head(self, recipe: Recipe) -> Space:
-        """The space with what decides a head fixed as in `recipe`: its pooling, head and first stage."""
+        """The space with what decides a head fixed as in `recipe`: its pooling, head and first stage.
+
+        Also its augmentation, if it was trained with any, for a recipe has one for all stages.
+        """
         head = recipe.model_dump(mode="json")
-        own = [p for p in self.distributions if p.split(".")[0] in ("pooling", "head") or p.startswith("schedule.0.")]
+        fixed = ["pooling", "head", *(["augmentation"] if recipe.schedule[0].strength else [])]
+        own = [p for p in self.distributions if p.split(".")[0] in fixed or p.startswith("schedule.0.")]
         return replace(
             self,
             tree=self.tree
-            | {"pooling": head["pooling"], "head": head["head"]}
+            | {name: head[name] for name in fixed}
             | {"schedule": [head["schedule"][0], *self.tree["schedule"][1:]]},
             distributions={path: value for path, value in self.distributions.items() if path not in own},
             default={path: value for path, value in self.default.items() if path not in own},
@@ -149,7 +153,8 @@ class Space:
 
     def head_shapes(self) -> list[dict[str, Any]]:
         """Each combination of the choices that decide a head's tensors, the default's first."""
-        paths = [path for path in self.head_shape_paths() if self.every_value(path)]
+        choices = CategoricalDistribution
+        paths = [path for path in self.head_shape_paths() if isinstance(self.distributions[path], choices)]
         return [self.grid_point(paths, number) for number in range(self.grid_size(paths))]
 
     def corners(self, path: str) -> list[Any]:

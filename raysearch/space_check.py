@@ -157,7 +157,7 @@ def _schedule(space: Space, unusable: Collection[str]) -> Iterator[str]:
     if search.folds and not space.heads_only:
         yield (
             f"search.folds is {search.folds}, but trials that unfreeze blocks are compared on the validation images; "
-            "cross-validation is for spaces of one stage at depth 0"
+            "cross-validation is for spaces of one stage at depth 0, with search.heads above 0"
         )
     if not heads:
         if stages != 1:

@@ -15,7 +15,7 @@ from raysearch.recipe import Augmentation, Head, Recipe
 from raysearch.run import Run
 from raysearch.search.controller import Controller, Event, Rules
 from raysearch.space import Space
-from raysearch.training.checkpoint import CheckpointError, best_metadata, load_tensors, save_tensors
+from raysearch.training.checkpoint import CheckpointError, describe_tensors, load_tensors, save_tensors
 from raysearch.training.metrics import larger_is_better
 from raysearch.training.stage import Bench, open_stage
 
@@ -51,13 +51,20 @@ class StartingHead:
         if "pooling" in tree and "pooling" not in searched:
             pairs["the pooling"] = (self.recipe.pooling, tree["pooling"])
         if "head" in tree and "head" not in searched:
-            pairs["the head"] = (self.recipe.head, Head.model_validate(tree["head"]))
-        if self.recipe.schedule[0].strength and "augmentation" not in searched:
-            ranges = Augmentation.model_validate(tree.get("augmentation", {}))
-            pairs["the augmentation"] = (self.recipe.augmentation, ranges)
+            pairs["the head"] = (_shape(self.recipe.head), _shape(Head.model_validate(tree["head"])))
+        if self.recipe.schedule[0].strength and "augmentation" in tree and "augmentation" not in searched:
+            pairs["the augmentation"] = (self.recipe.augmentation, Augmentation.model_validate(tree["augmentation"]))
         given = f"--head: {self.trial} of {self.run}"
+        flags = {
+            "the backbone": f"; give --backbone {self.recipe.backbone}",
+            "the base weights (digest)": f"; give --weights {self.recipe.weights}",
+            "the image size": f"; give --image-size {self.recipe.image_size}",
+            "the fit": f"; give --fit {self.recipe.fit}",
+        }
         found = [
-            f"{given} was trained with another: {name} is {a}, here {b}" for name, (a, b) in pairs.items() if a != b
+            f"{given} was trained with another: {name} is {a}, here {b}{flags.get(name, '')}"
+            for name, (a, b) in pairs.items()
+            if a != b
         ]
         if not space.search.heads or space.heads_only:
             why = "searches heads itself" if space.heads_only else "trains from the weights alone, without heads"
@@ -76,8 +83,8 @@ class StartingHead:
         about = self.about | {"row": row}
         here = open_stage(bench, recipe, 0, self.tensors)
         if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
-            here.evaluate_start()
-            about = best_metadata(here)
+            measured, trained = here.evaluate_start(), {"epoch": about["epoch"]}
+            about = describe_tensors(measured | trained, here.signature)
         save_tensors(folder / "best.safetensors", self.tensors, about)
         segment = {"trial": "h0000", "segment": "h0000.1", "stage": 0}
         made: Event = {"trial": "h0000", "parent": None, "depth": 0, "params": {}, "stage": 0, "pack": 0}
@@ -121,8 +128,12 @@ def starting_head(run: Run) -> StartingHead:
             f"--head {run.name}: the tensors of its best head, {head.name}, cannot be read: {error}"
         ) from error
     return StartingHead(
-        str(run.folder), head.name, head.epochs, Recipe.model_validate(head.recipe), tensors, about, info
+        str(run.folder.resolve()), head.name, head.epochs, Recipe.model_validate(head.recipe), tensors, about, info
     )
+
+
+def _shape(head: Head) -> str:
+    return f"{head.kind}, {head.hidden_units} units" if head.kind == "hidden" else head.kind
 
 
 class _NoProposals:

@@ -54,7 +54,8 @@ class Settings:
     """Start from the best head of this run (a path, or a name under --results) instead of searching heads: same
     backbone, weights, image size and classes. Default: a head search comes first."""
     preset: Literal["quick", "default", "best"] = "default"
-    """How much to spend: quick = 12 trials of at most 6 epochs, default = 32 of 12, best = 100 of 30."""
+    """How much to spend: quick = 12 trials of at most 6 epochs, default = 32 of 12, best = 100 of 30. A space of heads
+    alone says itself how many."""
     trials: Annotated[int | None, _unset("N")] = None
     """Recipes to start, the head search aside; in a space of heads alone, heads. Default: the preset's; the space's."""
     time_budget: Annotated[str | None, _unset("30m")] = None

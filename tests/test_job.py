@@ -41,13 +41,18 @@ from raysearch.space import Search
 space = {
     "pooling": tune.choice(["avg", "max"]),
     "schedule": [
-        {"depth": 0, "epochs": 30, "learning_rate": tune.choice([1e-2, 1e-3]), "dropout": tune.choice([0.0, 0.2, 0.4])}
+        {
+            "depth": 0,
+            "epochs": 30,
+            "learning_rate": tune.loguniform(1e-3, 1e-2),
+            "dropout": tune.choice([0.0, 0.2, 0.4]),
+        }
     ],
 }
 default = {"pooling": "avg", "schedule": [{"learning_rate": 1e-2, "dropout": 0.0}]}
 search = Search(heads=20, pack=4)
 """
-GRID = HEADS.replace("heads=20", 'heads=20, sampler="grid"')
+GRID = HEADS.replace("heads=20", 'heads=5, sampler="grid"').replace("loguniform(1e-3, 1e-2)", "choice([1e-2, 1e-3])")
 
 
 @pytest.fixture(scope="module")
@@ -358,7 +363,7 @@ def test_a_quick_look_at_heads_trains_one_for_an_epoch(head_flags):
 
 
 def test_a_search_for_heads_without_anything_to_search_trains_one(head_flags):
-    text = HEADS.replace("tune.choice([1e-2, 1e-3])", "1e-2").replace("tune.choice([0.0, 0.2, 0.4])", "0.2")
+    text = HEADS.replace("tune.loguniform(1e-3, 1e-2)", "1e-2").replace("tune.choice([0.0, 0.2, 0.4])", "0.2")
     text = text.replace('tune.choice(["avg", "max"])', '"avg"').split("default =")[0] + "default = {}\n"
     assert resolve(head_flags(text, trials=9)).settings.heads == 1
 
@@ -533,4 +538,7 @@ def test_a_resumed_search_for_heads_is_the_same_and_may_only_grow(saved_heads):
 
 
 def test_a_resumed_grid_has_no_more_heads_than_points(saved_heads):
-    assert again(saved_heads(GRID, trials=9), trials=50).settings.heads == 12
+    saved = saved_heads(GRID, trials=9)
+    assert again(saved, trials=12).settings.heads == 12
+    (found,) = reopen_problems(saved, trials=50)
+    assert found == "--trials 50: the space has 12 combinations; widen it and start a new run"

@@ -199,22 +199,23 @@ def test_each_difference_is_named_with_both_values(head, fine):
     cases = [
         (
             problems(head, fine(*sound, backbone="vgg19")),
-            "the backbone is simple_cnn, here vgg19",
+            "the backbone is simple_cnn, here vgg19; give --backbone simple_cnn",
         ),
         (
             problems(head, fine(*sound), weights),
-            f"the base weights (digest) is {bench().weights.digest[:12]}, here {weights.digest[:12]}",
+            f"the base weights (digest) is {bench().weights.digest[:12]}, here {weights.digest[:12]}; "
+            "give --weights random",
         ),
         (
             problems(head, fine(*sound), classes=("green", "blue", "red")),
             "the classes is ['blue', 'green', 'red'], here ['green', 'blue', 'red']",
         ),
-        (problems(head, fine(*sound), image_size=48), "the image size is 32, here 48"),
-        (problems(head, fine(*sound), fit="crop"), "the fit is squash, here crop"),
+        (problems(head, fine(*sound), image_size=48), "the image size is 32, here 48; give --image-size 32"),
+        (problems(head, fine(*sound), fit="crop"), "the fit is squash, here crop; give --fit squash"),
         (problems(head, fine(*FIXES_POOLING)), f"the pooling is {head.recipe.pooling}, here avg"),
         (
             problems(head, fine(("# MORE", '"head": {"kind": "linear"},'))),
-            "the head is kind='hidden' hidden_units=8, here kind='linear' hidden_units=256",
+            "the head is hidden, 8 units, here linear",
         ),
     ]
     for found, says in cases:

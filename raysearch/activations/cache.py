@@ -80,7 +80,7 @@ class CachedActivations:
         views: view v is view v % views.
         also: names of boundaries to keep on the way to this one, where a pass comes by.
         wait_seconds: for another process, before going on live.
-        filled: told the seconds that each filling of a view took.
+        filled: told the seconds that each filling of a view took, or the waiting for another process that fills it.
     """
 
     def __init__(
@@ -143,6 +143,7 @@ class CachedActivations:
         rows = self._store.open(key, self._boundary)
         if rows is not None:
             return rows
+        began = time.perf_counter()
         try:
             with self._store.turn(key, self._wait_seconds):
                 rows = self._store.open(key, self._boundary)  # whoever we waited for has filled it
@@ -150,6 +151,8 @@ class CachedActivations:
         except (OSError, MemoryError, torch.OutOfMemoryError) as error:  # a timeout is an OSError
             logger.warning("view %d at %s stays live: %s", view, self._boundary, error)
             return None
+        finally:
+            self._filled(time.perf_counter() - began)
 
     def _key(self, view: int) -> dict[str, Any]:
         live, augmenter = self._live, self._live.augmenter
@@ -190,9 +193,7 @@ class CachedActivations:
         finally:
             for writer in writers.values():
                 writer.abandon()
-        seconds = time.perf_counter() - began
-        self._filled(seconds)
-        logger.info("filled %s, view %d, in %.1f s", ", ".join(writers), view, seconds)
+        logger.info("filled %s, view %d, in %.1f s", ", ".join(writers), view, time.perf_counter() - began)
         return self._store.open(key, self._boundary)
 
     def _nearest(self, key: dict[str, Any]) -> tuple[int, np.ndarray | None]:

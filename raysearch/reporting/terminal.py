@@ -176,7 +176,7 @@ def summary(run: FinishedRun, console: Console | None = None) -> None:
         console.print(f"[yellow]{len(skipped)} unreadable image(s) skipped[/], listed in run.json, e.g. ", end="")
         console.print(_skipped(skipped[0]), markup=False, highlight=False)
     if failed:
-        console.print(f"[red]{failed} trial(s) failed[/]; why is in log.jsonl", highlight=False)
+        console.print(f"[red]{failed} of the {what} failed[/]; why is in log.jsonl", highlight=False)
     console.print(Text(f"The run is in {run.folder}", style="bold"), soft_wrap=True)
 
 

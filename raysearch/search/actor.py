@@ -25,12 +25,11 @@ from raysearch.training.checkpoint import (
     save_tensors,
 )
 from raysearch.training.loop import Trainer
+from raysearch.training.memory import is_out_of_memory
 from raysearch.training.stage import Bench, open_pack, open_stage
 
 logger = logging.getLogger(__name__)
 
-KEPT_HEADS = 3
-"""Of a pack, whose tensors are written: trials start from the best ones only."""
 _STEP_SECONDS = 0.5  # of a pack's epochs, which are too short to be told one by one
 
 
@@ -97,8 +96,7 @@ class StageWork:
         self._bench, self._trial = bench, segment["trial"]
         self._folder = checkpoints / self._trial
         self._folder.mkdir(parents=True, exist_ok=True)
-        for left_over in self._folder.glob(".*"):  # by a process that was killed while it wrote
-            left_over.unlink()
+        _clear(self._folder)
         recipe, stage = Recipe.model_validate(segment["recipe"]), segment["stage"]
         self._rows: list[dict[str, Any]] = []
         self._reported = 0
@@ -156,8 +154,8 @@ class PackWork:
 
     Args:
         bench: of this process.
-        checkpoints: the run's folder of them; before the last head is said to have ended, the pack's best `KEPT_HEADS`
-            are written there, and the default.
+        checkpoints: the run's folder of them; before the last head is said to have ended, the pack's best is written
+            there, and the default.
         segments: as of `Driver.start`.
         folds: of the cross-validation; 0: none.
         reduction, first_rung_epochs: of the halving, as a space has them.
@@ -175,6 +173,8 @@ class PackWork:
     ) -> None:
         self._bench, self._checkpoints, self._reduction = bench, checkpoints, reduction
         self._trials = [segment["trial"] for segment in segments]
+        for trial in self._trials:
+            _clear(checkpoints / trial)
         self.running = [segment["trial"] for segment in segments if "segment" in segment]
         """The trials whose ends have not been told."""
         recipes = [Recipe.model_validate(segment["recipe"]) for segment in segments]
@@ -188,7 +188,10 @@ class PackWork:
         results: list[dict[str, Any]] = []
         over: set[str] = set()
         while not self._pack.finished:
-            results += self._epoch()
+            try:
+                results += self._epoch()
+            except RuntimeError as error:
+                return results + self._break_off(error, over)
             over = {one["trial"] for one in results if "failed" in one or one["finished"] or one["stopped"]}
             if over < set(self.running) and time.monotonic() - began > _STEP_SECONDS:
                 break
@@ -196,6 +199,15 @@ class PackWork:
             self._save()
         self.running = [trial for trial in self.running if trial not in over]
         return results
+
+    def _break_off(self, error: RuntimeError, over: set[str]) -> list[dict[str, Any]]:
+        """What still ran has failed; what had ended has its result."""
+        advice = "; a smaller `pack` in the space's Search takes less memory" if is_out_of_memory(error) else ""
+        failed = f"{type(error).__name__}: {error}{advice}"
+        running = [trial for trial in self.running if trial not in over]
+        self._save()
+        self.running = []
+        return [{"trial": trial, "failed": failed} for trial in running]
 
     def _epoch(self) -> list[dict[str, Any]]:
         before = self._pack.running
@@ -224,11 +236,18 @@ class PackWork:
 
     def _save(self) -> None:
         """Once all are over: a head that still trains may become worse, or diverge."""
-        for place, head in enumerate(self._pack.ranked()):
-            if place < KEPT_HEADS or self._trials[head] == "h0000":
+        ranked = self._pack.ranked()
+        for head in ranked:
+            if head == ranked[0] or self._trials[head] == "h0000":
                 path = self._checkpoints / self._trials[head] / "best.safetensors"
                 about = describe_tensors(self._pack.best(head), self._signature)
                 save_tensors(path, self._pack.best_state(head), about)
+
+
+def _clear(folder: Path) -> None:
+    """Of what a process left there that was killed while it wrote."""
+    for left_over in folder.glob(".*"):
+        left_over.unlink()
 
 
 def _timed(bench: Bench, trainer: Trainer) -> dict[str, Any]:

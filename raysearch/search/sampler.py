@@ -45,7 +45,7 @@ class OptunaProposer:
         """Heads that share features, batches and shape, and differ in the rest.
 
         The first packs cover every combination of pooling and head that trials may ask for, each beginning with the
-        default's other values; later ones go where the sampler's first answer points.
+        default's learning rate and the like; later ones go where the sampler's first answer points.
         """
         if self._grid(heads=True):
             return self._grid_pack(number, at_most)
@@ -55,11 +55,14 @@ class OptunaProposer:
         study = self._study(paths, 2 * number + 1, [t for t in state.trials.values() if t.is_head])
         if packs < len(shapes):
             first = {path: self.space.default[path] for path in paths} | shapes[packs]
+            if packs:  # or a small budget would see no other views and batches than the default's
+                drawn = self._ask(study, paths, shapes[packs])
+                first |= {path: drawn[path] for path in self.space.pack_paths()}
         else:
             first = self._ask(study, paths)
         shared = {path: first[path] for path in self.space.pack_paths()}
-        drawn = [first, *(self._ask(study, paths, shared) for _ in range(size - 1))]
-        return [self._head(params) for params in drawn]
+        others = (self._ask(study, paths, shared) for _ in range(size - 1))
+        return [self._head(params) for params in (first, *others)]
 
     def _grid(self, *, heads: bool) -> bool:
         return self.space.search.sampler == "grid" and self.space.heads_only == heads

@@ -13,7 +13,7 @@ from raysearch.errors import InputError
 from raysearch.recipe import Recipe
 from raysearch.training.loop import NonFiniteLossError, Row
 from raysearch.training.metrics import score
-from raysearch.training.pack import HeadPack, Verdict, gather
+from raysearch.training.pack import HeadPack, Verdict, read_view
 
 MEAN_DIGITS = 12
 """Decimals of a mean over folds: those after them tell in which order it was summed, and would break ties."""
@@ -225,7 +225,7 @@ class _OneView:
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
         if self._rows is None or (self.varies and view != self._view):
             self._rows = None  # never two views at a time
-            self._rows, self._view = gather(self._source, np.arange(len(self)), view, self._device), view
+            self._rows, self._view = read_view(self._source, np.arange(len(self)), view, self._device), view
         return self._rows[torch.from_numpy(indices).to(self._device)]
 
 

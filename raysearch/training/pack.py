@@ -55,7 +55,7 @@ def pack_key(recipe: Recipe) -> tuple[Any, ...]:
     return (*features, *views, recipe.head.kind, hidden_units, stage.batch_size, recipe.seed)
 
 
-def gather(activations: Activations, order: np.ndarray, view: int, device: torch.device) -> Tensor:
+def read_view(activations: Activations, order: np.ndarray, view: int, device: torch.device) -> Tensor:
     """These images in one view, in this order: (n, width)."""
     rows = torch.empty(len(order), *activations.shape, device=device)
     for piece in slices(len(order), EVALUATION_BATCH):
@@ -270,7 +270,7 @@ class HeadPack:
         self, order: np.ndarray, view: int, batches: Sequence[slice]
     ) -> Iterator[tuple[Reading, list[slice]]]:
         """What the heads of each dropout read, and these heads' places in the stack, as many as go together."""
-        features = gather(self._train, order, view, self.device)
+        features = read_view(self._train, order, view, self.device)
         labels = self._train_labels[torch.from_numpy(order).to(self.device)]
         one_hot = functional.one_hot(labels, len(self.classes)).float().T.contiguous()
         limit = PASS_BYTES.get(self.device.type, PASS_BYTES_ELSEWHERE)
@@ -308,7 +308,7 @@ class HeadPack:
         """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""
         with full_precision(self.device):
             if self._val_features is None:
-                self._val_features = gather(self._val, np.arange(len(self._val_labels)), 0, self.device)
+                self._val_features = read_view(self._val, np.arange(len(self._val_labels)), 0, self.device)
             logits = stack.logits(self._val_features).transpose(1, 2)
         figures = stacked_metrics(logits, self._val_labels, self.classes)
         return {f"val_{name}": values.numpy() for name, values in figures.items()}

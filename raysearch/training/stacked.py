@@ -98,7 +98,7 @@ class Stack:
 
     @torch.no_grad()
     def train(self, reading: Reading, terms: Terms, rates: Tensor, steps_before: int) -> tuple[Tensor, Tensor]:
-        """One epoch. Nothing in it waits for the device.
+        """One epoch, whose steps never wait for the device.
 
         Args:
             reading: the images.

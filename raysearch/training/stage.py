@@ -53,7 +53,7 @@ class Bench:
     cache: CacheSettings | None = None
     """Which activations are read from disk; None: none."""
     filled_seconds: float = 0.0
-    """Spent by this process on filling the cache."""
+    """Spent by this process on filling the cache, or on waiting for another that fills it."""
     _kept: dict[tuple[Any, ...], Activations] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

@@ -18,7 +18,7 @@ from raysearch.data.pixels import load
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.search import actor
-from raysearch.search.actor import KEPT_HEADS, PackWork, StageWork, TrialActor
+from raysearch.search.actor import PackWork, StageWork, TrialActor
 from raysearch.search.controller import Controller, Rules
 from raysearch.search.driver import Driver
 from raysearch.search.sampler import OptunaProposer
@@ -115,17 +115,16 @@ def test_every_head_tells_its_epochs_in_order_and_a_third_goes_on_at_each_rung(t
 
 def test_early_stopping_ends_a_head_by_itself(tmp_path):
     stages = [{"learning_rate": BAD, "early_stopping_epochs": 1}, {"learning_rate": 0.01}]
-    recipes = [recipe(schedule=(Stage(**HEAD | {"epochs": 2} | stage),)) for stage in stages]
-    table = bench(metric="loss")
-    work = PackWork(table, tmp_path, of_pack(recipes), folds=0, reduction=2, first_rung_epochs=None)
+    recipes = [recipe(schedule=(Stage(**HEAD | {"epochs": 4} | stage),)) for stage in stages]
+    work = PackWork(bench(), tmp_path, of_pack(recipes), folds=0, reduction=2, first_rung_epochs=4)
     results = told(work)
-    assert [len(results[trial]) for trial in ("h0000", "h0001")] == [2, 2]
+    assert len(results["h0000"]) < len(results["h0001"]) == 4
     assert [result[-1]["finished"] for result in results.values()] == [True, True]
     assert not any(result["stopped"] for of_head in results.values() for result in of_head), "the end is no rung"
 
 
 @pytest.mark.parametrize(("kind", "folds"), [("linear", 0), ("hidden", 0), ("linear", 3)])
-def test_the_best_heads_and_the_default_are_on_disk_when_the_last_end_is_told(kind, folds, tmp_path, an_epoch_a_step):
+def test_the_best_head_and_the_default_are_on_disk_when_the_last_end_is_told(kind, folds, tmp_path, an_epoch_a_step):
     table, recipes, ends = bench(), heads(kind=kind), {}
     work = pack(tmp_path, of_pack(recipes), table, folds)
     while work.running:
@@ -133,9 +132,9 @@ def test_the_best_heads_and_the_default_are_on_disk_when_the_last_end_is_told(ki
     metric = "cv" if folds else "val"
     ranked = sorted(ends, key=lambda trial: (-ends[trial][f"{metric}_accuracy"], ends[trial][f"{metric}_loss"]))
     assert len(ranked) == len(RATES)
-    assert "h0000" not in ranked[:KEPT_HEADS], "it is there because it is the default"
-    assert saved(tmp_path).keys() == {*ranked[:KEPT_HEADS], "h0000"}
-    for trial in (*ranked[:KEPT_HEADS], "h0000"):
+    assert "h0000" not in ranked[:1], "it is there because it is the default"
+    assert saved(tmp_path).keys() == {*ranked[:1], "h0000"}
+    for trial in (*ranked[:1], "h0000"):
         start, about = load_tensors(tmp_path / trial / "best.safetensors")
         assert about["row"] == ends[trial]
         first = recipes[int(trial[1:])]
@@ -237,7 +236,7 @@ def test_the_seconds_of_filling_are_shared_by_the_heads_that_waited(tmp_path, mo
     results = told(pack(tmp_path / "checkpoints", of_pack(heads(strength=0.5)), table))
     rows = [result["row"] for of_head in results.values() for result in of_head]
     assert table.filled_seconds > 0
-    assert sum(row.get("fill_seconds", 0.0) for row in rows) <= table.filled_seconds * (1 + 1e-9)
+    assert sum(row.get("fill_seconds", 0.0) for row in rows) == pytest.approx(table.filled_seconds)
     filled = {row["epoch"]: row["fill_seconds"] for row in rows if "fill_seconds" in row}
     assert sorted(filled) == [1, 2], "there are two views, and the second epoch of the second is read"
     assert all(("fill_seconds" in row) == (row["epoch"] in filled) for row in rows)

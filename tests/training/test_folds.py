@@ -14,7 +14,6 @@ from raysearch.recipe import Head, Recipe
 from raysearch.training import folds as folds_module
 from raysearch.training.class_weights import class_weights
 from raysearch.training.folds import FoldedPack, check_folds, stratified_folds
-from raysearch.training.pack import HeadPack
 from tests.training.test_pack import EVERY_KIND, around, features, packed, recipe, run
 from tests.training.tiny import CLASSES, InMemory
 
@@ -113,12 +112,13 @@ def test_equal_scores_are_told_apart_by_the_cv_loss():
     pack = folded(
         [recipe(learning_rate=1e-5 * (1 + place), epochs=4, course="constant") for place in range(3)], **given
     )
-    rows = run(pack)
+    rows, tied = run(pack), 0
     for head in range(3):
         accuracies = [row["cv_accuracy"] for row in rows[head]]
-        assert len(set(accuracies)) < 4, "no tie: the test shows nothing"
         ties = [row for row in rows[head] if row["cv_accuracy"] == max(accuracies)]
+        tied += len(ties) > 1
         assert pack.best(head) == min(ties, key=lambda row: row["cv_loss"])
+    assert tied, "no tie: the test shows nothing"
 
 
 def test_sums_in_another_order_are_a_tie(monkeypatch):
@@ -331,9 +331,3 @@ def test_folds_are_validated_on_the_same_images_unaugmented():
         folded([recipe()], still=around()["train"])
     with pytest.raises(ValueError, match="the 61 training images without augmentation, got 60 images$"):
         folded([recipe()], still=InMemory(around()["train"].values[:60]))
-
-
-def test_has_what_a_pack_has():
-    """A caller need not know which of the two it holds."""
-    names = {name for name in dir(HeadPack) if not name.startswith("_")} | {"epoch"}
-    assert {name for name in names if not hasattr(folded([recipe()]), name)} == set()

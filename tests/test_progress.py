@@ -1,0 +1,79 @@
+"""How long a search still takes, from what its log says."""
+
+from __future__ import annotations
+
+import pytest
+
+from raysearch.progress import Pace
+from raysearch.search.controller import Controller, Event, Rules
+from tests.search.simulated import Proposals
+
+RULES = Rules(rungs=(2, 6), reduction=3)
+
+
+def pace_of(heads: int, trials: int, events: list[Event], noted: int = 0, refits: int = 0) -> Pace:
+    """Of a search whose log begins with these events, of which this process has seen those from `noted` on."""
+    controller = Controller(RULES, Proposals(6))
+    pace = Pace(controller, concurrent=2, refits=refits, refit_workers=2)
+    for number, event in enumerate([{"event": "budget", "heads": heads, "trials": trials}, *events]):
+        controller.apply(event)
+        if number >= noted:
+            pace.note(event)
+    return pace
+
+
+def heads_trained(count: int, *, epochs: int = 2, seconds: float = 1.0, fill: float = 0.0) -> list[Event]:
+    """A pack of so many heads, each epoch of which takes a head so many seconds; the first one fills the cache."""
+    names = [f"h{number:04d}" for number in range(count)]
+    recipe = {"pooling": 0, "head": {}, "schedule": [{"epochs": epochs}]}
+    about = {"parent": None, "depth": 0, "params": {}, "recipe": recipe, "stage": 0, "pack": 0}
+    log: list[Event] = [{"event": "trial", "trial": name, **about} for name in names]
+    log += [{"event": "segment", "trial": name, "segment": name, "pack": 0} for name in names]
+    for epoch in range(1, epochs + 1):
+        filling = {"fill_seconds": fill} if epoch == 1 and fill else {}
+        row = {
+            "epoch": epoch,
+            "val_accuracy": 0.5,
+            "val_loss": 1.0,
+            "seconds": seconds + filling.get("fill_seconds", 0.0),
+        }
+        log += [{"event": "epoch", "trial": name, **row, **filling} for name in names]
+    best = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}
+    end = {"epoch": epochs, "finished": True, "seconds": 1.0, "best": best}
+    return log + [{"event": "segment_end", "trial": name, "segment": name, **end} for name in names]
+
+
+def test_nothing_is_known_before_anything_was_trained():
+    assert pace_of(8, 0, []).left() is None
+    assert pace_of(1, 4, heads_trained(1)).left() is None, "heads say nothing of trials"
+
+
+def test_heads_alone_take_as_long_as_those_that_ended():
+    assert pace_of(8, 0, heads_trained(4)).left() == pytest.approx(4 * 2.0 / 2 + 2 * 4.0), "and an evaluation"
+    assert pace_of(4, 0, heads_trained(4)).left() == pytest.approx(2 * 4.0), "nothing but the evaluation is left"
+
+
+def test_what_ended_before_a_resume_is_not_left():
+    log = heads_trained(4)
+    resumed = pace_of(6, 0, [*log, *heads_later(log)], noted=len(log) + 1)
+    assert resumed.left() is not None
+    assert resumed.left() < pace_of(8, 0, log).left()
+
+
+def heads_later(log: list[Event]) -> list[Event]:
+    """The same heads again as two others of another pack."""
+    renamed = {"h0000": "h0004", "h0001": "h0005"}
+    chosen = [event for event in log if event["trial"] in renamed]
+    return [
+        {**event, "trial": renamed[event["trial"]]}
+        | ({"pack": 1} if "pack" in event else {})
+        | ({"segment": renamed[event["trial"]]} if "segment" in event else {})
+        for event in chosen
+    ]
+
+
+def test_time_is_kept_for_refits_and_for_the_views_that_they_fill():
+    without, cheap = pace_of(4, 0, heads_trained(4)), pace_of(4, 0, heads_trained(4), refits=3)
+    filling = pace_of(4, 0, heads_trained(4, fill=10.0), refits=3)
+    assert without.reserve() < cheap.reserve() < filling.reserve()
+    assert filling.reserve() - cheap.reserve() > 2 * 40.0, "each of the two rounds fills 40 seconds of views"
