@@ -83,8 +83,10 @@ class Trial:
     best: Event | None = None
     """The row of its best epoch in its ended segments; epoch 0, which it was handed, counts."""
     score: float = -inf
-    """The best of the epochs that it trained itself: what rungs and the sampler compare. A trial that only spoils what
-    it was handed must not look as good as its parent."""
+    """The best of the epochs that it trained itself: what rungs compare. A trial that only spoils what it was handed
+    must not look as good as its parent."""
+    rung_scores: list[float] = field(default_factory=list)
+    """The score when it reached each rung; that of an early end at all that would have come."""
 
     @property
     def is_head(self) -> bool:
@@ -196,6 +198,7 @@ class Controller:
         # One that stopped early has reached every later rung with what it has, so that others are held to it.
         last = len(self.rules.rungs) if trial.finished else trial.rung
         for rung in range(trial.rung, last + 1):
+            trial.rung_scores.append(trial.score)
             self._rung_at(trial.depth, rung).arrive(trial.name, trial.score)
             if trial.finished:
                 self._rung_at(trial.depth, rung).leave(trial.name, trial.score)

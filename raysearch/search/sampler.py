@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean as mean
 from typing import Any, Literal
 
 import optuna
@@ -114,7 +115,8 @@ class OptunaProposer:
                 )
             study = optuna.create_study(direction="maximize", sampler=sampler)
             if distributions and self.space.search.sampler != "random":
-                study.add_trials([_frozen(trial, distributions, self.rules) for trial in known[-_HISTORY:]])
+                scores = _comparable(known, self.rules)
+                study.add_trials([_frozen(trial, distributions, scores) for trial in known[-_HISTORY:]])
         return study
 
     def _ask(self, study: optuna.Study, paths: list[str], fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -138,13 +140,29 @@ def _event(parent: str | None, params: dict[str, Any], recipe: Recipe, stage: in
     return {"parent": parent, "depth": recipe.schedule[stage].depth, "params": params, "recipe": dumped, "stage": stage}
 
 
-def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], rules: Rules) -> FrozenTrial:
-    """A trial as Optuna knows it; a stopped one counts with its best so far, which going on could only have raised."""
+def _comparable(known: Sequence[Trial], rules: Rules) -> dict[str, float]:
+    """What the sampler compares: of a trial, its score less what trials gained on average on their way to its rung.
+
+    Else one would look good for having been trained long: the default always is, and the first of each depth to be
+    promoted are followed by more of that depth, whatever the depth is worth.
+    """
+    scores = {head.name: rules.score(head.best) for head in known if head.is_head and head.best is not None}
+    trained = [trial for trial in known if trial.rung_scores]
+    gains: dict[int, list[float]] = {}
+    for trial in trained:
+        for rung, score in enumerate(trial.rung_scores):
+            gains.setdefault(rung, []).append(score - trial.rung_scores[0])
+    usual = {rung: mean(of_rung) for rung, of_rung in gains.items()}
+    return scores | {one.name: one.rung_scores[-1] - usual[len(one.rung_scores) - 1] for one in trained}
+
+
+def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], scores: Mapping[str, float]) -> FrozenTrial:
+    """A trial as Optuna knows it."""
     state, value = TrialState.RUNNING, None
     if trial.failed:
         state = TrialState.FAIL
-    elif trial.best is not None:
-        state, value = TrialState.COMPLETE, rules.score(trial.best) if trial.is_head else trial.score
+    elif trial.name in scores:
+        state, value = TrialState.COMPLETE, scores[trial.name]
     params = {path: trial.params[path] for path in distributions}
     return create_trial(state=state, value=value, params=params, distributions=distributions)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from raysearch.recipe import Recipe
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller, Rules
-from raysearch.search.sampler import OptunaProposer, export_study
+from raysearch.search.sampler import OptunaProposer, _comparable, export_study
 from raysearch.space import Space, load_space
 from raysearch.training.pack import pack_key
 from tests.search.simulated import Play, World
@@ -251,6 +251,28 @@ def test_tpe_goes_where_it_was_good():
         return sum(rate < 6e-4 for rate in rates[10:])
 
     assert low_rates(informed=True) > 1.5 * low_rates(informed=False)
+
+
+def test_to_have_been_trained_long_is_no_merit(space):
+    """Every trial gains the same from rung to rung: what the sampler is told is what they were at the first."""
+    rules = Rules(rungs=(1, 3, 9), reduction=3)
+    play = Play(Controller(rules, OptunaProposer(space, rules, 0, 9)), World())
+    play.to_the_end(6, 0)
+    play.emit({"event": "budget", "heads": 6, "trials": 12})
+    first: dict[str, float] = {}
+    while events := play.controller.decide():
+        play.emit(*events)
+        segment = events[-1]
+        name, epoch = segment["trial"], segment["to_epoch"]
+        quality = first.setdefault(name, len(first) % 5 / 10)
+        row = {"epoch": epoch, "val_accuracy": quality + rules.rungs.index(epoch) / 10, "val_loss": 1.0}
+        play.emit({"event": "epoch", "trial": name, "seconds": 1.0, **row})
+        end = {"epoch": epoch, "finished": epoch == 9, "seconds": 1.0, "best": row}
+        play.emit({"event": "segment_end", "trial": name, "segment": segment["segment"], **end})
+    trials = [trial for trial in play.controller.trials.values() if not trial.is_head]
+    assert len({len(trial.rung_scores) for trial in trials}) == 3
+    told = _comparable(trials, rules)
+    assert told == pytest.approx(first)
 
 
 @pytest.mark.parametrize("metric", ["val_accuracy", "val_loss"])
