@@ -26,7 +26,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -149,7 +149,8 @@ def ours_arm(work: Work, options: argparse.Namespace, folder: Path) -> Figures:
     os.environ["RAYSEARCH_CACHE"] = str(folder / "cache")
     began = time.perf_counter()
     flags = {"trials": options.heads, "refits": 0, "seed": options.seed, "weights": "bundled", "image_size": 32}
-    run = Run.start(str(space), str(work.images), results=folder / "results", quiet=True, cache="on", **flags)
+    with redirect_stdout(sys.stderr):  # the run's summary
+        run = Run.start(str(space), str(work.images), results=folder / "results", quiet=True, cache="on", **flags)
     command_seconds = time.perf_counter() - began
     log = run.events()
     work.recipes = [Recipe.model_validate(event["recipe"]) for event in log if event["event"] == "trial"]
