@@ -209,7 +209,7 @@ def images_by_size(words: list[str]) -> dict[int, int]:
         ValueError: another form, or no images.
     """
     found = {int(size): int(images) for size, images in (word.split(":") for word in words)}
-    if min(found.values()) < 1:
+    if min(found.values(), default=1) < 1:
         raise ValueError(f"there must be images, got {found}")
     return found
 

@@ -90,7 +90,7 @@ class OptunaProposer:
             params = self.space.grid_point(paths, number)
         else:
             known = [trial for trial in state.trials.values() if not trial.is_head]
-            params = self._ask(self._study(paths, 2 * number, known), paths)
+            params = self._ask(self._study(paths, 2 * number, known), paths, self._depth_in_turn(number))
         recipe = self.space.recipe(params, self.max_epochs)
         if not self.space.search.heads:
             return _event(None, params, recipe, stage=0)
@@ -100,6 +100,15 @@ class OptunaProposer:
         schedule = (start.schedule[0], *recipe.schedule[1:])
         recipe = recipe.model_copy(update={"schedule": schedule, "pooling": start.pooling, "head": start.head})
         return _event(head.name, params, recipe, stage=1)
+
+    def _depth_in_turn(self, number: int) -> dict[str, Any]:
+        """The first trials take the depths in turn, until each has as many as it takes to promote one of them.
+
+        TPE, which then decides, would hardly ever go back to a depth that it saw once.
+        """
+        path = f"schedule.{len(self.space.tree['schedule']) - 1}.depth"
+        depths = self.space.every_value(path) if path in self.space.distributions else []
+        return {path: depths[number % len(depths)]} if number < len(depths) * self.rules.reduction else {}
 
     def _study(self, paths: list[str], question: int, known: list[Trial]) -> optuna.Study:
         """What is known so far, with a sampler that answers this question."""
