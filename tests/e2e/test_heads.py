@@ -130,7 +130,7 @@ def test_a_later_run_starts_from_it_and_trains_no_head(searched: Search, space: 
     ended = searched.desk.tune(*_flags(path, photos, "fine"), "--trials", 2, "--max-epochs", 2, "--head", "heads")
     assert (ended.code, ended.err) == (0, "")
     best = _winner(searched.run)
-    assert f"Starting from {best} of results/heads: no heads are trained" in ended.out
+    assert f"Starting from {best} of {searched.run.resolve()}: no heads are trained" in ended.out
     run = searched.run.parent / "fine"
     log = events(run)
     assert [event["trial"] for event in log if event["event"] == "trial"] == ["h0000", "t0000", "t0001"]

@@ -114,7 +114,7 @@ def test_the_summary_has_the_best_recipes_the_evaluation_and_what_went_wrong(tmp
     assert "+0.0123" in shown
     assert "1 unreadable image(s) skipped" in shown
     assert "[odd]/x.jpg: truncated" in shown
-    assert "1 trial(s) failed" in shown
+    assert "1 of the recipes failed" in shown
     assert str(run.folder) in shown
 
 
