@@ -83,8 +83,7 @@ def _pack_seconds(job: Job, shape: dict[str, Any], numbers: int) -> float:
     shared = {path: space.default[path] for path in space.pack_paths()} | shape
     own = {path: values for path in space.head_paths() if path not in shared and (values := space.every_value(path))}
     drawn = [{path: values[i % len(values)] for path, values in own.items()} for i in range(_pack_size(job))]
-    recipes = [space.recipe(params | shared, job.settings.max_epochs) for params in drawn]
-    recipes = [recipe.model_copy(update={"schedule": recipe.schedule[:1]}) for recipe in recipes]
+    recipes = [space.head_recipe(params | shared, job.settings.max_epochs) for params in drawn]
     images = min(len(job.dataset.train.labels), _TIMED_IMAGES)
     val_images = max(1, images * len(job.dataset.val.labels) // len(job.dataset.train.labels))
     width = numbers if recipes[0].pooling == "both" else numbers // 2

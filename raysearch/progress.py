@@ -49,7 +49,7 @@ class Pace:
             self._head_seconds += event["seconds"]
             self._fill_seconds += filling
             self._pack_epochs[at] = self._pack_epochs.get(at, 0.0) + event["seconds"] - filling
-        elif event["event"] == "segment_end" and event["trial"].startswith("h"):
+        elif event["event"] == "segment_end" and self.controller.trials[event["trial"]].is_head:
             self._heads_ended += 1
 
     def epoch(self) -> float | None:
@@ -128,11 +128,11 @@ class Progress:
         if pack is None:
             self.view.line(segment_line(event))
             return
-        heads, best = self._controller.pack(pack), self._controller.best_head()
-        if best is not None and best.best is not None and all(head.state in _OVER for head in heads):
+        best = self._controller.best_head() if self._controller.pack_over(pack) else None
+        if best is not None and best.best is not None:
+            heads, metric = len(self._controller.pack(pack)), self._job.settings.metric
             figure = self._job.rules.figure(best.best)
-            metric = self._job.settings.metric
-            self.view.line(f"{len(heads)} heads done; the best of all so far: {best.name}, {metric} {figure:.4f}")
+            self.view.line(f"{heads} heads done; the best of all so far: {best.name}, {metric} {figure:.4f}")
 
     def refits(self, epochs: int) -> None:
         """Show how far the refits are."""

@@ -182,6 +182,11 @@ class Space:
         known = model.model_fields.get(leaf)
         return [] if known is None or known.is_required() else [known.default]
 
+    def head_recipe(self, params: dict[str, Any], max_epochs: int) -> Recipe:
+        """The recipe of a head alone: its own stage and no other, for if it wins, that is what is trained again."""
+        recipe = self.recipe(params, max_epochs)
+        return recipe.model_copy(update={"schedule": recipe.schedule[:1]})
+
     def recipe(self, params: dict[str, Any], max_epochs: int) -> Recipe:
         """The recipe for sampled `params`; fields that `params` leaves out take the default's value.
 

@@ -292,6 +292,10 @@ class Controller:
         """The heads of a pack, whatever became of them."""
         return [head for head in self._heads if head.pack == number]
 
+    def pack_over(self, number: int | None) -> bool:
+        """Whether all heads of a pack have come to their ends."""
+        return number is not None and not self._going[number]
+
     def _segment(self, made: Event, rung_epochs: int | None, done: int, number: int) -> Event:
         """The event that starts a segment: to the end of its stage, or of the rung if that is sooner."""
         stage, name = made["stage"], made["trial"]
@@ -315,7 +319,7 @@ class Controller:
             return next(iter(self._open)), "open"
         if self._counts["h"] < self.heads_wanted:
             return f"h{self._counts['h']:04d}", "new"
-        if any(name.startswith("h") for name in self._running) or not self.trials_wanted:
+        if any(self.trials[name].is_head for name in self._running) or not self.trials_wanted:
             return None, ""
         if self._heads and not any(
             head.best for head in self._heads
@@ -374,7 +378,7 @@ class Controller:
         return self._best(
             head
             for head in self._heads
-            if not self._going[head.pack or 0] and all(head.recipe[key] == value for key, value in fields.items())
+            if self.pack_over(head.pack) and all(head.recipe[key] == value for key, value in fields.items())
         )
 
     def _best(self, trials: Iterable[Trial]) -> Trial | None:
@@ -423,7 +427,7 @@ class Controller:
         """
         done = self._best(trial for trial in self.trials.values() if trial.finished and not trial.is_head)
         shapes: dict[str, list[Trial]] = {}
-        for trial in (head for head in self._heads if not self._going[head.pack or 0]):
+        for trial in (head for head in self._heads if self.pack_over(head.pack)):
             shapes.setdefault(repr((trial.recipe["pooling"], trial.recipe["head"])), []).append(trial)
         best = [self._leader, done, *map(self._best, shapes.values())]
         parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}

@@ -76,10 +76,7 @@ class OptunaProposer:
         return [self._head(point) for point in together]
 
     def _head(self, params: dict[str, Any]) -> Event:
-        recipe = self.space.recipe(params, self.max_epochs)
-        # Its own stage alone: if it wins, that is what is trained again.
-        recipe = recipe.model_copy(update={"schedule": recipe.schedule[:1]})
-        return _event(None, params, recipe, stage=0)
+        return _event(None, params, self.space.head_recipe(params, self.max_epochs), stage=0)
 
     def trial(self, number: int, state: Controller) -> Event:
         """Trial 0 is the default; every trial starts from the best head of its own shape, and takes over its stage."""

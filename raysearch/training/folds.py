@@ -203,13 +203,11 @@ def _without_early_stopping(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"schedule": schedule})
 
 
-class _OneView:
-    """Activations of which the view read last is kept in memory: packs that follow each other read it once."""
+class _Wrapped:
+    """Activations read by way of others."""
 
-    def __init__(self, source: Activations, device: torch.device) -> None:
-        self._source, self._device = source, device
-        self._rows: Tensor | None = None
-        self._view = 0
+    def __init__(self, source: Activations) -> None:
+        self._source = source
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -222,6 +220,16 @@ class _OneView:
     def __len__(self) -> int:
         return len(self._source)
 
+
+class _OneView(_Wrapped):
+    """Activations of which the view read last is kept in memory: packs that follow each other read it once."""
+
+    def __init__(self, source: Activations, device: torch.device) -> None:
+        super().__init__(source)
+        self._device = device
+        self._rows: Tensor | None = None
+        self._view = 0
+
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
         if self._rows is None or (self.varies and view != self._view):
             self._rows = None  # never two views at a time
@@ -229,19 +237,12 @@ class _OneView:
         return self._rows[torch.from_numpy(indices).to(self._device)]
 
 
-class _Part:
+class _Part(_Wrapped):
     """The activations of some of the images, counted anew from 0."""
 
     def __init__(self, source: Activations, images: np.ndarray) -> None:
-        self._source, self._images = source, images
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._source.shape
-
-    @property
-    def varies(self) -> bool:
-        return self._source.varies
+        super().__init__(source)
+        self._images = images
 
     def __len__(self) -> int:
         return len(self._images)
