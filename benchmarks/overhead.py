@@ -155,7 +155,7 @@ class Sampled:
         """A head alone."""
         return [self._proposal(depth=0, stage=0, parent=None)]
 
-    def trial(self, number: int, state: object) -> dict[str, Any]:
+    def trial(self, number: int, state: object, *, level: int, role: str | None) -> dict[str, Any]:
         """A trial one to three blocks deep."""
         return self._proposal(depth=self.rng.choice((1, 2, 3)), stage=1, parent="h0000")
 

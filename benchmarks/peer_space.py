@@ -2,8 +2,9 @@
 
     python benchmarks/peer.py --peer PATH/TO/plain_tune.py
 
-The strength is drawn from the same range in steps of 0.25, as our own spaces do, so that trials share views. Read by
-benchmarks/peer.py; `default` is the middle of each range, for the peer has no known-good recipe to start from.
+The strength is drawn from the same range in steps of 0.25, as our own spaces do, so that trials share views. A trial
+ends with its last epoch, which is also what the peer tests. Read by benchmarks/peer.py; `default` is the middle of each
+range, for the peer has no known-good recipe to start from.
 """
 
 from ray import tune
@@ -18,6 +19,7 @@ fine = {
     "weight_decay": tune.loguniform(1e-6, 1e-1),
     "course": "constant",
     "batch_norm": "frozen",
+    "keep": "last",
     "batch_size": 64,
     "strength": tune.quniform(0.0, 1.0, 0.25),
     "class_weights": tune.uniform(0.0, 1.0),

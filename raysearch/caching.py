@@ -131,12 +131,12 @@ def expected_reads(job: Job) -> dict[int, Reads]:
     The heads of a pack read together: they count as one.
     """
     settings, space = job.settings, job.space
-    reads = {}
-    if settings.trials:
-        last = len(space.tree["schedule"]) - 1
-        depths = space.every_value(f"schedule.{last}.depth")
-        trained = expected_trials(settings.trials / len(depths), settings.rungs, settings.reduction)
-        reads = {int(depth): Reads(trained, _strengths(space, last)) for depth in depths}
+    reads: dict[int, Reads] = {}
+    for level in space.levels if settings.trials else []:
+        depths = space.every_value(f"schedule.{level}.depth")
+        trials = settings.trials / len(space.levels) / len(depths)
+        trained = expected_trials(trials, settings.rungs, settings.reduction)
+        reads |= {int(depth): Reads(trained, _strengths(space, level)) for depth in depths}
     if settings.heads and settings.head is None:
         packs = -(-settings.heads // _pack_size(job))
         reads[0] = Reads((float(packs),) * job.head_rungs[-1], _strengths(space, 0))

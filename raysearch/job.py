@@ -45,7 +45,8 @@ DEFAULTS: dict[str, Any] = {
     "device": "auto",
     "fit": "squash",
 }
-_RECIPE_FLAGS = ("backbone", "weights", "image_size", "fit", "seed")  # a space may fix them instead
+RECIPE_FLAGS = ("backbone", "weights", "image_size", "fit", "seed")
+"""Flags that are fields of the recipe; a space may fix them instead."""
 
 
 class Settings(BaseModel):
@@ -112,9 +113,18 @@ class Job:
     @property
     def rules(self) -> Rules:
         """How the search compares trials."""
-        settings = self.settings
-        name = f"val_{settings.metric}"
-        return Rules(settings.rungs, settings.reduction, name, larger_is_better(settings.metric))
+        settings, space = self.settings, self.space
+        return Rules(
+            settings.rungs,
+            settings.reduction,
+            f"val_{settings.metric}",
+            larger_is_better(settings.metric),
+            levels=tuple(space.levels),
+            most=_most_a_level(space),
+            beam=space.search.beam,
+            tested=space.tested,
+            deepest_wins=space.search.winner == "deepest",
+        )
 
 
 class Problems:
@@ -204,7 +214,7 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
             "or choose another --run-name",
         )
     budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
-    given = {key: value for key in (*DEFAULTS, *_RECIPE_FLAGS) if (value := getattr(flags, key)) is not None}
+    given = {key: value for key in (*DEFAULTS, *RECIPE_FLAGS) if (value := getattr(flags, key)) is not None}
     wanted = DEFAULTS | given
     problems.attempt(lambda: backbone_spec(wanted["backbone"]))
     device = problems.attempt(lambda: choose_device(wanted["device"]))
@@ -216,12 +226,12 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
 
     space = problems.attempt(lambda: _space(flags.space, wanted))
     own = space.tree if space is not None else {}
-    for key in _RECIPE_FLAGS:
+    for key in RECIPE_FLAGS:
         problems.check(
             key not in own or given.get(key, own[key]) == own[key],
             f"--{key.replace('_', '-')} {given.get(key)}: the space {flags.space} fixes it at {own.get(key)!r}",
         )
-    recipe = wanted | {key: own[key] for key in _RECIPE_FLAGS if key in own}
+    recipe = wanted | {key: own[key] for key in RECIPE_FLAGS if key in own}
     seed, image_size = max(0, recipe.get("seed", 0)), recipe.get("image_size")
     weights = None
     if recipe["backbone"] in BACKBONES:
@@ -272,11 +282,12 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         preset=flags.preset,
         concurrent=machine.concurrent,
         cpus_per_trial=machine.cpus,
-        trials=min(1, trials) if short else trials,
+        # Of a tested level, a control too.
+        trials=min(trials, len(space.levels) * (2 if space.tested else 1)) if short else trials,
         heads=min(1, heads) if short or head is not None else heads,
         head=head.run if head is not None else None,
         max_epochs=max_epochs,
-        rungs=rungs_for(max_epochs, space.search.reduction, space.search.first_rung_epochs),
+        rungs=rungs_for(space.level_epochs(max_epochs), space.search.reduction, space.search.first_rung_epochs),
         reduction=space.search.reduction,
         cache=flags.cache,
         cache_bytes=int(flags.cache_gb * 1e9) if flags.cache_gb is not None else default_limit(),
@@ -309,7 +320,18 @@ def _most(space: Space) -> float:
     """Of what --trials counts: a grid's points; heads that differ, where all that is searched has few values."""
     if space.heads_only:
         return space.grid_size(space.head_paths()) or math.inf
-    return space.grid_size(space.trial_paths()) if space.search.sampler == "grid" else math.inf
+    return sum(most + space.tested for most in _most_a_level(space))  # of a tested level, a control too
+
+
+def _most_a_level(space: Space) -> tuple[float, ...]:
+    """Trials that differ, of each level: few only of a grid, and where nothing is searched."""
+    grid, first = space.search.sampler == "grid", space.levels[:1]
+    return tuple(
+        (1 if level in first else space.search.beam) * size if grid or not paths else math.inf
+        for level in space.levels
+        for paths in [space.trial_paths(level)]
+        for size in [space.grid_size(paths)]
+    )
 
 
 def _space(name: str | None, wanted: dict[str, Any]) -> Space:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ from raysearch.files import replace_with
 from raysearch.finish import evaluate_run
 from raysearch.job import Job, reopen
 from raysearch.machine import Machine
+from raysearch.models.registry import backbone_spec
 from raysearch.plan import Plan
 from raysearch.progress import Progress
 from raysearch.recipe import Recipe
@@ -29,8 +32,10 @@ from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
 from raysearch.search.runner import ray_session, require_gpus, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
+from raysearch.search.stopping import judge
 from raysearch.space import describe
 from raysearch.starting_head import starting_head
+from raysearch.training.checkpoint import load_tensors
 from raysearch.training.stage import Bench
 
 logger = logging.getLogger(__name__)
@@ -162,7 +167,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
     workers = min(flags.refit_workers or machine.concurrent, max(1, settings.refits))
     with LiveView(_chatter(flags, console)) as view:
         progress = Progress(job, controller, view, workers, began)
-        driver = Driver(run, controller, machine.concurrent, progress.take)
+        driver = Driver(run, controller, machine.concurrent, progress.take, _judge(job, run))
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         begin: list[Event] = []
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
@@ -204,7 +209,15 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
             if winner is None or winner.best is None:
                 raise NothingSucceededError(_why_nothing(run, controller, driver))
             cached = CachePlan.from_json(run.info["cache"]["plan"]).refit_settings()
-            refits = _refit(job, run, winner, workers, driver, progress, bench_keywords(job) | {"cache": cached})
+            refits = _refit(
+                job,
+                run,
+                winner,
+                workers,
+                driver,
+                progress,
+                bench_keywords(job) | {"cache": cached, "halves": job.space.tested and settings.refit_on == "train"},
+            )
             view.note("Evaluating: one look at the test images")
             evaluate_run(job, run, controller, Bench.open(**bench), refits)
             export_study(run.folder / "study.db", controller, job.space, run.name)
@@ -240,7 +253,26 @@ def bench_keywords(job: Job) -> dict[str, Any]:
         "precision": settings.precision,
         "metric": settings.metric,
         "max_batches": settings.max_batches,
+        "halves": job.space.tested,
     }
+
+
+def _judge(job: Job, run: Run) -> Callable[[Trial, Trial | None], Event]:
+    """Says what a level brought: its leader against its control, on the images that were held out."""
+    search, blocks = job.space.search, backbone_spec(job.settings.backbone).block_names
+
+    def losses(trial: Trial) -> list[float]:
+        return load_tensors(run.folder / "checkpoints" / trial.name / "best.safetensors")[1]["held_out"]
+
+    def judge_level(leader: Trial, control: Trial | None) -> Event:
+        before = len(blocks) - leader.recipe["schedule"][leader.stage - 1]["depth"]
+        told = {"opened": blocks[len(blocks) - leader.depth : before], "before": blocks[before:]}
+        if control is None or control.best is None:
+            return {**told, "verdict": "untested"}
+        found = judge(losses(control), losses(leader), confidence=search.confidence, min_gain=search.min_gain)
+        return told | asdict(found)
+
+    return judge_level
 
 
 def _refit(
@@ -250,8 +282,8 @@ def _refit(
     settings, machine = job.settings, job.machine
     assert winner.best is not None
     recipe = Recipe.model_validate(winner.recipe)
-    head = driver.controller.trials[winner.parent].best if winner.parent is not None else None
-    kept_epochs = [*([head["epoch"]] if head is not None else []), winner.best["epoch"]]
+    path = driver.controller.path(winner)
+    kept_epochs = [trial.best["epoch"] for trial in path if trial.best is not None]
     recipes = [
         refit_recipe(recipe, seed, kept_epochs, settings.refit_on)
         for seed in refit_seeds(settings.seed, settings.refits)

@@ -9,7 +9,7 @@ from statistics import median
 
 from raysearch.activations.forecast import expected_trials
 from raysearch.job import Job
-from raysearch.reporting.terminal import Leader, LiveView, segment_line
+from raysearch.reporting.terminal import Leader, LiveView, segment_line, verdict_line
 from raysearch.search.controller import Controller, Event
 
 _OVER = ("stopped", "done", "failed")
@@ -69,8 +69,8 @@ class Pace:
             evaluation = 2 * (slowest + self._fill_seconds)
         if not self.refits:
             return evaluation
-        rounds = -(-self.refits // self.refit_workers)
-        return _STARTUP_SECONDS + rounds * (self.controller.rules.rungs[-1] + 1) * slowest + evaluation
+        rounds, levels = -(-self.refits // self.refit_workers), max(1, len(self.controller.rules.levels))
+        return _STARTUP_SECONDS + rounds * (levels * self.controller.rules.rungs[-1] + 1) * slowest + evaluation
 
     def left(self) -> float | None:
         """Seconds to the end, if the rest goes as it went so far and ASHA promotes as it should."""
@@ -79,8 +79,9 @@ class Pace:
         epoch = self.epoch()
         if epoch is None:
             return None
-        rules = self.controller.rules
-        expected = sum(expected_trials(self.controller.trials_wanted, rules.rungs, rules.reduction))
+        rules, levels = self.controller.rules, len(self.controller.rules.levels)
+        a_level = self.controller.trials_wanted / levels
+        expected = levels * sum(expected_trials(a_level, rules.rungs, rules.reduction))
         trained = sum(trial.epochs for name, trial in self.controller.trials.items() if name.startswith("t"))
         return max(0.0, expected - trained) * epoch / self.concurrent + self.reserve()
 
@@ -119,6 +120,8 @@ class Progress:
             self._show(_activity(self._controller))
         if event["event"] == "segment_end":
             self._segment_end(event)
+        elif event["event"] == "level":
+            self.view.note(verdict_line(event))
         elif event["event"] in ("failed", "segment_lost", "refit_failed"):
             self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
 

@@ -16,6 +16,10 @@ Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 
 
+PART = r"^(all|grow/[1-9]\d*|[1-9]\d*(-[1-9]\d*)?/[1-9]\d*)$"
+"""What a stage's `part` looks like; see there."""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -33,7 +37,7 @@ class Augmentation(_Frozen):
     """The five transforms at full strength; a stage's `strength` scales every amplitude (0 is the identity)."""
 
     flip: Fraction = 0.5
-    """Probability of a horizontal flip at strength 1."""
+    """Probability of a horizontal flip, at any strength above 0: it has no amplitude to scale."""
     rotation_degrees: Annotated[float, Field(ge=0.0, le=180.0)] = 20.0
     """Rotation is uniform in [-rotation_degrees, rotation_degrees]."""
     zoom: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
@@ -51,8 +55,13 @@ class Stage(_Frozen):
     """Unfrozen blocks, counted from the output; 0 trains the head only."""
     epochs: Annotated[int, Field(ge=1)]
     """Epochs at most."""
+    part: Annotated[str, Field(pattern=PART)] = "all"
+    """Which training images: all; or, of the training split cut into disjoint stratified parts (say sixths), "1/6" (the
+    first), "2-4/6" (three of them), "grow/6" (one more with each sixth of the epochs, until it is all)."""
     learning_rate: Positive = 1e-3
-    """Peak learning rate of AdamW."""
+    """Peak learning rate of AdamW; not read where `inherit` is given."""
+    inherit: Positive | None = None
+    """The peak learning rate is this times the rate of the last step of the stage before; None: `learning_rate`."""
     layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
     """The learning rate of each unfrozen block as a multiple of the next one's, counted to the head, which has the full
     rate; 1: all have (layer-wise learning-rate decay, Howard and Ruder 2018)."""
@@ -90,6 +99,14 @@ class Stage(_Frozen):
     batch_norm: Literal["frozen", "train"] = "frozen"
     """frozen: BatchNorm in the unfrozen blocks keeps its pretrained statistics; train: it uses the batch's."""
 
+    @model_validator(mode="after")
+    def _part_is_there(self) -> Stage:
+        which, _, of = self.part.partition("/")
+        first, _, last = which.partition("-")
+        if first.isdigit() and not int(first) <= int(last or first) <= int(of):
+            raise ValueError(f"there is no part {self.part} of the training images")
+        return self
+
 
 class Recipe(_Frozen):
     """Everything that defines one trial."""
@@ -112,10 +129,12 @@ class Recipe(_Frozen):
     """Seeds the head's first weights, batch order, dropout and augmentation views."""
 
     @model_validator(mode="after")
-    def _depth_never_decreases(self) -> Recipe:
+    def _stages_fit_together(self) -> Recipe:
         depths = [stage.depth for stage in self.schedule]
         if depths != sorted(depths):
             raise ValueError(f"depth must never decrease along the schedule, got {depths}")
+        if self.schedule[0].inherit is not None:
+            raise ValueError("the first stage has no stage before it whose learning rate it could inherit")
         return self
 
     @property

@@ -53,6 +53,17 @@ class Search(BaseModel):
     """ASHA: 1 in `reduction` goes on at each rung."""
     first_rung_epochs: int | None = Field(default=None, ge=1)
     """ASHA's shortest rung; None: about a sixth of the epochs."""
+    beam: int = Field(default=3, ge=1)
+    """How many of a level's best trials those of the next level start from."""
+    levels: int | None = Field(default=None, ge=1)
+    """Open all levels (so many stages after the head's), whatever they bring; None: a test stops the search. Untested,
+    all validation images choose; else half of them only test."""
+    winner: Literal["best", "deepest"] = "best"
+    """Whose recipe is reported and kept: the best of all levels and heads, or the best of the deepest level."""
+    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
+    """Of the interval that decides whether a level brought a gain, none, or neither is certain."""
+    min_gain: float = Field(default=0.01, ge=0.0)
+    """The least gain in log-loss (nats an image) that is worth opening a level for."""
 
 
 @dataclass(frozen=True)
@@ -99,13 +110,27 @@ class Space:
             path for path in self.distributions if not path.startswith("schedule.") or path.startswith("schedule.0.")
         ]
 
-    def trial_paths(self) -> list[str]:
-        """Searched fields of a trial that starts from a head; without a head search, all."""
-        if self.search.heads == 0:
-            return list(self.distributions)
-        if self.heads_only:
-            return []
-        return [path for path in self.distributions if not path.startswith("schedule.0.")]
+    @property
+    def levels(self) -> range:
+        """The stages that trials search, by index: all but that of the heads, each a level of the tree."""
+        return range(1 if self.search.heads else 0, len(self.tree["schedule"]))
+
+    @property
+    def tested(self) -> bool:
+        """Whether the search stops at a level that brings nothing, as half of the validation images, held out, tell."""
+        return len(self.levels) > 1 and self.search.levels is None
+
+    def trial_paths(self, level: int) -> list[str]:
+        """Searched fields of a trial of one level: its stage's, and at the first what is not of any stage."""
+        return [
+            path
+            for path in self.distributions
+            if path.startswith(f"schedule.{level}.") or (level in self.levels[:1] and not path.startswith("schedule."))
+        ]
+
+    def level_epochs(self, max_epochs: int) -> int:
+        """Epochs of a stage of one level at most: a path through the tree has `max_epochs`, its head aside."""
+        return max(1, max_epochs // max(1, len(self.levels)))
 
     def pack_paths(self) -> list[str]:
         """Searched fields that heads of one pack must agree in: see `raysearch.training.pack.pack_key`."""
@@ -190,14 +215,18 @@ class Space:
     def recipe(self, params: dict[str, Any], max_epochs: int) -> Recipe:
         """The recipe for sampled `params`; fields that `params` leaves out take the default's value.
 
-        The last stage trains for `max_epochs`, or for fewer if the space says so.
+        Each level trains for its share of `max_epochs`, or for fewer if the space says so; heads are bounded only where
+        they are all that is searched. What is no field of a recipe (the parent) is passed over.
         """
-        values = self.default | params
+        values = self.default | {path: value for path, value in params.items() if path in self.distributions}
         tree = _fill(self.tree, "", {path: decode(value) for path, value in values.items()})
-        last = dict(tree["schedule"][-1])
-        epochs = last.get("epochs", max_epochs)
-        last["epochs"] = min(epochs, max_epochs) if isinstance(epochs, int | float) else epochs
-        return Recipe.model_validate(self.fixed | tree | {"schedule": [*tree["schedule"][:-1], last]})
+        most, schedule = self.level_epochs(max_epochs), list(tree["schedule"])
+        for stage in self.levels or [0]:
+            epochs = schedule[stage].get("epochs", most)
+            schedule[stage] = schedule[stage] | {
+                "epochs": min(epochs, most) if isinstance(epochs, int | float) else epochs
+            }
+        return Recipe.model_validate(self.fixed | tree | {"schedule": schedule})
 
 
 def encode(value: Any) -> Any:

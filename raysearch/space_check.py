@@ -29,6 +29,7 @@ _READ_WHEN: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "layer_decay": ("depth", lambda depth: depth > 0, "above 0"),
 }
 
+_TO_ZERO = {"one_cycle", "cosine"}
 _UNBOUNDED_EPOCHS = 1_000_000  # so that the space's own epochs are what is checked
 _LEVELS: dict[str, type[BaseModel]] = {"": Recipe, "head": Head, "augmentation": Augmentation, "schedule": Stage}
 
@@ -86,6 +87,20 @@ def _nearest(place: str) -> str:
     return ""
 
 
+def read_fields(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as a space without distributions would give it: no defaults, and nothing that is not read."""
+    tree = recipe.model_dump(mode="json", exclude_defaults=True)
+    for stage, given in zip(recipe.schedule, tree["schedule"], strict=True):
+        for leaf, (other, reads, _) in _READ_WHEN.items():
+            if leaf in given and not reads(getattr(stage, other)):
+                del given[leaf]
+    if recipe.head.kind != "hidden":
+        tree.pop("head", None)
+    if not any(stage.strength for stage in recipe.schedule):
+        tree.pop("augmentation", None)
+    return tree
+
+
 def _searched_in_vain(space: Space, unusable: Collection[str]) -> Iterator[str]:
     """Values that nothing reads, whatever the others are."""
     for key in space.distributions:
@@ -140,12 +155,35 @@ def _depths(space: Space) -> Iterator[str]:
             before = (key, max(depths))
 
 
+def _levels(space: Space) -> Iterator[str]:
+    """Whether the stages after the head's can be searched one after the other."""
+    search = space.search
+    if search.levels not in (None, len(space.levels)):
+        yield (
+            f"search.levels is {search.levels}, but the schedule has {len(space.levels)} stages after the head's; "
+            "give as many, or None to let a test stop the search"
+        )
+    if len(space.levels) > 1 and search.sampler == "grid":
+        yield 'search.sampler is "grid", which cannot cover a tree: what a level starts from is not known beforehand'
+    for level in space.levels:
+        ended, floor = f"schedule.{level - 1}.course", f"schedule.{level - 1}.min_learning_rate"
+        inherits = any(value is not None for value in space.values(f"schedule.{level}.inherit"))
+        to_zero = {"one_cycle"} if any(_holds(lambda rate: rate > 0, one) for one in space.values(floor)) else _TO_ZERO
+        if inherits and (found := sorted(to_zero.intersection(map(str, space.values(ended))))):
+            yield (
+                f"schedule.{level}.inherit takes over the rate at which the stage before ends, but {ended} may be "
+                f"{' or '.join(found)}, which ends near 0; use constant or plateau there"
+            )
+
+
 def _schedule(space: Space, unusable: Collection[str]) -> Iterator[str]:
     """Whether the search, as the space asks for it, trains every stage and has a head for every trial."""
     search, stages = space.search, len(space.tree["schedule"])
     heads = search.heads
     if search.sampler == "grid":
-        paths = space.head_paths() if space.heads_only else space.trial_paths()
+        paths = (
+            space.head_paths() if space.heads_only else [p for level in space.levels for p in space.trial_paths(level)]
+        )
         for key in paths:
             if key not in unusable and not space.every_value(key):
                 yield (
@@ -163,12 +201,14 @@ def _schedule(space: Space, unusable: Collection[str]) -> Iterator[str]:
         if stages != 1:
             yield f"search.heads is 0, so a trial is one stage, but the schedule has {stages}"
         return
-    if "schedule.0.depth" not in unusable and (stages > 2 or set(space.values("schedule.0.depth")) != {0}):
+    if "schedule.0.depth" not in unusable and set(space.values("schedule.0.depth")) != {0}:
         yield (
-            f"search.heads is {heads}, so the schedule must be the head's stage, of depth 0, and one of the trials (or "
-            f"none, to search heads alone); got {stages} of depths "
+            f"search.heads is {heads}, so the schedule must begin with the head's stage, of depth 0; its depths are "
             f"{[space.values(f'schedule.{stage}.depth') for stage in range(stages)]}"
         )
+    if set(space.values("schedule.0.part")) != {"all"}:
+        yield f"schedule.0.part: heads train on all images, got {space.values('schedule.0.part')[0]!r}"
+    yield from _levels(space)
     if space.heads_only:
         return
     shapes = 1

@@ -142,5 +142,5 @@ class _NoProposals:
     def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
         raise NotImplementedError
 
-    def trial(self, number: int, state: Controller) -> Event:
+    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
         raise NotImplementedError

@@ -14,13 +14,17 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 from rich.console import Console
 
 from raysearch.errors import InputError, NothingSucceededError
 from raysearch.run import Run
+
+if TYPE_CHECKING:
+    from raysearch.job import Job
 
 # torch and Ray take seconds to import, so what needs them is imported when it runs: --help answers at once.
 
@@ -39,8 +43,11 @@ class Settings:
     """
 
     space: Annotated[str | None, _unset("NAME")] = None
-    """What is searched: a name in search_spaces/ (fine_tune, feature_extraction, baseline), or the path of a space
-    file."""
+    """What is searched: a name in search_spaces/ (fine_tune, unfreeze_schedule, feature_extraction, keras_report,
+    baseline), or the path of a space file."""
+    recipe: Annotated[Path | None, _unset("FILE")] = None
+    """Search nothing: train the recipe in this FILE (best/recipe.json of a run), stage by stage, from the pretrained
+    weights alone; with another --seed if you like."""
     data: Annotated[str | None, _unset("SOURCE")] = None
     """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
     (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
@@ -103,6 +110,7 @@ class Settings:
     """No progress display; the summary is still printed."""
 
 
+_SEARCHING = ("space", "head", "trials", "max-epochs")
 # With --resume, all other flags are the run's own.
 _ON_RESUME = {
     "resume",
@@ -126,7 +134,7 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         NothingSucceededError: every trial failed.
     """
     began = time.monotonic()
-    from raysearch.job import Problems, resolve
+    from raysearch.job import Problems
     from raysearch.pipeline import go_on, start
 
     console = console or Console()
@@ -138,7 +146,32 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         assert run is not None
         return go_on(run, settings, console, began)
     folder = Path(settings.results) / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return start(resolve(settings, folder), folder, settings, console, began)
+    return start(_resolve(settings, folder), folder, settings, console, began)
+
+
+def _resolve(settings: Settings, folder: Path | None) -> Job:
+    """As `raysearch.job.resolve`; a recipe becomes a space in which nothing is searched."""
+    from raysearch.job import RECIPE_FLAGS, resolve
+    from raysearch.replay import recipe_space
+
+    if settings.recipe is None:
+        return resolve(settings, folder)
+    refused = [
+        f"--{name} cannot be used with --recipe, which searches nothing"
+        for name in _SEARCHING
+        if getattr(settings, name.replace("-", "_")) is not None
+    ]
+    if refused:
+        raise InputError(refused)
+    text, epochs = recipe_space(
+        settings.recipe, without=[name for name in RECIPE_FLAGS if getattr(settings, name) is not None]
+    )
+    with TemporaryDirectory(prefix="raysearch-recipe-") as scratch:
+        space = Path(scratch) / "recipe.py"
+        space.write_text(text, encoding="utf-8")
+        refits = 0 if settings.refits is None else settings.refits
+        job = resolve(dataclasses.replace(settings, space=str(space), max_epochs=epochs, refits=refits), folder)
+    return dataclasses.replace(job, settings=job.settings.model_copy(update={"space": str(settings.recipe)}))
 
 
 def plan(settings: Settings, console: Console | None = None) -> None:
@@ -147,18 +180,17 @@ def plan(settings: Settings, console: Console | None = None) -> None:
     Raises:
         InputError: as of `search`.
     """
-    from raysearch.job import resolve
     from raysearch.pipeline import as_plan
     from raysearch.plan import show_plan
 
     if settings.resume is not None:
         raise InputError("--plan shows a new search; a run that is resumed has its plan already")
-    job = resolve(settings, settings.results / settings.run_name if settings.run_name else None)
+    job = _resolve(settings, settings.results / settings.run_name if settings.run_name else None)
     show_plan(as_plan(job, settings.results / (settings.run_name or _stem(settings))), console=console)
 
 
 def _stem(settings: Settings) -> str:
-    return Path(settings.space or "run").stem
+    return "recipe" if settings.recipe is not None else Path(settings.space or "run").stem
 
 
 def _refuse_changes(settings: Settings) -> None:

@@ -129,8 +129,8 @@ def test_tunes_domains_mean_what_they_mean_in_tune(write):
 def test_heads_and_trials_share_what_belongs_to_no_stage(write):
     space = load_space(write(SOUND), fixed=FIXED)
     assert space.head_paths() == ["pooling", "schedule.0.learning_rate"]
-    assert space.trial_paths()[:2] == ["pooling", "schedule.1.depth"]
-    assert set(space.head_paths()) | set(space.trial_paths()) == set(space.distributions)
+    assert space.trial_paths(1)[:2] == ["pooling", "schedule.1.depth"]
+    assert set(space.head_paths()) | set(space.trial_paths(1)) == set(space.distributions)
     assert space.head_shape_paths() == ["pooling"]
 
 
@@ -324,7 +324,7 @@ DOMAINS = [
     ("use tune.choice over whole dicts", (WEIGHTS, '{"cat": tune.uniform(1, 3)}')),
 ]
 SEARCH = [
-    ("the schedule must be the head's stage, of depth 0, and one of the trials", ('{"depth": 0', '{"depth": 1')),
+    ("the schedule must begin with the head's stage, of depth 0", ('{"depth": 0', '{"depth": 1')),
     ("search.heads is 0, so a trial is one stage, but the schedule has 2", ("heads=2", "heads=0")),
     ("search.heads is 1, but pooling and head have 2 combinations", ("heads=2", "heads=1")),
     ("search.folds is 2, but trials that unfreeze blocks are compared on", ("heads=2", "heads=2, folds=2")),
@@ -403,7 +403,7 @@ def test_a_space_of_one_stage_searches_heads_alone(write):
     space = load_space(write(HEADS), fixed=FIXED)
     assert space.heads_only
     assert space.head_paths() == list(space.distributions)
-    assert space.trial_paths() == []
+    assert space.trial_paths(1) == []
     assert space.head_epochs() == 8
     assert set(space.pack_paths()) == {"pooling", "schedule.0.batch_size"}
     assert not load_space(write(SOUND), fixed=FIXED).heads_only
@@ -468,7 +468,7 @@ def test_a_grid_of_trials_may_have_heads_that_vary_continuously(write):
         "tune.loguniform(1e-5, 1e-2)", "tune.choice([1e-3])"
     )
     space = load_space(write(text), fixed=FIXED)
-    assert space.grid_size(space.trial_paths()) == 2 * 2 * 2 * 6 * 49 * 2
+    assert space.grid_size(space.trial_paths(1)) == 2 * 2 * 2 * 6 * 49 * 2
 
 
 def test_one_fold_is_none(problems):
@@ -488,7 +488,7 @@ def test_a_given_head_takes_the_place_of_what_is_searched_of_heads(write):
     fixed = space.with_head(head)
     assert fixed.head_shape_paths() == []
     assert fixed.head_paths() == []
-    assert fixed.trial_paths() == [path for path in space.trial_paths() if path != "pooling"]
+    assert fixed.trial_paths(1) == [path for path in space.trial_paths(1) if path != "pooling"]
     assert set(fixed.default) == set(fixed.distributions)
     recipe = fixed.recipe({"schedule.1.depth": 1}, 7)
     assert (recipe.pooling, recipe.head, recipe.schedule[0]) == ("both", head.head, head.schedule[0])

@@ -287,7 +287,7 @@ def test_it_is_the_runs_only_head_and_trials_start_from_it_past_the_gate(head, f
 def test_no_trial_asks_for_another_head(head, fine, tmp_path):
     _, controller = adopted(head, tmp_path / "run", fine(*POOLING), bench())
     for number in range(5):
-        proposed = controller.proposer.trial(number, controller)
+        proposed = controller.proposer.trial(number, controller, level=1, role=None if number else "default")
         recipe = Recipe.model_validate(proposed["recipe"])
         assert proposed["parent"] == "h0000"
         assert (recipe.pooling, recipe.head) == (head.recipe.pooling, head.recipe.head)

@@ -37,7 +37,7 @@ class Augmenter:
 
     Args:
         ranges: each transform's full-strength range.
-        strength: in [0, 1]; scales every amplitude, 0 is the identity.
+        strength: in [0, 1]; scales every amplitude, 0 is the identity. Flips come at their probability at any other.
         seed: of all draws.
 
     Raises:
@@ -52,7 +52,7 @@ class Augmenter:
         self.ranges = ranges
         self.strength = strength
         self.seed = seed
-        self._flip = ranges.flip * strength
+        self._flip = ranges.flip if strength else 0.0  # there is no half-mirrored image
         self._rotation = np.deg2rad(ranges.rotation_degrees * strength)
         self._zoom = ranges.zoom * strength
         self._contrast = ranges.contrast * strength

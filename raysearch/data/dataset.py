@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.listing import SPLITS, Skipped
+from raysearch.data.split import parts
 from raysearch.errors import InputError
 
 
@@ -23,6 +24,10 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> Split:
+        """Some of the images, in this order; their pixels are copied."""
+        return Split(self.pixels[indices], self.labels[indices], tuple(self.paths[i] for i in indices))
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,12 @@ class Dataset:
     test: Split
     skipped: tuple[Skipped, ...]
     folder: Path
+
+    def halved(self, seed: int) -> tuple[Dataset, Split]:
+        """The dataset with half of its validation images, and the other half: stratified, and always the same."""
+        half = parts(self.val.labels, 2, seed)
+        kept, other = (self.val.take(np.flatnonzero(half == which)) for which in (0, 1))
+        return replace(self, val=kept), other
 
     @staticmethod
     def open(folder: Path) -> Dataset:

@@ -44,3 +44,22 @@ def fill_splits(splits: NDArray[np.str_], labels: NDArray[np.int64], seed: int) 
         for place, name in enumerate(missing):
             filled[order[place * take : (place + 1) * take]] = name
     return filled
+
+
+def parts(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+    """Cut images into `n` disjoint parts of about equal size, stratified by class.
+
+    Args:
+        labels: shape (images,).
+        n: number of parts, from 1.
+        seed: of the shuffle.
+
+    Returns:
+        The part of each image, 0 to n - 1, shape (images,). Sizes differ by at most one, and so do the images of a
+        class in each part.
+    """
+    shuffled = np.random.default_rng([seed, n]).permutation(len(labels))
+    dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class after class
+    found = np.empty(len(labels), np.int64)
+    found[dealt] = np.arange(len(labels)) % n  # like cards, each class going on where the last one ended
+    return found

@@ -126,6 +126,21 @@ def segment_line(event: Mapping[str, Any]) -> str:
     return f"{event['trial']} {end} after epoch {event['epoch']} ({event['seconds']:.1f} s): {figures or 'no figures'}"
 
 
+def verdict_line(event: Mapping[str, Any]) -> str:
+    """A "level" event as a sentence."""
+    opening, before = f"opening {'+'.join(event['opened']) or 'nothing'}", event["before"]
+    if event["verdict"] == "untested":
+        return f"{opening}: the best is {event['leader']}; not tested"
+    longer = f"with {'+'.join(before)} open" if before else "the head alone"
+    figures = f"{event['gain']:+.4f} log-loss [{event['low']:+.4f}, {event['high']:+.4f}]"
+    end = {
+        "gain": "a gain",
+        "none": f"no gain; the search stops there, and the best is {'+'.join(before) or 'the head alone'}",
+        "undecided": f"undecided on {event['images']} images; the search goes on while it has trials",
+    }
+    return f"{opening}: {figures} against training longer {longer}: {end[event['verdict']]}"
+
+
 class FinishedRun(Protocol):
     """What the summary reads of a run (see `raysearch.run.Run`)."""
 
@@ -147,6 +162,9 @@ class FinishedRun(Protocol):
     def evaluation(self) -> dict[str, Any] | None:
         """evaluation.json."""
 
+    def events(self) -> list[dict[str, Any]]:
+        """The log."""
+
 
 def summary(run: FinishedRun, console: Console | None = None) -> None:
     """Prints the ten best recipes, the evaluation, what was skipped or failed, and where the run is."""
@@ -159,6 +177,10 @@ def summary(run: FinishedRun, console: Console | None = None) -> None:
     how = "cross-validated" if deciding(trials, metric).startswith("cv_") else "validation"
     _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by {how} {metric}")
     console.print(best_recipes(trials, metric))
+    if levels := [event for event in run.events() if event["event"] == "level"]:
+        _heading(console, "Whether it was worth going deeper, on validation images that chose nothing")
+        for event in {event["level"]: event for event in levels}.values():
+            console.print(verdict_line(event), highlight=False, soft_wrap=True)
     if run.evaluation is not None:
         _heading(console, "On the test images, which nothing has seen before")
         console.print(evaluation_table(run.evaluation))

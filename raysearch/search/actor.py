@@ -103,7 +103,7 @@ class StageWork:
         last = self._folder / "last.pt"
         if last.exists():
             saved = load_checkpoint(last)
-            self._trainer = open_stage(bench, recipe, stage)
+            self._trainer = open_stage(bench, recipe, stage, ended_rate=segment["ended_rate"])
             self._trainer.load_state(saved["trainer"])
             self._rows = saved["rows"]
             self._reported = min(segment["from_epoch"], len(self._rows))
@@ -115,7 +115,13 @@ class StageWork:
             return
         start, about = load_tensors(checkpoints / segment["parent"] / "best.safetensors")
         self._trainer = open_stage(
-            bench, recipe, stage, start, expected_loss=about["val_loss"], expected_signature=about["signature"]
+            bench,
+            recipe,
+            stage,
+            start,
+            ended_rate=segment["ended_rate"],
+            expected_loss=about["val_loss"],
+            expected_signature=about["signature"],
         )
 
     @property

@@ -26,6 +26,11 @@ class Rules:
         metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy".
         larger_is_better: its direction.
         max_failures: how often a trial's segment may be lost to the machine before the trial counts as failed.
+        levels: the stages that trials search, by index: each is a level of the tree.
+        most: trials that differ at each level; inf where something is searched without steps.
+        beam: how many of the best trials of a level the next level's start from.
+        tested: whether each level ends with a control and a verdict, of which "none" stops the search.
+        deepest_wins: whether the best trial of the deepest level wins, though an earlier one may be better.
     """
 
     rungs: tuple[int, ...]
@@ -33,6 +38,11 @@ class Rules:
     metric: str = "val_accuracy"
     larger_is_better: bool = True
     max_failures: int = 3
+    levels: tuple[int, ...] = (1,)
+    most: tuple[float, ...] = (inf,)
+    beam: int = 3
+    tested: bool = False
+    deepest_wins: bool = False
 
     def figure(self, row: Event) -> float:
         """What decides, of an epoch's row: the metric; of a head that was cross-validated, its mean over the folds."""
@@ -66,6 +76,9 @@ class Trial:
     """Index in its schedule of the stage that it trains."""
     pack: int | None = None
     """Which heads it is trained together with; None for a trial."""
+    role: str | None = None
+    """"default": of the known-good recipe; "control": of a level's leader with no block opened. Both are trained to the
+    end."""
     epochs: int = 0
     """Finished epochs: those of its last ended segment."""
     rung: int = 0
@@ -80,6 +93,8 @@ class Trial:
     finished: bool = False
     failed: bool = False
     dropped: bool = False
+    rate: float | None = None
+    """Learning rate of its last step."""
     best: Event | None = None
     """The row of its best epoch in its ended segments; epoch 0, which it was handed, counts."""
     score: float = -inf
@@ -113,7 +128,7 @@ class Proposer(Protocol):
     def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
         """Recipes of the head search that train together, from its recipe `number` on: at least one."""
 
-    def trial(self, number: int, state: Controller) -> Event:
+    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
         """The search's recipe `number`: {"depth", "params", "recipe", "parent", "stage"}; so is each of a pack."""
 
 
@@ -129,15 +144,23 @@ class Controller:
     heads_wanted: int = 0
     trials_wanted: int = 0
     trials: dict[str, Trial] = field(default_factory=dict)
-    _rungs: dict[tuple[int, int], Rung] = field(default_factory=dict)
+    verdicts: dict[int, Event] = field(default_factory=dict)
+    """The "level" event of each level that was judged, the last one of each."""
+    _rungs: dict[tuple[int, int, int], Rung] = field(default_factory=dict)
+    """By level, depth and number."""
     _heads: list[Trial] = field(default_factory=list)
+    _levels: dict[int, list[Trial]] = field(default_factory=dict)
+    """The trials of each level, in order."""
+    _regular: dict[int, int] = field(default_factory=dict)
+    """How many of them are no controls."""
     _counts: dict[str, int] = field(default_factory=lambda: {"h": 0, "t": 0})
     _open: dict[str, None] = field(default_factory=dict)
     """Trials whose next segment is decided but not running: new, promoted, or to be run again; in order."""
     _running: set[str] = field(default_factory=set)
-    _places: dict[tuple[int, int], int] = field(default_factory=dict)
-    """How many trials, failed ones aside, stand at each (depth, rung)."""
-    _leader: Trial | None = None
+    _places: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    """How many trials, failed ones aside, stand at each (level, depth, rung)."""
+    _leaders: dict[int, Trial] = field(default_factory=dict)
+    """The best of each level, controls aside."""
     _going: dict[int, int] = field(default_factory=dict)
     """How many heads of each pack have not come to their ends."""
 
@@ -159,18 +182,22 @@ class Controller:
 
     def _on_trial(self, event: Event) -> None:
         trial = Trial(event["trial"], event["parent"], event["depth"], event["params"], event["recipe"], event["stage"])
-        trial.pack, trial.target = event.get("pack"), 1
+        trial.pack, trial.role, trial.target = event.get("pack"), event.get("role"), 1
         self.trials[trial.name] = trial
         self._counts[trial.name[0]] += 1
         if trial.pack is not None:
             self._heads.append(trial)
             self._going[trial.pack] = self._going.get(trial.pack, 0) + 1
+        else:
+            self._levels.setdefault(trial.stage, []).append(trial)
+            self._regular[trial.stage] = self._regular.get(trial.stage, 0) + (trial.role != "control")
         self._count(trial, 1)
         self._open[trial.name] = None
 
     def _on_promoted(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
-        self._rung(trial).leave(trial.name, trial.score)
+        if trial.role != "control":
+            self._rung(trial).leave(trial.name, trial.score)
         trial.target = trial.rung + 1
         self._open[trial.name] = None
 
@@ -183,7 +210,7 @@ class Controller:
 
     def _on_epoch(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
-        trial.score = max(trial.score, self.rules.score(event))
+        trial.score, trial.rate = max(trial.score, self.rules.score(event)), event.get("lr")
 
     def _on_segment_end(self, event: Event) -> None:
         trial = self._close(event)
@@ -195,17 +222,21 @@ class Controller:
         if trial.pack is not None:
             self._going[trial.pack] -= 1
             return
+        if trial.role == "control":  # it has no rivals
+            return
         # One that stopped early has reached every later rung with what it has, so that others are held to it.
         last = len(self.rules.rungs) if trial.finished else trial.rung
         for rung in range(trial.rung, last + 1):
             trial.rung_scores.append(trial.score)
-            self._rung_at(trial.depth, rung).arrive(trial.name, trial.score)
+            at_rung = self._rung_at(trial, rung)
+            at_rung.arrive(trial.name, trial.score)
             if trial.finished:
-                self._rung_at(trial.depth, rung).leave(trial.name, trial.score)
-        if self._leader is trial:  # a stage that keeps its last epoch may have become worse
-            self._leader = self._best(self._eligible())
-        elif self._leader is None or self._better(trial, self._leader):
-            self._leader = trial
+                at_rung.leave(trial.name, trial.score)
+        leader = self._leaders.get(trial.stage)
+        if leader is trial:  # a stage that keeps its last epoch may have become worse
+            self._elect(trial.stage)
+        elif leader is None or self._better(trial, leader):
+            self._leaders[trial.stage] = trial
 
     def _on_segment_lost(self, event: Event) -> None:
         trial = self._close(event)
@@ -220,14 +251,22 @@ class Controller:
         self._count(trial, -1)
         self._running.discard(trial.name)
         self._open.pop(trial.name, None)
-        if trial is self._leader:  # what it was before it failed is not a result
-            self._leader = self._best(self._eligible())
+        if trial is self._leaders.get(trial.stage):  # what it was before it failed is not a result
+            self._elect(trial.stage)
 
     def _on_dropped(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.dropped = True
-        if trial.best is not None and not trial.is_head:
+        if trial.best is not None and not trial.is_head and trial.role != "control":
             self._rung(trial).leave(trial.name, trial.score)
+
+    def _on_level(self, event: Event) -> None:
+        self.verdicts[event["level"]] = event
+
+    def _elect(self, level: int) -> None:
+        self._leaders.pop(level, None)
+        if (best := self._best(trial for trial in self._levels[level] if _able(trial))) is not None:
+            self._leaders[level] = best
 
     def _on_segment_paused(self, event: Event) -> None:
         self._open[self._close(event).name] = None
@@ -242,14 +281,14 @@ class Controller:
 
     def _count(self, trial: Trial, change: int) -> None:
         if not trial.is_head:
-            place = (trial.depth, trial.rung)
+            place = (trial.stage, trial.depth, trial.rung)
             self._places[place] = self._places.get(place, 0) + change
 
     def _rung(self, trial: Trial) -> Rung:
-        return self._rung_at(trial.depth, trial.rung)
+        return self._rung_at(trial, trial.rung)
 
-    def _rung_at(self, depth: int, rung: int) -> Rung:
-        return self._rungs.setdefault((depth, rung), Rung(self.rules.reduction))
+    def _rung_at(self, trial: Trial, rung: int) -> Rung:
+        return self._rungs.setdefault((trial.stage, trial.depth, rung), Rung(self.rules.reduction))
 
     # ---- deciding ------------------------------------------------------------------------------------------------
 
@@ -267,7 +306,9 @@ class Controller:
         if name.startswith("h"):
             return self._new_pack(int(name[1:])) if why == "new" else self._pack_again(self.trials[name])
         if why == "new":
-            made = {"event": "trial", "trial": name, **self.proposer.trial(int(name[1:]), self)}
+            level, role = self.level, self._role()
+            proposed = self.proposer.trial(int(name[1:]), self, level=level, role=role)
+            made = {"event": "trial", "trial": name, **proposed, **({"role": role} if role is not None else {})}
             return [made, self._segment(made, self.rules.rungs[0], 0, 1)]
         trial = self.trials[name]
         target = trial.rung + 1 if why == "promoted" else trial.target
@@ -326,11 +367,88 @@ class Controller:
         ):  # every head failed: there is nothing to start from
             return None, ""
         promoted = self._promotable()
-        if promoted is None and self._counts["t"] < self.trials_wanted:
+        if promoted is None and self._to_start(self.level) > 0:
             return f"t{self._counts['t']:04d}", "new"
         if promoted is None and not self._running:
             promoted = self._unfinished_leader()
+            if promoted is None and self._wants_control():
+                return f"t{self._counts['t']:04d}", "new"
         return promoted, "promoted"
+
+    # ---- levels --------------------------------------------------------------------------------------------------
+
+    @property
+    def level(self) -> int:
+        """The level whose trials are being started: the first, or the one after the last that was left behind."""
+        levels = self.rules.levels
+        at = 0
+        while at + 1 < len(levels) and self._left_behind(levels[at]):
+            at += 1
+        return levels[at]
+
+    def _left_behind(self, level: int) -> bool:
+        verdict = self.verdicts.get(level)
+        return verdict is not None and verdict["verdict"] != "none" and self.share(level + 1) > 0
+
+    def share(self, level: int) -> int:
+        """How many trials a level gets, its control included: what the levels before left, in equal parts."""
+        before = sum(len(trials) for other, trials in self._levels.items() if other < level)
+        left = max(0, self.trials_wanted - before)
+        at = self.rules.levels.index(level)
+        share = -(-left // (len(self.rules.levels) - at))
+        return int(min(share, self.rules.most[at] + 1)) if self.rules.tested else int(min(share, self.rules.most[at]))
+
+    def _to_start(self, level: int) -> int:
+        """How many trials of a level are still to come, its control aside."""
+        share = self.share(level)
+        regular = share - 1 if self.rules.tested and share > 1 else share
+        return max(0, regular - self._regular.get(level, 0))
+
+    def _role(self) -> str | None:
+        """Of the next new trial."""
+        if self._to_start(self.level) == 0:
+            return "control"
+        return None if self._levels.get(self.level) else "default"
+
+    def control(self, level: int) -> Trial | None:
+        """What the level's leader is held to: the last control that was trained for it, if it did not fail."""
+        leader = self._leaders.get(level)
+        ours = (one for one in reversed(self._levels.get(level, [])) if one.role == "control" and not one.failed)
+        return next((one for one in ours if leader is not None and one.params == leader.params), None)
+
+    def _wants_control(self) -> bool:
+        if not self.rules.tested or self.share(self.level) < 2 or self.level not in self._leaders:
+            return False
+        leader = self._leaders[self.level]
+        tried = any(one.role == "control" and one.params == leader.params for one in self._levels[self.level])
+        return not tried and not self._judged(self.level)
+
+    def _judged(self, level: int) -> bool:
+        """Whether there is a verdict on the level's leader as it is now."""
+        verdict, leader = self.verdicts.get(level), self._leaders.get(level)
+        return verdict is not None and leader is not None and verdict["leader"] == leader.name
+
+    @property
+    def to_judge(self) -> tuple[Trial, Trial | None] | None:
+        """The leader and the control of a level that is over and waits for its verdict (a "level" event)."""
+        if len(self.rules.levels) < 2 or self._running or self.level not in self._leaders or self._judged(self.level):
+            return None
+        if self._choose(None)[0] is not None:
+            return None
+        return self._leaders[self.level], self.control(self.level)
+
+    def beam(self, level: int) -> list[Trial]:
+        """The trials that the next level's start from, best first: of those of `level` that were trained to the end."""
+        able = [trial for trial in self._levels.get(level, []) if _able(trial) and trial.finished]
+        return sorted(able, key=lambda trial: self.rules.order(trial.best or {}), reverse=True)[: self.rules.beam]
+
+    def of_level(self, level: int) -> list[Trial]:
+        """All trials of a level, controls aside, in order."""
+        return [trial for trial in self._levels.get(level, []) if trial.role != "control"]
+
+    def level_leader(self, level: int) -> Trial | None:
+        """The best trial of a level, controls aside."""
+        return self._leaders.get(level)
 
     def may_go_on(self, name: str) -> bool:
         """Whether a trial that finished a rung may be promoted now."""
@@ -338,22 +456,23 @@ class Controller:
         if trial.is_head or trial.state != "stopped" or trial.dropped:
             return False
         # The known-good recipe is trained to the end, so that the winner is compared with it at full length.
-        return trial.name == "t0000" or self._rung(trial).promotable() == trial.name
+        return trial.role is not None or self._rung(trial).promotable() == trial.name
 
     def _promotable(self) -> str | None:
         """The trial to promote, from the highest rung down."""
-        first = self.trials.get("t0000")
-        if first is not None and self.may_go_on(first.name):
-            return first.name
-        for depth, rung in sorted(self._rungs, key=lambda key: (-key[1], key[0])):
-            name = self._rungs[depth, rung].promotable() if rung < len(self.rules.rungs) else None
+        here = self._levels.get(self.level, [])
+        for trial in (*here[:1], *here[-1:]):  # a level's default is its first, its control its last
+            if trial.role is not None and self.may_go_on(trial.name):
+                return trial.name
+        for level, depth, rung in sorted(self._rungs, key=lambda key: (-key[2], key)):
+            name = self._rungs[level, depth, rung].promotable() if rung < len(self.rules.rungs) else None
             if name is not None:
                 return name
         return None
 
     def _unfinished_leader(self) -> str | None:
         """The best trial, if it was stopped before the last rung: a winner is always trained to the end."""
-        leader = self.leader
+        leader = self._leaders.get(self.level)
         return leader.name if leader is not None and leader.state == "stopped" and not leader.dropped else None
 
     # ---- reading -------------------------------------------------------------------------------------------------
@@ -361,14 +480,17 @@ class Controller:
     @property
     def leader(self) -> Trial | None:
         """The trial with the best so far, the earliest of equals; not a failed one. A head if no trials are wanted."""
-        if self._leader is not None or self.trials_wanted:
-            return self._leader
+        if self.trials_wanted:
+            return self._best(self._leaders[level] for level in sorted(self._leaders))
         return self.best_head()
 
     @property
     def default(self) -> Trial | None:
-        """The trial of the default recipe; the head if no trials are wanted."""
-        return self.trials.get("t0000" if self.trials_wanted else "h0000")
+        """The trial of the default recipe, as far as it came; the head if no trials are wanted."""
+        if not self.trials_wanted:
+            return self.trials.get("h0000")
+        ours = [one for trials in self._levels.values() for one in trials if one.role == "default"]
+        return max((one for one in ours if one.best and not one.failed), key=lambda one: one.stage, default=None)
 
     def best_head(self, **fields: Any) -> Trial | None:
         """The best head whose recipe has these top-level fields, e.g. pooling="avg", of the packs that are complete.
@@ -381,6 +503,13 @@ class Controller:
             if self.pack_over(head.pack) and all(head.recipe[key] == value for key, value in fields.items())
         )
 
+    def path(self, trial: Trial) -> list[Trial]:
+        """What a trial has grown from, the head first, and the trial."""
+        grown = [trial]
+        while (parent := grown[0].parent) is not None:
+            grown.insert(0, self.trials[parent])
+        return grown
+
     def _best(self, trials: Iterable[Trial]) -> Trial | None:
         """The one with the best so far, the first of equals; those that have none yet are passed over."""
         scored = (trial for trial in trials if trial.best is not None)
@@ -391,16 +520,22 @@ class Controller:
 
     def _eligible(self) -> Iterator[Trial]:
         """Trials whose tensors are there to be used."""
-        return (trial for trial in self.trials.values() if not (trial.is_head or trial.failed or trial.dropped))
+        return (trial for trial in self.trials.values() if not trial.is_head and _able(trial))
 
     @property
     def winner(self) -> Trial | None:
         """What the search has found: the best of the trials that were trained to the end (of all, if none was).
 
-        If even the best head alone is better than that, it wins: a search must not lose to what it started from.
+        Trials of a level that brought nothing are passed over. If even the best head alone is better than the rest, it
+        wins: a search must not lose to what it started from.
         """
-        finished = [trial for trial in self._eligible() if trial.finished]
-        found, head = self._best(finished or self._eligible()), self.best_head()
+        in_vain = [level for level, verdict in self.verdicts.items() if verdict["verdict"] == "none"]
+        able = [one for one in self._eligible() if one.role == "control" or one.stage not in in_vain]
+        finished = [trial for trial in able if trial.finished]
+        if self.rules.deepest_wins and finished:
+            deepest = max(trial.stage for trial in finished)
+            return self._best(trial for trial in finished if trial.stage == deepest)
+        found, head = self._best(finished or able), self.best_head()
         if found is None or head is None:
             return found or head
         return head if self._better(head, found) else found
@@ -408,7 +543,7 @@ class Controller:
     @property
     def finished(self) -> bool:
         """Nothing runs and nothing is left to run."""
-        return not self._running and not self._choose(None)[0]
+        return not self._running and self._choose(None)[0] is None and self.to_judge is None
 
     def counts(self) -> dict[str, int]:
         """How many trials (heads, if no trials are wanted) are in each state; those not started yet are waiting."""
@@ -417,34 +552,48 @@ class Controller:
         for trial in self.trials.values():
             if trial.name.startswith(kind):
                 states[trial.state] += 1
-        states["waiting"] += max(0, wanted - self._counts[kind])
+        stopped = any(verdict["verdict"] == "none" for verdict in self.verdicts.values()) and self.finished
+        if not stopped:  # those that a verdict spared are not waiting
+            states["waiting"] += max(0, wanted - self._counts[kind])
         return states
 
     def keepers(self) -> set[str]:
-        """Whose best tensors are still needed once trained: the leader, the default, and every head of promise.
+        """Whose best tensors are still needed once trained: leaders, the default, and every head of promise.
 
-        Also the best of those that are done: it leads if the leader, which may still be training, fails.
+        Also the best of those that are done: it leads if the leader, which may still be training, fails. And what the
+        next level starts from and is judged by.
         """
         done = self._best(trial for trial in self.trials.values() if trial.finished and not trial.is_head)
+        tree = [one for trials in self._levels.values() for one in trials if one.role is not None]
+        if len(self.rules.levels) > 1:
+            tree += [one for level in self._levels for one in self.beam(level)]
         shapes: dict[str, list[Trial]] = {}
         for trial in (head for head in self._heads if self.pack_over(head.pack)):
             shapes.setdefault(repr((trial.recipe["pooling"], trial.recipe["head"])), []).append(trial)
-        best = [self._leader, done, *map(self._best, shapes.values())]
+        best = [*self._leaders.values(), done, *tree, *map(self._best, shapes.values())]
         parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}
         default = {self.default.name} if self.default is not None else set()
         return default | parents | {trial.name for trial in best if trial is not None}
 
     def droppable(self) -> list[str]:
         """Stopped trials that can never be promoted again within the budget: their checkpoints may go."""
-        to_start = max(0, self.trials_wanted - self._counts["t"])
-        hopeless: list[str] = []
-        for (depth, rung), place in self._rungs.items():
+        if not self._levels:
+            return []
+        current, hopeless = self.level, list[str]()
+        to_start = self._to_start(current)
+        for (level, depth, rung), place in self._rungs.items():
             if rung < len(self.rules.rungs):
-                below = sum(self._places.get((depth, lower), 0) for lower in range(rung))
-                hopeless += place.hopeless(to_start + below)
-        # These two are trained to the end wherever they stand in their rungs.
-        going = {"t0000", self._leader.name if self._leader is not None else None}
-        return [name for name in hopeless if name not in going and self.trials[name].state == "stopped"]
+                below = sum(self._places.get((level, depth, lower), 0) for lower in range(rung))
+                hopeless += place.hopeless(below + (to_start if level == current else 0))
+        leaders = {leader.name for leader in self._leaders.values()}
+        stopped = (self.trials[name] for name in hopeless if self.trials[name].state == "stopped")
+        # Leaders and defaults are trained to the end wherever they stand in their rungs.
+        return [one.name for one in stopped if one.role is None and one.name not in leaders]
+
+
+def _able(trial: Trial) -> bool:
+    """Whether its tensors are there to be used."""
+    return not (trial.failed or trial.dropped)
 
 
 def _made(trial: Trial) -> Event:

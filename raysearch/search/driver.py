@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from raysearch.run import Run
-from raysearch.search.controller import Controller, Event
+from raysearch.search.controller import Controller, Event, Trial
 
 logger = logging.getLogger(__name__)
 
@@ -28,13 +28,20 @@ class Driver:
         controller: replayed from the run's log.
         concurrency: segments that may run at once.
         watch: called after every event that was logged.
+        judge: says of a level's leader and its control (None: there is none) what the level brought: the figures of a
+            "level" event.
     """
 
     def __init__(
-        self, run: Run, controller: Controller, concurrency: int, watch: Callable[[Event], None] = lambda event: None
+        self,
+        run: Run,
+        controller: Controller,
+        concurrency: int,
+        watch: Callable[[Event], None] = lambda event: None,
+        judge: Callable[[Trial, Trial | None], Event] = lambda leader, control: {"verdict": "untested"},
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
-        self._watch = watch
+        self._judge, self._watch = judge, watch
         self._work: dict[str, dict[str, Event]] = {}  # worker -> its open segments by trial; many of a pack of heads
         self._sizes: dict[str, int] = {}
         self._began: dict[str, float] = {}
@@ -63,11 +70,13 @@ class Driver:
         """The next segments for a free worker, more than one if they are a pack; none if there is nothing to run now.
 
         Returns: of each: trial, pack (None, unless it is a head), segment, stage, from_epoch, to_epoch, recipe, and
-            parent: the trial that it starts from, or None. Of a pack that was broken off, also the heads that had
-            ended, without a segment: it is trained again whole, or others would survive its halving.
+            parent: the trial that it starts from, or None; ended_rate: the parent's last learning rate. Of a pack that
+            was broken off, also the heads that had ended, without a segment: it is trained again whole, or others would
+            survive its halving.
         """
         if self.stopping is not None or len(self._work) >= self.concurrency:
             return []
+        self._judge_level()
         segments = {segment["trial"]: segment for segment in self._begin(worker, self.controller.decide())}
         trials = [self.controller.trials[name] for name in segments]
         if trials and trials[0].pack is not None:
@@ -78,6 +87,7 @@ class Driver:
                 "pack": one.pack,
                 "recipe": one.recipe,
                 "parent": one.parent,
+                "ended_rate": self.controller.trials[one.parent].rate if one.parent is not None else None,
                 **segments.get(one.name, {}),
             }
             for one in trials
@@ -117,10 +127,19 @@ class Driver:
         if over:
             self._free(worker)
         self._keep_few_checkpoints()
+        self._judge_level()
         if over and self.stopping is None and self.controller.may_go_on(ended[-1]):
             self._begin(worker, self.controller.decide(prefer=ended[-1]))
             return True
         return not over
+
+    def _judge_level(self) -> None:
+        """Where a level is over, log what it brought."""
+        due = self.controller.to_judge
+        if due is not None:
+            leader, control = due
+            told = {"level": leader.stage, "leader": leader.name, "control": control.name if control else None}
+            self.log({"event": "level", **told, **self._judge(leader, control)})
 
     def _segment_end(self, worker: str, segment: Event, result: dict[str, Any]) -> Event:
         seconds = time.monotonic() - self._began[worker]

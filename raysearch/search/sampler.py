@@ -15,13 +15,15 @@ from statistics import fmean as mean
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raysearch.files import replace_with
-from raysearch.recipe import Recipe
+from raysearch.recipe import Recipe, Stage
 from raysearch.search.controller import Controller, Event, Rules, Trial
 from raysearch.space import Space
+
+Distributions = Mapping[str, BaseDistribution]
 
 _HISTORY = 500  # finished trials that TPE looks at; keeps a proposal cheap however long the search
 
@@ -52,7 +54,7 @@ class OptunaProposer:
             return self._grid_pack(number, at_most)
         shapes, packs = self.space.head_shapes(), len({head.pack for head in state.trials.values() if head.is_head})
         size = min(self.space.search.pack, -(-at_most // max(1, len(shapes) - packs)))
-        paths = self.space.head_paths()
+        paths = {path: self.space.distributions[path] for path in self.space.head_paths()}
         study = self._study(paths, 2 * number + 1, [t for t in state.trials.values() if t.is_head])
         if packs < len(shapes):
             first = {path: self.space.default[path] for path in paths} | shapes[packs]
@@ -78,38 +80,71 @@ class OptunaProposer:
     def _head(self, params: dict[str, Any]) -> Event:
         return _event(None, params, self.space.head_recipe(params, self.max_epochs), stage=0)
 
-    def trial(self, number: int, state: Controller) -> Event:
-        """Trial 0 is the default; every trial starts from the best head of its own shape, and takes over its stage."""
-        paths = self.space.trial_paths()
-        if number == 0:
-            params = {path: self.space.default[path] for path in paths}
+    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
+        """A trial of the first level starts from the best head of its own shape, a later one from one of the beam."""
+        if role == "control":
+            return self._control(state, level)
+        parents = self._parents(state, level)
+        searched = self._distributions(level, parents)
+        if role == "default":
+            params = {path: self.space.default[path] for path in self.space.trial_paths(level)}
+            params |= {_parent_path(level): parents[0].name} if parents else {}
         elif self._grid(heads=False):
-            params = self.space.grid_point(paths, number)
+            params = self.space.grid_point(list(searched), number)
         else:
-            known = [trial for trial in state.trials.values() if not trial.is_head]
-            params = self._ask(self._study(paths, 2 * number, known), paths, self._depth_in_turn(number))
+            known = state.of_level(level)
+            study = self._study(searched, 2 * number, known)
+            params = self._ask(study, searched, self._depth_in_turn(len(known), level, state))
         recipe = self.space.recipe(params, self.max_epochs)
+        if parents:
+            parent = state.trials[params[_parent_path(level)]]
+            return _event(parent.name, params, _child(parent, recipe.schedule[level]), level)
         if not self.space.search.heads:
             return _event(None, params, recipe, stage=0)
         head = state.best_head(**{key: recipe.model_dump()[key] for key in ("pooling", "head")}) or state.best_head()
         assert head is not None
         start = Recipe.model_validate(head.recipe)
-        schedule = (start.schedule[0], *recipe.schedule[1:])
+        schedule = (start.schedule[0], recipe.schedule[1])
         recipe = recipe.model_copy(update={"schedule": schedule, "pooling": start.pooling, "head": start.head})
         return _event(head.name, params, recipe, stage=1)
 
-    def _depth_in_turn(self, number: int) -> dict[str, Any]:
-        """The first trials take the depths in turn, until each has as many as it takes to promote one of them.
+    def _control(self, state: Controller, level: int) -> Event:
+        """The leader's stage at its parent's depth: as long, and as fast, but with no block opened."""
+        leader = state.level_leader(level)
+        assert leader is not None and leader.parent is not None
+        stage = Recipe.model_validate(leader.recipe).schedule[level]
+        parent = state.trials[leader.parent]
+        recipe = Recipe.model_validate(leader.recipe)
+        closed = stage.model_copy(update={"depth": parent.depth})
+        recipe = recipe.model_copy(update={"schedule": (*recipe.schedule[:level], closed)})
+        return _event(parent.name, leader.params, recipe, level)
 
-        TPE, which then decides, would hardly ever go back to a depth that it saw once.
+    def _parents(self, state: Controller, level: int) -> list[Trial]:
+        """Where trials of a later level start from; the default's parent first."""
+        if level == self.space.levels[0]:
+            return []
+        default = [one for one in state.of_level(level - 1)[:1] if one.finished and not (one.failed or one.dropped)]
+        return list({one.name: one for one in (*default, *state.beam(level - 1))}.values())
+
+    def _distributions(self, level: int, parents: Sequence[Trial]) -> dict[str, BaseDistribution]:
+        own = {path: self.space.distributions[path] for path in self.space.trial_paths(level)}
+        choice = CategoricalDistribution([one.name for one in parents]) if parents else None
+        return own | ({_parent_path(level): choice} if choice is not None else {})
+
+    def _depth_in_turn(self, number: int, level: int, state: Controller) -> dict[str, Any]:
+        """The first half of the trials take the depths in turn; at least as many as it takes to promote one of each.
+
+        TPE, which then decides, would hardly ever go back to a depth whose first few learning rates were unlucky.
         """
-        path = f"schedule.{len(self.space.tree['schedule']) - 1}.depth"
-        depths = self.space.every_value(path) if path in self.space.distributions else []
-        return {path: depths[number % len(depths)]} if number < len(depths) * self.rules.reduction else {}
+        path = f"schedule.{level}.depth"
+        if path not in self.space.distributions:
+            return {}
+        depths = self.space.every_value(path)
+        in_turn = max(state.share(level) // 2, len(depths) * self.rules.reduction)
+        return {path: depths[number % len(depths)]} if number < in_turn else {}
 
-    def _study(self, paths: list[str], question: int, known: list[Trial]) -> optuna.Study:
+    def _study(self, distributions: Distributions, question: int, known: list[Trial]) -> optuna.Study:
         """What is known so far, with a sampler that answers this question."""
-        distributions = {path: self.space.distributions[path] for path in paths}
         # Distinct questions get distinct streams, whatever the seed.
         stream = (self.seed * 1_000_003 + question) % 2**32
         with warnings.catch_warnings():
@@ -125,9 +160,10 @@ class OptunaProposer:
                 study.add_trials([_frozen(trial, distributions, scores) for trial in known[-_HISTORY:]])
         return study
 
-    def _ask(self, study: optuna.Study, paths: list[str], fixed: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    def _ask(
+        self, study: optuna.Study, distributions: Distributions, fixed: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The study's next proposal, with some values given."""
-        distributions = {path: self.space.distributions[path] for path in paths}
         if not distributions:
             return {}
         sampler = study.sampler
@@ -136,7 +172,7 @@ class OptunaProposer:
             try:
                 if fixed:
                     study.sampler = optuna.samplers.PartialFixedSampler(dict(fixed), sampler)
-                return study.ask(distributions).params
+                return study.ask(dict(distributions)).params
             finally:
                 study.sampler = sampler
 
@@ -162,7 +198,18 @@ def _comparable(known: Sequence[Trial], rules: Rules) -> dict[str, float]:
     return scores | {one.name: one.rung_scores[-1] - usual[len(one.rung_scores) - 1] for one in trained}
 
 
-def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], scores: Mapping[str, float]) -> FrozenTrial:
+def _child(parent: Trial, stage: Stage) -> Recipe:
+    """The parent's recipe with one more stage."""
+    recipe = Recipe.model_validate(parent.recipe)
+    return recipe.model_copy(update={"schedule": (*recipe.schedule, stage)})
+
+
+def _parent_path(level: int) -> str:
+    """Which trial of the level before one starts from, among the searched values."""
+    return f"schedule.{level}.parent"
+
+
+def _frozen(trial: Trial, distributions: Distributions, scores: Mapping[str, float]) -> FrozenTrial:
     """A trial as Optuna knows it."""
     state, value = TrialState.RUNNING, None
     if trial.failed:
@@ -170,7 +217,7 @@ def _frozen(trial: Trial, distributions: dict[str, BaseDistribution], scores: Ma
     elif trial.name in scores:
         state, value = TrialState.COMPLETE, scores[trial.name]
     params = {path: trial.params[path] for path in distributions}
-    return create_trial(state=state, value=value, params=params, distributions=distributions)
+    return create_trial(state=state, value=value, params=params, distributions=dict(distributions))
 
 
 def export_study(path: Path, state: Controller, space: Space, name: str) -> None:
@@ -180,8 +227,10 @@ def export_study(path: Path, state: Controller, space: Space, name: str) -> None
     values (the metric itself, not the score).
     """
     direction: Literal["maximize", "minimize"] = "maximize" if state.rules.larger_is_better else "minimize"
-    paths = space.head_paths() if space.heads_only else space.trial_paths()
-    distributions = {key: space.distributions[key] for key in paths}
+    distributions = dict(space.distributions)
+    for level in space.levels:
+        if parents := list({one.parent: None for one in state.of_level(level) if _parent_path(level) in one.params}):
+            distributions[_parent_path(level)] = CategoricalDistribution(parents)
 
     def write(temporary: Path) -> None:
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
@@ -197,15 +246,15 @@ def export_study(path: Path, state: Controller, space: Space, name: str) -> None
         replace_with(path, write)
 
 
-def _exported(trial: Trial, distributions: dict[str, BaseDistribution], rules: Rules) -> FrozenTrial:
+def _exported(trial: Trial, distributions: Distributions, rules: Rules) -> FrozenTrial:
     states = {"failed": TrialState.FAIL, "done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
     state = states.get(trial.state, TrialState.RUNNING)
     value = rules.figure(trial.best) if trial.best is not None else None
     return create_trial(
         state=state,
         value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
-        params={path: trial.params[path] for path in distributions},
-        distributions=distributions,
+        params=trial.params,
+        distributions={path: distributions[path] for path in trial.params},
         user_attrs={"trial": trial.name, "parent": trial.parent, "epochs": trial.epochs},
         intermediate_values={trial.epochs: value} if value is not None else {},
     )

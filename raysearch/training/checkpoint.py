@@ -25,9 +25,10 @@ def best_metadata(trainer: Trainer) -> dict[str, Any]:
     """What a file of the trainer's best tensors says of itself.
 
     Returns: epoch (0: the state that the stage was handed), val_loss (which the next stage must find again), row (all
-        figures of that epoch), signature (what the suffix fits: base digest, pooling, normalization, tensors, ...).
+        figures of that epoch), signature (what the suffix fits: base digest, pooling, normalization, tensors, ...),
+        held_out (log-loss of each held-out image, if there are any).
     """
-    return describe_tensors(trainer.best, trainer.signature)
+    return {**describe_tensors(trainer.best, trainer.signature), "held_out": trainer.best_held_out}
 
 
 def describe_tensors(row: Row, signature: Mapping[str, Any]) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from raysearch.training.course import learning_rate
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics, score
 from raysearch.training.numerics import autocast, full_precision, seeded
+from raysearch.training.part import part_of
 
 Row = dict[str, Any]
 """An epoch's figures by name; plain numbers."""
@@ -56,6 +57,7 @@ class Trainer:
         precision: fp32, bf16 or fp16, of the training; evaluation is always in fp32.
         view_offset: epochs of the trial's earlier stages; epoch e (from 1) sees view view_offset + e - 1.
         signature: what the suffix was made for (see `handover`); goes into its checkpoints.
+        held_out, held_out_labels: of images that decide nothing: see `best_held_out`.
     """
 
     def __init__(
@@ -74,11 +76,14 @@ class Trainer:
         precision: str = "fp32",
         view_offset: int = 0,
         signature: dict[str, Any] | None = None,
+        held_out: Activations | None = None,
+        held_out_labels: np.ndarray | None = None,
     ) -> None:
         self.suffix, self.stage, self.seed, self.classes = suffix.to(device), stage, seed, tuple(classes)
         self.train, self.val, self.metric, self.view_offset = train, val, metric, view_offset
         self.device, self.precision, self.signature = device, precision, signature or {}
-        self.train_labels = torch.tensor(np.asarray(train_labels), dtype=torch.long, device=device)
+        self._numpy_labels = np.asarray(train_labels)
+        self.train_labels = torch.tensor(self._numpy_labels, dtype=torch.long, device=device)
         self.val_labels = torch.tensor(np.asarray(val_labels), dtype=torch.long)
         self.loss_weights = class_weights(stage.class_weights, self.train_labels, self.classes).to(device)
         trained = [p for p in self.suffix.parameters() if p.requires_grad]
@@ -92,6 +97,10 @@ class Trainer:
         """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first."""
         self.best_state: dict[str, Tensor] = {}
         """The suffix as it was then, on the CPU."""
+        self.best_held_out: list[float] = []
+        """The log-loss of each held-out image in that state: for tests between trials, which must not have chosen."""
+        self._held_out = held_out
+        self._held_out_labels = torch.tensor(np.asarray([] if held_out_labels is None else held_out_labels)).long()
         self.handover_delta: float | None = None
         """What the hand-over gate measured, where the stage passed through it."""
 
@@ -111,7 +120,8 @@ class Trainer:
             NonFiniteLossError: with the step, from 1 within the epoch; the trainer is of no use afterwards.
         """
         started, epoch, view = time.perf_counter(), self.at.epoch + 1, self.view_offset + self.at.epoch
-        order = np.random.default_rng([self.seed, view]).permutation(len(self.train_labels))
+        images = part_of(self.stage, self._numpy_labels, self.seed, epoch)
+        order = np.random.default_rng([self.seed, view]).permutation(images)
         labels = self.train_labels[torch.from_numpy(order).to(self.device)]
         batches = slices(len(order), self.stage.batch_size)
         # Filled on the device and read once, at the end: to read is to wait for the device.
@@ -179,19 +189,23 @@ class Trainer:
         Raises:
             NonFiniteLossError: after `step` of `epoch`.
         """
+        figures = classification_metrics(self._logits(self.val), self.val_labels, self.classes)
+        if not math.isfinite(figures["loss"]):
+            raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
+        return {f"val_{name}": value for name, value in figures.items()}
+
+    def _logits(self, images: Activations) -> Tensor:
+        """Of the suffix as it is, in view 0, fp32, eval mode; on the CPU, shape (n, c)."""
         self.suffix.eval()
-        n = len(self.val_labels)
+        n = len(images)
 
         def in_pieces_of(size: int) -> Tensor:
-            batches = (self.val.batch(np.arange(p.start, p.stop), 0) for p in slices(n, size))
+            batches = (images.batch(np.arange(p.start, p.stop), 0) for p in slices(n, size))
             return torch.cat([self.suffix(batch) for batch in batches])
 
         with full_precision(self.device), autocast(self.device, "fp32"):
             logits, self.at.evaluation_batch = within_memory(in_pieces_of, self.at.evaluation_batch)
-        figures = classification_metrics(logits, self.val_labels, self.classes)
-        if not math.isfinite(figures["loss"]):
-            raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
-        return {f"val_{name}": value for name, value in figures.items()}
+        return logits.float().cpu()
 
     def evaluate_start(self) -> Row:
         """Evaluates the state that the stage was handed, as epoch 0: the best one until an epoch is better."""
@@ -206,7 +220,15 @@ class Trainer:
         wins = now > highest or (now == highest and row["val_loss"] < self.best["val_loss"])
         if wins or self.stage.keep == "last":
             self.best, self.best_state = row, _copies(self.suffix.state_dict())
+            self.best_held_out = self._held_out_losses()
         self.at.note(self.stage, row["val_loss"], score=now)
+
+    @torch.no_grad()
+    def _held_out_losses(self) -> list[float]:
+        if self._held_out is None:
+            return []
+        logits = self._logits(self._held_out).double()
+        return functional.cross_entropy(logits, self._held_out_labels, reduction="none").tolist()
 
     def restore_best(self) -> None:
         """Puts the best epoch's tensors back into the suffix, to use them; not to train on from there."""
@@ -227,6 +249,7 @@ class Trainer:
             "best": dict(self.best),
             # Where the last epoch is the best, the same tensors: a file then holds them once.
             "best_state": suffix if self.best.get("epoch") == self.at.epoch else dict(self.best_state),
+            "best_held_out": list(self.best_held_out),
             "handover_delta": self.handover_delta,
         }
 
@@ -245,7 +268,7 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
         self.at = Counters(**state["counters"])
         self.best, self.best_state = dict(state["best"]), _copies(state["best_state"])
-        self.handover_delta = state["handover_delta"]
+        self.best_held_out, self.handover_delta = list(state["best_held_out"]), state["handover_delta"]
 
     def _made_for(self) -> dict[str, Any]:
         stage = {f"stage.{name}": value for name, value in self.stage.model_dump(mode="json").items()}

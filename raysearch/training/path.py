@@ -31,13 +31,22 @@ def train_recipe(
         HandoverError, NonFiniteLossError: as the stages do.
     """
     start: dict[str, Tensor] | None = None
+    rate: float | None = None
     about: dict[str, Any] = {"val_loss": None, "signature": None}
     for index in range(len(recipe.schedule)):
         trainer = open_stage(
-            bench, recipe, index, start, expected_loss=about["val_loss"], expected_signature=about["signature"]
+            bench,
+            recipe,
+            index,
+            start,
+            ended_rate=rate,
+            expected_loss=about["val_loss"],
+            expected_signature=about["signature"],
         )
         while not trainer.finished:
-            report(index, trainer.run_epoch())
+            row = trainer.run_epoch()
+            rate = row["lr"]
+            report(index, row)
         start, about = trainer.best_state, best_metadata(trainer)
     return trainer
 

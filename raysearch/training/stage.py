@@ -54,6 +54,8 @@ class Bench:
     """Which activations are read from disk; None: none."""
     filled_seconds: float = 0.0
     """Spent by this process on filling the cache, or on waiting for another that fills it."""
+    held_out: Split | None = None
+    """Images that decide nothing, on which the best state of every stage is measured; None: none."""
     _kept: dict[tuple[Any, ...], Activations] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +74,7 @@ class Bench:
         metric: str,
         max_batches: int | None = None,
         cache: dict[str, Any] | None = None,
+        halves: bool = False,
     ) -> Bench:
         """A bench from plain values, as they travel to another process.
 
@@ -80,15 +83,20 @@ class Bench:
             backbone, weights, seed: of `load_weights`.
             device, precision, metric, max_batches: as the bench has them.
             cache: the fields of `CacheSettings`.
+            halves: whether half of the validation images are held out.
         """
+        images, held_out = Dataset.open(Path(dataset)), None
+        if halves:
+            images, held_out = images.halved(seed)
         return cls(
-            Dataset.open(Path(dataset)),
+            images,
             load_weights(backbone, weights, seed),
             choose_device(device),
             precision,
             metric,
             max_batches=max_batches,
             cache=CacheSettings.from_json(cache) if cache else None,
+            held_out=held_out,
         )
 
     def part(self, split: Split, batch_size: int) -> Split:
@@ -97,7 +105,7 @@ class Bench:
         if self.max_batches is None or n <= self.max_batches * batch_size:
             return split
         chosen = np.linspace(0, n - 1, self.max_batches * batch_size).astype(np.int64)
-        return Split(split.pixels[chosen], split.labels[chosen], tuple(split.paths[i] for i in chosen))
+        return split.take(chosen)
 
     def activations(
         self,
@@ -142,7 +150,7 @@ class Bench:
             live,
             describe(recipe, self.weights.digest, self.dataset.fingerprint, split, images),
             Store(limit_bytes=cache.limit_bytes),
-            dtype="fp32" if split == "val" else cache.dtype,
+            dtype=cache.dtype if split == "train" else "fp32",
             views=cache.views,
             also={name for other in cache.depths if (name := boundary_name(blocks, other)) is not None},
             wait_seconds=cache.wait_seconds,
@@ -159,6 +167,7 @@ def open_stage(
     stage_index: int,
     start: Mapping[str, Tensor] | None = None,
     *,
+    ended_rate: float | None = None,
     expected_loss: float | None = None,
     expected_signature: Mapping[str, Any] | None = None,
 ) -> Trainer:
@@ -172,6 +181,7 @@ def open_stage(
         stage_index: which stage of its schedule.
         start: the best suffix of the stage before (or of the head search); None begins with pretrained blocks and a
             head fresh from the recipe's seed.
+        ended_rate: learning rate of the last step of the stage before, for a stage that inherits it.
         expected_loss: val_loss saved with `start`; the hand-over gate then lets the stage begin only if it is found
             again (`Trainer.handover_delta`), and the start counts as epoch 0.
         expected_signature: saved with `start`.
@@ -179,8 +189,16 @@ def open_stage(
     Raises:
         InputError: bench and recipe do not belong together.
         HandoverError: see `handover`.
+        ValueError: the stage inherits a learning rate, and none is given.
     """
     stage = recipe.schedule[stage_index]
+    if stage.inherit is not None:
+        if not ended_rate:
+            raise ValueError(
+                f"stage {stage_index} takes over the learning rate of the stage before, which ended at {ended_rate}: "
+                "let that one end above 0 (course plateau or constant), or give this one a learning_rate"
+            )
+        stage = stage.model_copy(update={"learning_rate": stage.inherit * ended_rate})
     on = _Place(bench, recipe, stage)
     problems = load_start(on.suffix, start, expected_signature or {}) if start is not None else []
     trainer = Trainer(
@@ -192,6 +210,8 @@ def open_stage(
         train_labels=on.train.labels,
         val=on.val_activations(),
         val_labels=on.val.labels,
+        held_out=on.held_out_activations(),
+        held_out_labels=on.held_out.labels if on.held_out is not None else None,
         metric=bench.metric,
         device=bench.device,
         # A head alone is too small to gain from autocast; it would only lose digits.
@@ -258,6 +278,7 @@ class _Place:
         pin(self.prefix)
         self.train = bench.part(dataset.train, stage.batch_size)
         self.val = bench.part(dataset.val, QUICK_VALIDATION_BATCH)
+        self.held_out = bench.part(bench.held_out, QUICK_VALIDATION_BATCH) if bench.held_out is not None else None
 
     def train_activations(self, *, augmented: bool) -> Activations:
         """Of the training images, in the training's precision."""
@@ -272,6 +293,12 @@ class _Place:
     def val_activations(self) -> Activations:
         """Of the validation images, exact."""
         return self._bench.activations("val", self.val, self.prefix, self._recipe, self._stage.depth)
+
+    def held_out_activations(self) -> Activations | None:
+        """Of the held-out images, exact."""
+        if self.held_out is None:
+            return None
+        return self._bench.activations("held_out", self.held_out, self.prefix, self._recipe, self._stage.depth)
 
     def signature(self) -> dict[str, Any]:
         """What the suffix fits."""

@@ -66,10 +66,19 @@ def test_seed_view_and_index_each_change_the_pixels(changed: str) -> None:
     assert (first != second).any()
 
 
-@pytest.mark.parametrize("transform", sorted(NONE))
+@pytest.mark.parametrize("strength", [0.01, 1.0])
+def test_flips_come_at_their_probability_whatever_the_strength(strength: float) -> None:
+    images = photographs(400)
+    augmented = Augmenter(Augmentation(**NONE | {"flip": 0.5}), strength, 0)(images, np.arange(400), 0)
+    mirrored = (augmented == images[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert ((augmented == images).all(axis=(1, 2, 3)) | mirrored).all()
+    assert 160 < mirrored.sum() < 240
+
+
+@pytest.mark.parametrize("transform", sorted(NONE.keys() - {"flip"}))
 def test_each_range_is_read_and_scaled_by_strength(transform: str) -> None:
     images, indices = photographs(64), np.arange(64)
-    ranges = Augmentation(**NONE | {transform: {"rotation_degrees": 20.0, "flip": 1.0}.get(transform, 0.3)})
+    ranges = Augmentation(**NONE | {transform: 20.0 if transform == "rotation_degrees" else 0.3})
 
     def change(strength: float) -> float:
         augmented = Augmenter(ranges, strength, 0)(images, indices, 0)

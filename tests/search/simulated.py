@@ -27,7 +27,7 @@ class Proposals:
         pooling = len({trial.pack for trial in state.trials.values() if trial.is_head}) % 2
         return [self._event(None, pooling, 0, 0) for _ in range(min(self.pack_size, at_most))]
 
-    def trial(self, number: int, state: Controller) -> Event:
+    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
         chance = zlib.crc32(f"{self.seed}/{number}".encode())
         pooling, depth = chance % 2, 1 + chance // 2 % self.depths
         if not self.heads:

@@ -383,7 +383,7 @@ TRIAL_HEAD = TRIAL.model_copy(update={"schedule": TRIAL.schedule[:1]})
 
 def of_trial(from_epoch: int, to_epoch: int = 6) -> dict[str, Any]:
     segment = {"trial": "t0000", "segment": "t0000.1", "stage": 1, "from_epoch": from_epoch, "to_epoch": to_epoch}
-    return segment | {"pack": None, "recipe": TRIAL.model_dump(mode="json"), "parent": "h0000"}
+    return segment | {"pack": None, "recipe": TRIAL.model_dump(mode="json"), "parent": "h0000", "ended_rate": 1e-3}
 
 
 @pytest.fixture(scope="module")

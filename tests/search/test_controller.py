@@ -16,7 +16,7 @@ from tests.search.simulated import HEAD_EPOCHS, Play, Proposals, World
 
 
 def search(max_epochs=12, reduction=3, heads=2, metric="val_accuracy", seed=0) -> Controller:
-    rules = Rules(rungs_for(max_epochs, reduction), reduction, metric, metric != "val_loss")
+    rules = Rules(rungs_for(max_epochs, reduction), reduction, metric, metric != "val_loss", levels=(int(heads > 0),))
     return Controller(rules, Proposals(max_epochs, seed, heads=heads > 0))
 
 

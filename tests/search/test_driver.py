@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -22,7 +23,7 @@ def run(tmp_path) -> Run:
 
 def driver_of(run, heads=0, trials=3, concurrency=3, watch=lambda event: None) -> Driver:
     """As a search starts or goes on: the controller is replayed from the log."""
-    controller = Controller(RULES, Proposals(6, heads=heads > 0, depths=1))
+    controller = Controller(replace(RULES, levels=(int(heads > 0),)), Proposals(6, heads=heads > 0, depths=1))
     controller.replay(run.events())
     driver = Driver(run, controller, concurrency, watch)
     if controller.trials_wanted != trials:

@@ -57,7 +57,7 @@ def space(request, tmp_path_factory) -> Space:
 
 
 def controller_of(space: Space, seed: int = 3, metric: str = "val_accuracy") -> Controller:
-    rules = Rules(rungs_for(MAX_EPOCHS, 3), 3, metric, metric != "val_loss")
+    rules = Rules(rungs_for(MAX_EPOCHS, 3), 3, metric, metric != "val_loss", levels=tuple(space.levels))
     return Controller(rules, OptunaProposer(space, rules, seed, MAX_EPOCHS))
 
 
@@ -85,7 +85,7 @@ def test_replaying_any_prefix_proposes_the_same(space, played):
         replayed.replay(json.loads(json.dumps(played.log[:k])))
         name, written = played.log[k]["trial"], [played.log[k]]
         if name[0] == "t":
-            proposed = [replayed.proposer.trial(int(name[1:]), replayed)]
+            proposed = [replayed.proposer.trial(int(name[1:]), replayed, level=1, role=written[0].get("role"))]
         else:
             written = [event for event in made(played, "h") if event["pack"] == written[0]["pack"]]
             proposed = replayed.proposer.pack(int(name[1:]), space.search.heads - int(name[1:]), replayed)
@@ -146,13 +146,13 @@ def test_where_all_heads_of_a_shape_failed_a_trial_takes_another_shape_and_says_
     for head in made(play, "h"):
         if head["recipe"]["pooling"] == "avg":
             play.controller.trials[head["trial"]].best = None
-    proposed = play.controller.proposer.trial(0, play.controller)
+    proposed = play.controller.proposer.trial(0, play.controller, level=1, role="default")
     assert proposed["recipe"]["pooling"] == "max"
     assert play.controller.trials[proposed["parent"]].recipe["pooling"] == "max"
 
 
 def test_every_proposal_is_in_its_distribution_and_a_valid_recipe(space, played):
-    for kind, paths in (("h", space.head_paths()), ("t", space.trial_paths())):
+    for kind, paths in (("h", space.head_paths()), ("t", space.trial_paths(1))):
         for event in made(played, kind):
             assert list(event["params"]) == paths
             for path, value in event["params"].items():
@@ -225,7 +225,8 @@ def test_a_grid_has_every_combination_once(tmp_path):
 @settings(max_examples=20, deadline=None)
 def test_any_seed_will_do(seed):
     space = load_space("baseline", fixed=FIXED)
-    proposed = controller_of(space, seed=seed).proposer.trial(1, controller_of(space, seed=seed))
+    controller = controller_of(space, seed=seed)
+    proposed = controller.proposer.trial(1, controller, level=0, role=None)
     assert Recipe.model_validate(proposed["recipe"]).seed == FIXED["seed"]
 
 
@@ -234,7 +235,7 @@ def test_tpe_goes_where_it_was_good():
     space = load_space("baseline", fixed=FIXED)
 
     def low_rates(informed: bool) -> int:
-        rules = Rules(rungs=(2,))
+        rules = Rules(rungs=(2,), levels=(0,))
         play = Play(Controller(rules, OptunaProposer(space, rules, 3, max_epochs=2)), World())
         play.emit({"event": "budget", "heads": 0, "trials": 40})
         rates = []
