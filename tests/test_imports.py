@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "training": _TRAINING,
     "space": {"errors", "recipe", "space_check"},
     "space_check": {"errors", "recipe", "models", "space"},  # the last for its type only
+    "replay": {"errors", "recipe", "space_check"},
     "search": _SEARCH,
     "reporting": {"errors", "files", "recipe"},
     "run": {
@@ -52,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "predict",
         "tune",
     },  # the last two only when asked to predict or to start
-    **dict.fromkeys(COMMANDS, _SEARCH | {"search"} | COMMANDS),
+    **dict.fromkeys(COMMANDS, _SEARCH | {"search", "replay"} | COMMANDS),
 }
 
 # A library -> the only modules that may import it.

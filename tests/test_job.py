@@ -55,6 +55,18 @@ search = Search(heads=20, pack=4)
 GRID = HEADS.replace("heads=20", 'heads=5, sampler="grid"').replace("loguniform(1e-3, 1e-2)", "choice([1e-2, 1e-3])")
 
 
+TREE = """
+from raysearch.space import Search
+from ray import tune
+rate = tune.loguniform(1e-4, 1e-2)
+space = {"schedule": [{"depth": 0, "epochs": 2}, *({"depth": d, "learning_rate": rate} for d in (1, 2, 3))]}
+default = {"schedule": [{}, *({"learning_rate": 1e-3} for d in (1, 2, 3))]}
+search = Search(heads=2, beam=2)
+"""
+BY_HAND = TREE.replace('"learning_rate": rate', '"learning_rate": 1e-3').replace('{"learning_rate": 1e-3}', "{}")
+BY_HAND = BY_HAND.replace("heads=2, beam=2", "heads=1, beam=1, levels=3")
+
+
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> str:
     return str(write_pictures(tmp_path_factory.mktemp("photos") / "photos", 10))
@@ -542,3 +554,43 @@ def test_a_resumed_grid_has_no_more_heads_than_points(saved_heads):
     assert again(saved, trials=12).settings.heads == 12
     (found,) = reopen_problems(saved, trials=50)
     assert found == "--trials 50: the space has 12 combinations; widen it and start a new run"
+
+
+# ---- trees -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def resolved(photos, tmp_path):
+    """A job of one of the spaces above."""
+
+    def resolved(text: str, **changes):
+        (tmp_path / "other.py").write_text(text, encoding="utf-8")
+        given = {"space": str(tmp_path / "other.py"), "data": photos, "backbone": "simple_cnn", "quiet": True}
+        return resolve(Settings(**given | changes))
+
+    return resolved
+
+
+def test_a_tree_shares_trials_and_epochs_among_its_levels(resolved):
+    job = resolved(TREE, trials=20, max_epochs=12)
+    assert job.settings.trials == 20
+    assert job.rules.levels == (1, 2, 3)
+    assert job.rules.tested
+    assert job.rules.beam == 2
+    assert job.settings.rungs[-1] == 4, "a path has 12 epochs, a level of three 4"
+    assert resolved(TREE, fast_dev_run=True).settings.trials == 6, "of each level a trial and its control"
+
+
+def test_a_schedule_by_hand_trains_each_stage_once(resolved):
+    job = resolved(BY_HAND)
+    assert (job.settings.heads, job.settings.trials) == (1, 3)
+    assert not job.rules.tested
+    assert resolved(BY_HAND, fast_dev_run=True).settings.trials == 3
+
+
+@pytest.mark.parametrize("space", ["unfreeze_schedule", "keras_report"])
+def test_the_shipped_trees_open_blocks_one_by_one(photos, space):
+    job = resolve(Settings(space=space, data=photos, quiet=True, weights="random"))
+    depths = [stage.depth for stage in job.space.recipe({}, 12).schedule]
+    assert depths == [0, 1, 2, 3]
+    assert job.rules.tested == (space == "unfreeze_schedule")

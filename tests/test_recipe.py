@@ -90,3 +90,8 @@ def test_class_weights_stay_one_value_for_their_keys_are_the_users():
     weights = {"a.b": 2.0}
     assert flatten({"schedule": [{"class_weights": weights}]}) == {"schedule.0.class_weights": weights}
     assert flatten({"head": {"kind": 1}, "x": 2}, whole=["head"]) == {"head": {"kind": 1}, "x": 2}
+
+
+def test_the_first_stage_inherits_nothing():
+    with pytest.raises(ValidationError, match="no stage before it whose learning rate it could inherit"):
+        Recipe(backbone="vgg19", image_size=32, schedule=(Stage(depth=0, epochs=1, inherit=1.0),))

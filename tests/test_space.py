@@ -332,7 +332,34 @@ SEARCH = [
         "schedule.1.learning_rate varies continuously, which a grid cannot cover; use tune.choice or tune.quniform",
         ("heads=2", 'heads=2, sampler="grid"'),
     ),
+    ("search.levels is 2, but the schedule has 1 stages after the head's", ("heads=2", "heads=2, levels=2")),
+    ("schedule.0.part: heads train on all images, got '1/6'", ('"epochs": 4,', '"epochs": 4, "part": "1/6",')),
+    (
+        "schedule.1.inherit takes over the rate at which the stage before ends, but schedule.0.course may be one_cycle",
+        ('"batch_size": tune', '"inherit": 0.5, "batch_size": tune'),
+    ),
 ]
+
+TREE = SOUND.replace(
+    '"class_weights": tune.choice(["none", {"cat": 2.0, "dog": 1.0}]),\n        },',
+    '"class_weights": "none",\n        },\n        {"depth": 2, "learning_rate": tune.choice([1e-3, 1e-4])},',
+).replace(', "class_weights": "none"},', '}, {"learning_rate": 1e-3},')
+
+
+def test_a_schedule_of_more_stages_is_a_tree_of_levels(write):
+    space = load_space(write(TREE), fixed=FIXED)
+    assert list(space.levels) == [1, 2]
+    assert space.tested
+    assert space.trial_paths(1)[0] == "pooling"
+    assert space.trial_paths(2) == ["schedule.2.learning_rate"]
+    assert [stage.epochs for stage in space.recipe({}, 9).schedule] == [4, 4, 4], "half of the path's epochs each"
+    given = load_space(write(TREE.replace("heads=2", "heads=2, levels=2")), fixed=FIXED)
+    assert not given.tested
+
+
+def test_a_grid_cannot_cover_a_tree(problems):
+    found = problems(("heads=2", 'heads=2, sampler="grid"'), text=TREE)
+    assert any("cannot cover a tree" in problem for problem in found)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,15 @@ from typing import Any
 from rich.console import Console
 
 from raysearch.reporting.tables import trials_table
-from raysearch.reporting.terminal import Leader, LiveView, evaluation_table, plus_minus, segment_line, summary
+from raysearch.reporting.terminal import (
+    Leader,
+    LiveView,
+    evaluation_table,
+    plus_minus,
+    segment_line,
+    summary,
+    verdict_line,
+)
 from raysearch.run import Run
 from tests.reporting.events import LOG, end, row, segment, trial
 
@@ -139,3 +147,35 @@ def test_one_model_has_no_spread():
     assert plus_minus(spread(0.5, None)) == "0.5000"
     assert plus_minus(spread(0.5, 0.25)) == "0.5000 ± 0.2500"
     assert evaluation_table(EVALUATION).row_count == 3
+
+
+LEVEL = {
+    "event": "level",
+    "level": 2,
+    "leader": "t0007",
+    "control": "t0009",
+    "opened": ["block4"],
+    "before": ["block5"],
+}
+FIGURES = {"gain": -0.004, "low": -0.02, "high": 0.0099, "images": 250}
+
+
+def test_a_verdict_says_what_was_opened_and_what_it_brought():
+    none = verdict_line(LEVEL | FIGURES | {"verdict": "none"})
+    assert none == (
+        "opening block4: -0.0040 log-loss [-0.0200, +0.0099] against training longer with block5 open: no gain; the "
+        "search stops there, and the best is block5"
+    )
+    assert "undecided on 250 images" in verdict_line(LEVEL | FIGURES | {"verdict": "undecided"})
+    assert verdict_line(LEVEL | FIGURES | {"verdict": "gain"}).endswith(": a gain")
+    first = LEVEL | FIGURES | {"verdict": "none", "opened": ["block5"], "before": []}
+    assert "against training longer the head alone" in verdict_line(first)
+    assert verdict_line(LEVEL | {"verdict": "untested"}) == "opening block4: the best is t0007; not tested"
+
+
+def test_the_summary_tells_the_last_verdict_of_each_level(tmp_path):
+    early, late = (LEVEL | FIGURES | {"verdict": verdict} for verdict in ("gain", "none"))
+    console = a_pipe()
+    summary(finished_run(tmp_path, [early, late]), console)
+    assert "no gain" in text_of(console)
+    assert ": a gain" not in text_of(console)

@@ -51,6 +51,8 @@ class World:
     fails: float = 0.0
     lost: float = 0.0
     crashes: float = 0.0
+    verdicts: tuple[str, ...] = ()
+    """On the levels of a tree, from the first."""
 
     def row(self, trial: str, epoch: int) -> Event:
         """The figures of an epoch: always the same for the same epoch of the same trial."""
@@ -94,11 +96,25 @@ class Play:
         for _ in range(steps):
             while len(self.running) < concurrent and self.start():
                 pass
+            if self._judge():
+                continue
             if not self.running:
                 assert self.controller.finished
                 break
             self._step(random.choice(list(self.running)), random)
         return self
+
+    def _judge(self) -> bool:
+        """Whether a level was over, which now has its verdict."""
+        due = self.controller.to_judge
+        if due is None:
+            return False
+        leader, control = due
+        place = self.controller.rules.levels.index(leader.stage)
+        verdict = self.world.verdicts[place] if control is not None and self.world.verdicts else "untested"
+        told = {"leader": leader.name, "control": control.name if control is not None else None}
+        self.emit({"event": "level", "level": leader.stage, "verdict": verdict, **told})
+        return True
 
     def start(self, prefer: str | None = None) -> str | None:
         """Begin what the controller decides; the trial that then runs."""

@@ -13,8 +13,11 @@ from raysearch.activations.cache import CacheSettings
 from raysearch.activations.live import KeptActivations, LiveActivations, size_bytes
 from raysearch.data.pixels import load
 from raysearch.errors import InputError
+from raysearch.evaluate import evaluate_model
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Stage
+from raysearch.training.checkpoint import best_metadata, load_checkpoint, save_checkpoint
+from raysearch.training.path import assemble, train_recipe
 from raysearch.training.stage import Bench, open_pack, open_stage
 from tests.training.bench import bench, handed_over, recipe, split, trained
 from tests.training.tiny import timeless
@@ -242,3 +245,66 @@ def test_a_pack_that_cannot_be_is_refused():
         open_pack(bench(), [recipe(depths=(0, 1))])
     with pytest.raises(ValueError, match="cannot share a pack"):
         open_pack(bench(), [recipe(depths=(0,)), recipe(depths=(0,), pooling="max")])
+
+
+# ---- of one stage and the next -----------------------------------------------------------------------------------
+
+
+def test_a_stage_takes_over_the_rate_at_which_the_one_before_ended():
+    schedule = (Stage(depth=0, epochs=1), Stage(depth=1, epochs=2, inherit=0.5, course="constant", batch_size=8))
+    plan, table = recipe(schedule=schedule), bench()
+    row = open_stage(table, plan, 1, ended_rate=4e-3).run_epoch()
+    assert row["lr"] == pytest.approx(2e-3)
+    for nothing in (None, 0.0):
+        with pytest.raises(ValueError, match="takes over the learning rate of the stage before, which ended at"):
+            open_stage(table, plan, 1, ended_rate=nothing)
+
+
+def test_a_path_hands_the_rate_on():
+    plateau = {"course": "plateau", "plateau_patience_epochs": 0, "plateau_factor": 0.1, "batch_size": 8}
+    first = Stage(depth=0, epochs=6, learning_rate=30.0, **plateau)  # so fast that the loss soon stalls
+    then = Stage(depth=1, epochs=1, inherit=2.0, course="constant", batch_size=8)
+    rates: list[list[float]] = [[], []]
+    train_recipe(bench(), recipe(schedule=(first, then)), lambda stage, row: rates[stage].append(row["lr"]))
+    assert rates[0][-1] < 30.0
+    assert rates[1] == [pytest.approx(2 * rates[0][-1])]
+
+
+def with_held_out() -> Bench:
+    table = bench()
+    dataset, held_out = table.dataset.halved(0)
+    return dataclasses.replace(table, dataset=dataset, held_out=held_out)
+
+
+def test_halves_of_the_validation_images_are_stratified_and_make_up_the_whole():
+    whole = bench().dataset
+    half, other = whole.halved(3)
+    assert sorted((*half.val.paths, *other.paths)) == sorted(whole.val.paths)
+    np.testing.assert_array_equal(np.bincount(half.val.labels), np.bincount(other.labels))
+    assert half.train is whole.train
+    again, _ = whole.halved(3)
+    assert again.val.paths == half.val.paths != whole.halved(4)[0].val.paths
+
+
+def test_the_held_out_losses_are_those_of_the_best_state_and_decide_nothing():
+    plan = recipe(schedule=(Stage(depth=1, epochs=4, batch_size=8, learning_rate=0.03, dropout=0.3),))
+    table = with_held_out()
+    trainer = trained(table, plan)
+    without = trained(dataclasses.replace(table, held_out=None), plan)
+    assert timeless(trainer.best) == timeless(without.best)
+    model = assemble(table, plan, trainer.best_state)
+    evaluated = evaluate_model(model, table.held_out, table.dataset.classes, table.device)
+    rows = np.arange(len(table.held_out))
+    expected = -np.log(evaluated.probabilities[rows, table.held_out.labels])
+    np.testing.assert_allclose(trainer.best_held_out, expected, atol=1e-5)
+    assert best_metadata(trainer)["held_out"] == trainer.best_held_out
+    assert best_metadata(without)["held_out"] == []
+
+
+def test_the_held_out_losses_survive_a_checkpoint(tmp_path):
+    plan, table = recipe(depths=(1,)), with_held_out()
+    trainer = trained(table, plan)
+    save_checkpoint(tmp_path / "last.pt", trainer.state())
+    resumed = open_stage(table, plan, 0)
+    resumed.load_state(load_checkpoint(tmp_path / "last.pt"))
+    assert resumed.best_held_out == trainer.best_held_out
