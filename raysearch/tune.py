@@ -146,10 +146,10 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         assert run is not None
         return go_on(run, settings, console, began)
     folder = Path(settings.results) / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return start(_resolve(settings, folder), folder, settings, console, began)
+    return start(job_of(settings, folder), folder, settings, console, began)
 
 
-def _resolve(settings: Settings, folder: Path | None) -> Job:
+def job_of(settings: Settings, folder: Path | None) -> Job:
     """As `raysearch.job.resolve`; a recipe becomes a space in which nothing is searched."""
     from raysearch.job import RECIPE_FLAGS, resolve
     from raysearch.replay import recipe_space
@@ -185,7 +185,7 @@ def plan(settings: Settings, console: Console | None = None) -> None:
 
     if settings.resume is not None:
         raise InputError("--plan shows a new search; a run that is resumed has its plan already")
-    job = _resolve(settings, settings.results / settings.run_name if settings.run_name else None)
+    job = job_of(settings, settings.results / settings.run_name if settings.run_name else None)
     show_plan(as_plan(job, settings.results / (settings.run_name or _stem(settings))), console=console)
 
 

@@ -25,6 +25,7 @@ fine = {
     "depth": tune.choice([1, 2, 3]),
     "keep": "last",
     "learning_rate": tune.loguniform(2e-4, 2e-3),
+    "layer_decay": tune.choice([1.0, 0.5]),
     "weight_decay": tune.loguniform(1e-3, 1e-1),
     "course": tune.choice(["one_cycle", "cosine", "plateau"]),
     "batch_norm": tune.choice(["frozen", "train"]),
@@ -42,6 +43,7 @@ default = {
         {
             "depth": 3,
             "learning_rate": 5e-4,
+            "layer_decay": 1.0,
             "weight_decay": 1e-2,
             "course": "one_cycle",
             "batch_norm": "frozen",

@@ -7,8 +7,9 @@ import dataclasses
 import pytest
 
 from raysearch.errors import InputError
+from raysearch.recipe import Recipe, Stage
 from raysearch.run import Run
-from raysearch.tune import _ON_RESUME, Settings, main, plan, search
+from raysearch.tune import _ON_RESUME, Settings, job_of, main, plan, search
 from tests.trained import write_pictures
 
 
@@ -124,3 +125,17 @@ def test_a_resumed_run_keeps_its_own_settings(field, tmp_path):
 def test_a_plan_is_of_a_new_search():
     with pytest.raises(InputError, match="--plan shows a new search"):
         plan(Settings(resume="it"))
+
+
+def test_a_recipe_is_a_search_of_one_path_with_another_seed_if_asked(photos, tmp_path):
+    schedule = (Stage(depth=0, epochs=7), Stage(depth=1, epochs=5), Stage(depth=2, epochs=3))
+    recipe = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=schedule, seed=3)
+    (tmp_path / "best.json").write_text(recipe.model_dump_json())
+    given = Settings(recipe=tmp_path / "best.json", data=photos, quiet=True)
+    job = job_of(given, None)
+    assert (job.settings.heads, job.settings.trials, job.settings.refits, job.settings.seed) == (1, 3 - 1, 0, 3)
+    assert [stage.epochs for stage in job.space.recipe({}, job.settings.max_epochs).schedule] == [7, 5, 3]
+    assert job.settings.space == str(tmp_path / "best.json")
+    assert job_of(dataclasses.replace(given, seed=7), None).settings.seed == 7
+    with pytest.raises(InputError, match="--max-epochs cannot be used with --recipe"):
+        job_of(dataclasses.replace(given, max_epochs=2), None)
