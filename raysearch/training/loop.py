@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysearch.activations.live import Activations
 from raysearch.recipe import Stage
+from raysearch.training.calibration import calibrated_losses, fitted_temperature
 from raysearch.training.class_weights import class_weights
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
@@ -98,7 +99,11 @@ class Trainer:
         self.best_state: dict[str, Tensor] = {}
         """The suffix as it was then, on the CPU."""
         self.best_held_out: list[float] = []
-        """The log-loss of each held-out image in that state: for tests between trials, which must not have chosen."""
+        """The log-loss of each held-out image in that state, for tests between trials by images that chose nothing.
+
+        Calibrated by a temperature fitted on the validation images: fine-tuning makes a network surer than it is right,
+        and log-loss would tell more of that than of what it has learned."""
+        self._val_logits = torch.empty(0)
         self._held_out = held_out
         self._held_out_labels = torch.tensor(np.asarray([] if held_out_labels is None else held_out_labels)).long()
         self.handover_delta: float | None = None
@@ -189,7 +194,8 @@ class Trainer:
         Raises:
             NonFiniteLossError: after `step` of `epoch`.
         """
-        figures = classification_metrics(self._logits(self.val), self.val_labels, self.classes)
+        self._val_logits = self._logits(self.val)
+        figures = classification_metrics(self._val_logits, self.val_labels, self.classes)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
         return {f"val_{name}": value for name, value in figures.items()}
@@ -227,8 +233,8 @@ class Trainer:
     def _held_out_losses(self) -> list[float]:
         if self._held_out is None:
             return []
-        logits = self._logits(self._held_out).double()
-        return functional.cross_entropy(logits, self._held_out_labels, reduction="none").tolist()
+        temperature = fitted_temperature(self._val_logits, self.val_labels)  # of the same state
+        return calibrated_losses(self._logits(self._held_out), self._held_out_labels, temperature).tolist()
 
     def restore_best(self) -> None:
         """Puts the best epoch's tensors back into the suffix, to use them; not to train on from there."""

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raysearch.recipe import Recipe
 from raysearch.replay import recipe_space
 from raysearch.run import Run
 from raysearch.search.actor import PackWork, StageWork
@@ -349,3 +350,36 @@ def test_a_tree_killed_in_the_middle_of_a_level_ends_as_if_it_never_was(steps, w
 def outcome(run: Run) -> tuple[dict[Any, Any], list[Any]]:
     rows = {(e["trial"], e["epoch"]): e for e in results(run) if e["event"] == "epoch"}
     return rows, [e for e in results(run) if e["event"] == "level"]
+
+
+# ---- as shipped --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_every_schedule_that_is_proposed_is_sound(seed):
+    fixed = {"backbone": "densenet121", "weights": "random", "image_size": 32, "fit": "squash", "seed": seed}
+    space = load_space("unfreeze_schedule", fixed=fixed)
+    most = 12
+    rungs = rungs_for(space.level_epochs(most), 3)
+    rules = Rules(rungs, levels=tuple(space.levels), most=(float("inf"),) * 3, beam=3, tested=True)
+    controller = Controller(rules, OptunaProposer(space, rules, seed, most))
+    world = World(seed, fails=0.05, lost=0.05, early=0.1, verdicts=("gain",) * 3)
+    play = Play(controller, world).to_the_end(6, 24, seed=seed)
+    made = {event["trial"]: event for event in play.log if event["event"] == "trial"}
+    parents: dict[int, set[str]] = {}
+    for event in made.values():
+        recipe = Recipe.model_validate(event["recipe"])
+        depths = [stage.depth for stage in recipe.schedule]
+        assert depths == sorted(depths)
+        assert depths[-1] == event["depth"]
+        assert all(stage.learning_rate > 0 for stage in recipe.schedule)
+        assert sum(stage.epochs for stage in recipe.schedule[1:]) <= most
+        if event["parent"] is not None:
+            parents.setdefault(event["stage"], set()).add(event["parent"])
+            before = made[event["parent"]]["recipe"]
+            assert event["recipe"]["schedule"][:-1] == before["schedule"]
+            assert {key: value for key, value in event["recipe"].items() if key != "schedule"} == {
+                key: value for key, value in before.items() if key != "schedule"
+            }
+    assert parents.keys() == {1, 2, 3}
+    assert len(parents[2]) > 1, "which one a trial starts from is searched"

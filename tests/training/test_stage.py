@@ -16,6 +16,7 @@ from raysearch.errors import InputError
 from raysearch.evaluate import evaluate_model
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Stage
+from raysearch.training.calibration import fitted_temperature
 from raysearch.training.checkpoint import best_metadata, load_checkpoint, save_checkpoint
 from raysearch.training.path import assemble, train_recipe
 from raysearch.training.stage import Bench, open_pack, open_stage
@@ -295,8 +296,13 @@ def test_the_held_out_losses_are_those_of_the_best_state_and_decide_nothing():
     model = assemble(table, plan, trainer.best_state)
     evaluated = evaluate_model(model, table.held_out, table.dataset.classes, table.device)
     rows = np.arange(len(table.held_out))
-    expected = -np.log(evaluated.probabilities[rows, table.held_out.labels])
-    np.testing.assert_allclose(trainer.best_held_out, expected, atol=1e-5)
+    logits = torch.from_numpy(np.log(evaluated.probabilities))
+    chose = evaluate_model(model, table.dataset.val, table.dataset.classes, table.device)
+    temperature = fitted_temperature(
+        torch.from_numpy(np.log(chose.probabilities)), torch.from_numpy(table.dataset.val.labels)
+    )
+    scaled = torch.log_softmax(logits / temperature, dim=1).numpy()
+    np.testing.assert_allclose(trainer.best_held_out, -scaled[rows, table.held_out.labels], rtol=1e-3, atol=1e-3)
     assert best_metadata(trainer)["held_out"] == trainer.best_held_out
     assert best_metadata(without)["held_out"] == []
 
