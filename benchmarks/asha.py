@@ -51,7 +51,8 @@ from machine import machine
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from raysearch.search.asha import rungs_for
-from raysearch.search.controller import Controller, Event, Rules
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Event, Rules
 
 Figures = dict[str, Any]
 

@@ -22,10 +22,10 @@ import pandas as pd
 from machine import machine
 
 
-def search(seed: int, flags: list[str]) -> dict[str, Any]:
+def search(seed: int, flags: list[str], space: str = "fine_tune") -> dict[str, Any]:
     """One search: its seconds, its trials, and the three test accuracies."""
     with tempfile.TemporaryDirectory(prefix="raysearch-demo-") as folder:
-        command = [sys.executable, "-m", "raysearch.tune", "--space", "fine_tune", "--preset", "quick", "--quiet"]
+        command = [sys.executable, "-m", "raysearch.tune", "--space", space, "--preset", "quick", "--quiet"]
         began = time.perf_counter()
         flags = ["--seed", str(seed), "--results", folder, "--run-name", "demo", *flags]
         subprocess.run([*command, *flags], check=True, stdout=subprocess.DEVNULL)

@@ -109,9 +109,10 @@ def ours_arm(options: argparse.Namespace) -> Figures:
     from ray import tune
 
     from raysearch.run import Run
-    from raysearch.search.controller import Controller, Rules
+    from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
     from raysearch.search.runner import ray_session, run_segments
+    from raysearch.search.trial import Rules
 
     class Empty(tune.Trainable):
         """A segment without work."""
@@ -168,7 +169,8 @@ class Sampled:
 
 def controller_arm(options: argparse.Namespace) -> Figures:
     """A whole search as events: decide, apply, end the oldest of the running segments, until nothing is left."""
-    from raysearch.search.controller import Controller, Rules
+    from raysearch.search.controller import Controller
+    from raysearch.search.trial import Rules
 
     rng = random.Random(0)
     controller = Controller(Rules(rungs=(1, 3, 9)), Sampled(rng, epochs=9))

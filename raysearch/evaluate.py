@@ -169,6 +169,7 @@ def evaluation_document(
     trial: str,
     metric: str,
     best_validation: float,
+    chosen_by: Sequence[Metrics],
     others: Mapping[str, tuple[str, Sequence[Metrics]]],
 ) -> dict[str, Any]:
     """What evaluation.json holds.
@@ -177,7 +178,8 @@ def evaluation_document(
         splits: the winner's metrics, a model (fresh seed) each, of "train", "train_augmented", "val" and "test".
         trial: the winner's name.
         metric: what the search was led by, e.g. "accuracy".
-        best_validation: the winner's figure of it in the search, on validation.
+        best_validation: the winner's figure of it in the search, on the validation images that chose.
+        chosen_by: the winner's models on those images; none if they were trained on them.
         others: "default" and "head": the trial's name, and its models' metrics on test.
 
     Returns: the winner's splits at the top (see `over_models`); "optimism": by how much the search's validation
@@ -187,8 +189,8 @@ def evaluation_document(
     document |= {name: over_models(evaluated) for name, evaluated in splits.items()}
     document["best_validation"] = best_validation
     document["optimism"] = None
-    if "val" in document:
-        flattery = best_validation - figure(document["val"], metric)["mean"]
+    if chosen_by:
+        flattery = best_validation - figure(over_models(chosen_by), metric)["mean"]
         document["optimism"] = flattery if larger_is_better(metric) else -flattery
     document["others"] = {name: {"trial": t, "test": over_models(evaluated)} for name, (t, evaluated) in others.items()}
     return document

@@ -23,8 +23,9 @@ from raysearch.job import Job
 from raysearch.predict import write_best
 from raysearch.recipe import Recipe
 from raysearch.run import Run
-from raysearch.search.controller import Controller, Trial
+from raysearch.search.controller import Controller
 from raysearch.search.refit import refit_tensors
+from raysearch.search.trial import Trial
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.path import assemble
 from raysearch.training.stage import Bench
@@ -63,6 +64,7 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
 
     val = [measure(model, data.val) for model in models]
     test = [measure(model, data.test) for model in models]
+    half = data.halved(job.settings.seed)[0].val if job.space.tested else None
     seen_val = job.settings.refit_on == "train+val" and refits
     splits: dict[str, list[Metrics]] = {
         "train": [measure(models[shipped], data.train).metrics],
@@ -78,6 +80,11 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
         trial=winner.name,
         metric=job.settings.metric,
         best_validation=float(winner.best[job.rules.metric]),
+        chosen_by=[]
+        if seen_val
+        else [one.metrics for one in val]
+        if half is None
+        else [measure(model, half).metrics for model in models],
         others={name: (trial, [on_test.metrics]) for name, (trial, _, on_test) in measured.items()},
     )
     document["refits"] = len(refits)

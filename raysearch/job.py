@@ -22,7 +22,7 @@ from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
 from raysearch.run import Run
 from raysearch.search.asha import rungs_for
-from raysearch.search.controller import Rules
+from raysearch.search.trial import Rules
 from raysearch.space import Space, load_space
 from raysearch.starting_head import StartingHead, starting_head
 from raysearch.training.folds import check_folds
@@ -123,6 +123,7 @@ class Job:
             most=_most_a_level(space),
             beam=space.search.beam,
             tested=space.tested,
+            lr_find=space.search.lr_find,
             deepest_wins=space.search.winner == "deepest",
         )
 

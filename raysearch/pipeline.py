@@ -27,16 +27,18 @@ from raysearch.reporting.plots import learning_curves
 from raysearch.reporting.terminal import LiveView, summary
 from raysearch.run import Run
 from raysearch.search.actor import TrialActor
-from raysearch.search.controller import Controller, Event, Trial
+from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
 from raysearch.search.runner import ray_session, require_gpus, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.search.stopping import judge
+from raysearch.search.trial import Event, Trial
 from raysearch.space import describe
 from raysearch.starting_head import starting_head
 from raysearch.training.checkpoint import load_tensors
-from raysearch.training.stage import Bench
+from raysearch.training.range_test import range_test
+from raysearch.training.stage import Bench, open_stage
 
 logger = logging.getLogger(__name__)
 
@@ -148,6 +150,8 @@ def as_plan(job: Job, folder: Path) -> Plan:
         head=f"{job.head.trial} of {job.head.run}" if job.head is not None else None,
         trials=settings.trials,
         rungs=settings.rungs,
+        levels=len(job.space.levels),
+        tested=job.space.tested,
         refits=settings.refits,
         device=settings.device,
         precision=settings.precision,
@@ -167,7 +171,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
     workers = min(flags.refit_workers or machine.concurrent, max(1, settings.refits))
     with LiveView(_chatter(flags, console)) as view:
         progress = Progress(job, controller, view, workers, began)
-        driver = Driver(run, controller, machine.concurrent, progress.take, _judge(job, run))
+        driver = Driver(run, controller, machine.concurrent, progress.take, _judge(job, run), _test_rates(job, run))
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         begin: list[Event] = []
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
@@ -273,6 +277,26 @@ def _judge(job: Job, run: Run) -> Callable[[Trial, Trial | None], Event]:
         return told | asdict(found)
 
     return judge_level
+
+
+def _test_rates(job: Job, run: Run) -> Callable[[int, Trial], Event]:
+    """Says between which learning rates each depth of a level is to be searched: a range test from where it starts."""
+
+    def test(level: int, start: Trial) -> Event:
+        cache = CachePlan.from_json(run.info["cache"]["plan"]).settings()
+        bench = Bench.open(**bench_keywords(job) | {"cache": cache})
+        tensors, about = load_tensors(run.folder / "checkpoints" / start.name / "best.safetensors")
+        recipe = job.space.recipe({}, job.settings.max_epochs)
+        begun = Recipe.model_validate(start.recipe)
+        found = {}
+        for depth in job.space.every_value(f"schedule.{level}.depth"):
+            stage = recipe.schedule[level].model_copy(update={"depth": depth, "inherit": None})
+            path = begun.model_copy(update={"schedule": (*begun.schedule, stage)})
+            trainer = open_stage(bench, path, level, tensors, expected_signature=about["signature"])
+            found[str(depth)] = asdict(range_test(trainer))
+        return found
+
+    return test
 
 
 def _refit(

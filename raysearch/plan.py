@@ -49,6 +49,10 @@ class Plan:
     trials: int
     rungs: Sequence[int]
     """Epochs at which trials are compared; the last is the longest that one trains."""
+    levels: int
+    """Stages of a path that are searched one after the other."""
+    tested: bool
+    """Whether each level ends with a control and a verdict."""
     refits: int
     device: str
     precision: str
@@ -171,6 +175,11 @@ def work_table(plan: Plan) -> Table:
     rungs = ", ".join(map(str, plan.rungs))
     if plan.trials:
         table.add_row("trials", f"{plan.trials}, compared after {rungs} epochs; only the better go on (ASHA)")
+        if plan.levels > 1:
+            verdict = "a control and a test, of which no gain ends the search" if plan.tested else "no test"
+            table.add_row(
+                "levels", f"{plan.levels}, each from the best of the one before; at the end of each {verdict}"
+            )
         table.add_row("epochs of all trials", f"{plan.trials * plan.rungs[0]} to {plan.trials * plan.rungs[-1]}")
     else:
         table.add_row("trials", "none: only heads are searched")

@@ -10,7 +10,8 @@ from statistics import median
 from raysearch.activations.forecast import expected_trials
 from raysearch.job import Job
 from raysearch.reporting.terminal import Leader, LiveView, segment_line, verdict_line
-from raysearch.search.controller import Controller, Event
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Event
 
 _OVER = ("stopped", "done", "failed")
 _SHOW_SECONDS = 0.2  # between two looks at the state for the sake of an epoch alone

@@ -60,6 +60,9 @@ class Search(BaseModel):
     all validation images choose; else half of them only test."""
     winner: Literal["best", "deepest"] = "best"
     """Whose recipe is reported and kept: the best of all levels and heads, or the best of the deepest level."""
+    lr_find: bool = False
+    """Before a level begins, a range test at each of its depths (a few dozen steps) says between which bounds its
+    learning rates are drawn; where in the space's own range they are drawn then says where between these."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
     """Of the interval that decides whether a level brought a gain, none, or neither is certain."""
     min_gain: float = Field(default=0.01, ge=0.0)

@@ -13,7 +13,8 @@ from raysearch.errors import InputError
 from raysearch.models.weights import Weights
 from raysearch.recipe import Augmentation, Head, Recipe
 from raysearch.run import Run
-from raysearch.search.controller import Controller, Event, Rules
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Event, Rules
 from raysearch.space import Space
 from raysearch.training.checkpoint import CheckpointError, describe_tensors, load_tensors, save_tensors
 from raysearch.training.metrics import larger_is_better

@@ -111,6 +111,7 @@ def test_the_document_has_the_winner_its_optimism_and_the_others(model, split):
         trial="t0003",
         metric="accuracy",
         best_validation=0.75,
+        chosen_by=[good, wrong],
         others={"default": ("t0000", [wrong]), "head": ("h0001", [good])},
     )
     assert document["test"]["accuracy"] == {"mean": 0.5, "std": pytest.approx(math.sqrt(0.5)), "values": [1.0, 0.0]}
@@ -125,8 +126,19 @@ def test_the_document_has_the_winner_its_optimism_and_the_others(model, split):
 
 def test_optimism_of_a_metric_of_one_class(model, split):
     good = evaluate_model(model, split, CLASSES).metrics
-    document = evaluation_document({"val": [good]}, trial="t", metric="recall_red", best_validation=0.75, others={})
+    document = evaluation_document(
+        {"val": [good]}, trial="t", metric="recall_red", best_validation=0.75, chosen_by=[good], others={}
+    )
     assert document["optimism"] == -0.25
+    half = evaluation_document(
+        {"val": [good]},
+        trial="t",
+        metric="accuracy",
+        best_validation=0.75,
+        chosen_by=[{**good, "accuracy": 0.0}],
+        others={},
+    )
+    assert half["optimism"] == 0.75, "on the images that chose, which may be a part of the validation images"
 
 
 def test_a_figure_that_not_all_models_have_is_left_out():

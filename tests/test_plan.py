@@ -42,6 +42,8 @@ def plan_of(dataset, **changes) -> Plan:
         "head": None,
         "trials": 12,
         "rungs": (1, 2, 6),
+        "levels": 1,
+        "tested": False,
         "refits": 3,
         "device": "cpu",
         "precision": "fp32",
@@ -75,6 +77,13 @@ def test_the_plan_shows_data_blocks_space_work_and_needs(dataset, tmp_path):
     assert [rows[name].count("frozen") for name in ("block1", "block3", "block4", "head")] == [3, 2, 1, 0]
     with Image.open(tmp_path / "plan.png") as sheet:
         assert sheet.size[0] > 300
+
+
+def test_the_plan_of_a_tree_says_how_its_levels_end(dataset, tmp_path):
+    console = Console(file=io.StringIO(), width=160)
+    show_plan(plan_of(dataset, levels=3, tested=True), tmp_path / "plan.png", console)
+    shown = console.file.getvalue()
+    assert "3, each from the best of the one before; at the end of each a control and a test" in shown
 
 
 def test_the_sheet_shows_the_images_that_the_loop_would_train_on_first(dataset):

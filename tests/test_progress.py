@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raysearch.progress import Pace
-from raysearch.search.controller import Controller, Event, Rules
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Event, Rules
 from tests.search.simulated import Proposals
 
 RULES = Rules(rungs=(2, 6), reduction=3)

@@ -16,9 +16,10 @@ from raysearch.recipe import Recipe
 from raysearch.reporting.tables import heads_table
 from raysearch.run import Run
 from raysearch.search.actor import PackWork, StageWork
-from raysearch.search.controller import Controller, Rules
+from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.sampler import OptunaProposer
+from raysearch.search.trial import Rules
 from raysearch.space import Space, load_space
 from raysearch.starting_head import StartingHead, starting_head
 from raysearch.training.checkpoint import load_tensors

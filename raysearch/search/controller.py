@@ -6,120 +6,13 @@ the events that should happen next. Replaying a log gives the same state, so a r
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from math import inf
 from typing import Any, Protocol
 
 from raysearch.search.asha import Rung
-
-Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """How trials are compared.
-
-    Args:
-        rungs: epochs at which trials of one depth are compared, ascending; the last is the longest a trial trains.
-        reduction: 1 in `reduction` goes on at each rung.
-        metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy".
-        larger_is_better: its direction.
-        max_failures: how often a trial's segment may be lost to the machine before the trial counts as failed.
-        levels: the stages that trials search, by index: each is a level of the tree.
-        most: trials that differ at each level; inf where something is searched without steps.
-        beam: how many of the best trials of a level the next level's start from.
-        tested: whether each level ends with a control and a verdict, of which "none" stops the search.
-        deepest_wins: whether the best trial of the deepest level wins, though an earlier one may be better.
-    """
-
-    rungs: tuple[int, ...]
-    reduction: int = 3
-    metric: str = "val_accuracy"
-    larger_is_better: bool = True
-    max_failures: int = 3
-    levels: tuple[int, ...] = (1,)
-    most: tuple[float, ...] = (inf,)
-    beam: int = 3
-    tested: bool = False
-    deepest_wins: bool = False
-
-    def figure(self, row: Event) -> float:
-        """What decides, of an epoch's row: the metric; of a head that was cross-validated, its mean over the folds."""
-        return float(_of(row, self.metric))
-
-    def score(self, row: Event) -> float:
-        """Larger is better, whatever the metric."""
-        return self.figure(row) if self.larger_is_better else -self.figure(row)
-
-    def order(self, row: Event) -> tuple[float, float]:
-        """The score, and among equals the lower loss: larger is better."""
-        return self.score(row), -float(_of(row, "val_loss"))
-
-
-def _of(row: Event, name: str) -> Any:
-    """A validation figure of a row, or its cross-validated sister if there is one."""
-    crossed = name.replace("val_", "cv_", 1)
-    return row[crossed if crossed in row else name]
-
-
-@dataclass
-class Trial:
-    """What the log says of one trial or head."""
-
-    name: str
-    parent: str | None
-    depth: int
-    params: dict[str, Any]
-    recipe: dict[str, Any]
-    stage: int
-    """Index in its schedule of the stage that it trains."""
-    pack: int | None = None
-    """Which heads it is trained together with; None for a trial."""
-    role: str | None = None
-    """"default": of the known-good recipe; "control": of a level's leader with no block opened. Both are trained to the
-    end."""
-    epochs: int = 0
-    """Finished epochs: those of its last ended segment."""
-    rung: int = 0
-    """Rungs it has finished."""
-    target: int = 0
-    """Rungs it was sent to finish."""
-    segments: int = 0
-    """Segments started."""
-    lost: int = 0
-    """Segments lost to the machine."""
-    running: str | None = None
-    finished: bool = False
-    failed: bool = False
-    dropped: bool = False
-    rate: float | None = None
-    """Learning rate of its last step."""
-    best: Event | None = None
-    """The row of its best epoch in its ended segments; epoch 0, which it was handed, counts."""
-    score: float = -inf
-    """The best of the epochs that it trained itself: what rungs compare. A trial that only spoils what it was handed
-    must not look as good as its parent."""
-    rung_scores: list[float] = field(default_factory=list)
-    """The score when it reached each rung; that of an early end at all that would have come."""
-
-    @property
-    def is_head(self) -> bool:
-        """Whether it belongs to the head search."""
-        return self.pack is not None
-
-    @property
-    def state(self) -> str:
-        """waiting, running, stopped, done or failed."""
-        if self.failed:
-            return "failed"
-        if self.running is not None:
-            return "running"
-        if self.finished:
-            return "done"
-        if self.segments == 0 or self.rung < self.target:
-            return "waiting"
-        return "stopped"
+from raysearch.search.tree import Tree
+from raysearch.search.trial import Event, Rules, Trial
 
 
 class Proposer(Protocol):
@@ -142,27 +35,23 @@ class Controller:
     rules: Rules
     proposer: Proposer
     heads_wanted: int = 0
-    trials_wanted: int = 0
     trials: dict[str, Trial] = field(default_factory=dict)
-    verdicts: dict[int, Event] = field(default_factory=dict)
-    """The "level" event of each level that was judged, the last one of each."""
+    tree: Tree = field(init=False)
+    """Its levels; of all trials but heads."""
     _rungs: dict[tuple[int, int, int], Rung] = field(default_factory=dict)
     """By level, depth and number."""
     _heads: list[Trial] = field(default_factory=list)
-    _levels: dict[int, list[Trial]] = field(default_factory=dict)
-    """The trials of each level, in order."""
-    _regular: dict[int, int] = field(default_factory=dict)
-    """How many of them are no controls."""
     _counts: dict[str, int] = field(default_factory=lambda: {"h": 0, "t": 0})
     _open: dict[str, None] = field(default_factory=dict)
     """Trials whose next segment is decided but not running: new, promoted, or to be run again; in order."""
     _running: set[str] = field(default_factory=set)
     _places: dict[tuple[int, int, int], int] = field(default_factory=dict)
     """How many trials, failed ones aside, stand at each (level, depth, rung)."""
-    _leaders: dict[int, Trial] = field(default_factory=dict)
-    """The best of each level, controls aside."""
     _going: dict[int, int] = field(default_factory=dict)
     """How many heads of each pack have not come to their ends."""
+
+    def __post_init__(self) -> None:
+        self.tree = Tree(self.rules)
 
     # ---- taking events -------------------------------------------------------------------------------------------
 
@@ -178,7 +67,7 @@ class Controller:
             handler(event)
 
     def _on_budget(self, event: Event) -> None:
-        self.heads_wanted, self.trials_wanted = event["heads"], event["trials"]
+        self.heads_wanted, self.tree.wanted = event["heads"], event["trials"]
 
     def _on_trial(self, event: Event) -> None:
         trial = Trial(event["trial"], event["parent"], event["depth"], event["params"], event["recipe"], event["stage"])
@@ -189,8 +78,7 @@ class Controller:
             self._heads.append(trial)
             self._going[trial.pack] = self._going.get(trial.pack, 0) + 1
         else:
-            self._levels.setdefault(trial.stage, []).append(trial)
-            self._regular[trial.stage] = self._regular.get(trial.stage, 0) + (trial.role != "control")
+            self.tree.add(trial)
         self._count(trial, 1)
         self._open[trial.name] = None
 
@@ -222,6 +110,7 @@ class Controller:
         if trial.pack is not None:
             self._going[trial.pack] -= 1
             return
+        self.tree.reached(trial)
         if trial.role == "control":  # it has no rivals
             return
         # One that stopped early has reached every later rung with what it has, so that others are held to it.
@@ -232,11 +121,6 @@ class Controller:
             at_rung.arrive(trial.name, trial.score)
             if trial.finished:
                 at_rung.leave(trial.name, trial.score)
-        leader = self._leaders.get(trial.stage)
-        if leader is trial:  # a stage that keeps its last epoch may have become worse
-            self._elect(trial.stage)
-        elif leader is None or self._better(trial, leader):
-            self._leaders[trial.stage] = trial
 
     def _on_segment_lost(self, event: Event) -> None:
         trial = self._close(event)
@@ -251,8 +135,8 @@ class Controller:
         self._count(trial, -1)
         self._running.discard(trial.name)
         self._open.pop(trial.name, None)
-        if trial is self._leaders.get(trial.stage):  # what it was before it failed is not a result
-            self._elect(trial.stage)
+        if trial.pack is None:
+            self.tree.gone(trial)
 
     def _on_dropped(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
@@ -261,12 +145,10 @@ class Controller:
             self._rung(trial).leave(trial.name, trial.score)
 
     def _on_level(self, event: Event) -> None:
-        self.verdicts[event["level"]] = event
+        self.tree.note_verdict(event)
 
-    def _elect(self, level: int) -> None:
-        self._leaders.pop(level, None)
-        if (best := self._best(trial for trial in self._levels[level] if _able(trial))) is not None:
-            self._leaders[level] = best
+    def _on_lr_find(self, event: Event) -> None:
+        self.tree.note_rates(event)
 
     def _on_segment_paused(self, event: Event) -> None:
         self._open[self._close(event).name] = None
@@ -306,7 +188,7 @@ class Controller:
         if name.startswith("h"):
             return self._new_pack(int(name[1:])) if why == "new" else self._pack_again(self.trials[name])
         if why == "new":
-            level, role = self.level, self._role()
+            level, role = self.tree.level, self.tree.next_role()
             proposed = self.proposer.trial(int(name[1:]), self, level=level, role=role)
             made = {"event": "trial", "trial": name, **proposed, **({"role": role} if role is not None else {})}
             return [made, self._segment(made, self.rules.rungs[0], 0, 1)]
@@ -367,88 +249,34 @@ class Controller:
         ):  # every head failed: there is nothing to start from
             return None, ""
         promoted = self._promotable()
-        if promoted is None and self._to_start(self.level) > 0:
+        if promoted is None and self.tree.to_start(self.tree.level) > 0:
             return f"t{self._counts['t']:04d}", "new"
         if promoted is None and not self._running:
             promoted = self._unfinished_leader()
-            if promoted is None and self._wants_control():
+            if promoted is None and self.tree.wants_control():
                 return f"t{self._counts['t']:04d}", "new"
         return promoted, "promoted"
 
-    # ---- levels --------------------------------------------------------------------------------------------------
-
     @property
-    def level(self) -> int:
-        """The level whose trials are being started: the first, or the one after the last that was left behind."""
-        levels = self.rules.levels
-        at = 0
-        while at + 1 < len(levels) and self._left_behind(levels[at]):
-            at += 1
-        return levels[at]
-
-    def _left_behind(self, level: int) -> bool:
-        verdict = self.verdicts.get(level)
-        return verdict is not None and verdict["verdict"] != "none" and self.share(level + 1) > 0
-
-    def share(self, level: int) -> int:
-        """How many trials a level gets, its control included: what the levels before left, in equal parts."""
-        before = sum(len(trials) for other, trials in self._levels.items() if other < level)
-        left = max(0, self.trials_wanted - before)
-        at = self.rules.levels.index(level)
-        share = -(-left // (len(self.rules.levels) - at))
-        return int(min(share, self.rules.most[at] + 1)) if self.rules.tested else int(min(share, self.rules.most[at]))
-
-    def _to_start(self, level: int) -> int:
-        """How many trials of a level are still to come, its control aside."""
-        share = self.share(level)
-        regular = share - 1 if self.rules.tested and share > 1 else share
-        return max(0, regular - self._regular.get(level, 0))
-
-    def _role(self) -> str | None:
-        """Of the next new trial."""
-        if self._to_start(self.level) == 0:
-            return "control"
-        return None if self._levels.get(self.level) else "default"
-
-    def control(self, level: int) -> Trial | None:
-        """What the level's leader is held to: the last control that was trained for it, if it did not fail."""
-        leader = self._leaders.get(level)
-        ours = (one for one in reversed(self._levels.get(level, [])) if one.role == "control" and not one.failed)
-        return next((one for one in ours if leader is not None and one.params == leader.params), None)
-
-    def _wants_control(self) -> bool:
-        if not self.rules.tested or self.share(self.level) < 2 or self.level not in self._leaders:
-            return False
-        leader = self._leaders[self.level]
-        tried = any(one.role == "control" and one.params == leader.params for one in self._levels[self.level])
-        return not tried and not self._judged(self.level)
-
-    def _judged(self, level: int) -> bool:
-        """Whether there is a verdict on the level's leader as it is now."""
-        verdict, leader = self.verdicts.get(level), self._leaders.get(level)
-        return verdict is not None and leader is not None and verdict["leader"] == leader.name
+    def to_test(self) -> tuple[int, Trial] | None:
+        """The level whose learning rates are to be tested before it begins, and what it starts from."""
+        if not self.rules.lr_find or not self.trials_wanted or self.tree.level in self.tree.rate_bounds:
+            return None
+        if self.tree.begun or self._running or self._counts["h"] < self.heads_wanted:
+            return None
+        level, first = self.tree.level, self.tree.level == self.rules.levels[0]
+        start = self.best_head() if first else next(iter(self.tree.beam(level - 1)), None)
+        return (level, start) if start is not None else None
 
     @property
     def to_judge(self) -> tuple[Trial, Trial | None] | None:
         """The leader and the control of a level that is over and waits for its verdict (a "level" event)."""
-        if len(self.rules.levels) < 2 or self._running or self.level not in self._leaders or self._judged(self.level):
+        if len(self.rules.levels) < 2 or self._running:
             return None
-        if self._choose(None)[0] is not None:
+        level = self.tree.level
+        if level not in self.tree.leaders or self.tree.judged(level) or self._choose(None)[0] is not None:
             return None
-        return self._leaders[self.level], self.control(self.level)
-
-    def beam(self, level: int) -> list[Trial]:
-        """The trials that the next level's start from, best first: of those of `level` that were trained to the end."""
-        able = [trial for trial in self._levels.get(level, []) if _able(trial) and trial.finished]
-        return sorted(able, key=lambda trial: self.rules.order(trial.best or {}), reverse=True)[: self.rules.beam]
-
-    def of_level(self, level: int) -> list[Trial]:
-        """All trials of a level, controls aside, in order."""
-        return [trial for trial in self._levels.get(level, []) if trial.role != "control"]
-
-    def level_leader(self, level: int) -> Trial | None:
-        """The best trial of a level, controls aside."""
-        return self._leaders.get(level)
+        return self.tree.leaders[level], self.tree.control(level)
 
     def may_go_on(self, name: str) -> bool:
         """Whether a trial that finished a rung may be promoted now."""
@@ -460,9 +288,8 @@ class Controller:
 
     def _promotable(self) -> str | None:
         """The trial to promote, from the highest rung down."""
-        here = self._levels.get(self.level, [])
-        for trial in (*here[:1], *here[-1:]):  # a level's default is its first, its control its last
-            if trial.role is not None and self.may_go_on(trial.name):
+        for trial in self.tree.going():
+            if self.may_go_on(trial.name):
                 return trial.name
         for level, depth, rung in sorted(self._rungs, key=lambda key: (-key[2], key)):
             name = self._rungs[level, depth, rung].promotable() if rung < len(self.rules.rungs) else None
@@ -472,16 +299,21 @@ class Controller:
 
     def _unfinished_leader(self) -> str | None:
         """The best trial, if it was stopped before the last rung: a winner is always trained to the end."""
-        leader = self._leaders.get(self.level)
+        leader = self.tree.leaders.get(self.tree.level)
         return leader.name if leader is not None and leader.state == "stopped" and not leader.dropped else None
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
     @property
+    def trials_wanted(self) -> int:
+        """Of the whole search, heads aside."""
+        return self.tree.wanted
+
+    @property
     def leader(self) -> Trial | None:
         """The trial with the best so far, the earliest of equals; not a failed one. A head if no trials are wanted."""
         if self.trials_wanted:
-            return self._best(self._leaders[level] for level in sorted(self._leaders))
+            return self.rules.best(leader for _, leader in sorted(self.tree.leaders.items()))
         return self.best_head()
 
     @property
@@ -489,15 +321,15 @@ class Controller:
         """The trial of the default recipe, as far as it came; the head if no trials are wanted."""
         if not self.trials_wanted:
             return self.trials.get("h0000")
-        ours = [one for trials in self._levels.values() for one in trials if one.role == "default"]
-        return max((one for one in ours if one.best and not one.failed), key=lambda one: one.stage, default=None)
+        ours = [one for one in self.tree.with_a_role() if one.role == "default" and one.best and not one.failed]
+        return max(ours, key=lambda one: one.stage, default=None)
 
     def best_head(self, **fields: Any) -> Trial | None:
         """The best head whose recipe has these top-level fields, e.g. pooling="avg", of the packs that are complete.
 
         The best of a pack are written when it is.
         """
-        return self._best(
+        return self.rules.best(
             head
             for head in self._heads
             if self.pack_over(head.pack) and all(head.recipe[key] == value for key, value in fields.items())
@@ -510,35 +342,24 @@ class Controller:
             grown.insert(0, self.trials[parent])
         return grown
 
-    def _best(self, trials: Iterable[Trial]) -> Trial | None:
-        """The one with the best so far, the first of equals; those that have none yet are passed over."""
-        scored = (trial for trial in trials if trial.best is not None)
-        return max(scored, key=lambda trial: self.rules.order(trial.best or {}), default=None)
-
-    def _better(self, trial: Trial, other: Trial) -> bool:
-        return self.rules.order(trial.best or {}) > self.rules.order(other.best or {})
-
-    def _eligible(self) -> Iterator[Trial]:
-        """Trials whose tensors are there to be used."""
-        return (trial for trial in self.trials.values() if not trial.is_head and _able(trial))
-
     @property
     def winner(self) -> Trial | None:
         """What the search has found: the best of the trials that were trained to the end (of all, if none was).
 
-        Trials of a level that brought nothing are passed over. If even the best head alone is better than the rest, it
-        wins: a search must not lose to what it started from.
+        Trials of a level that brought nothing are passed over, and so is what a level with a gain has left behind. If
+        even the best head alone is better than the rest, it wins: a search must not lose to what it started from.
         """
-        in_vain = [level for level, verdict in self.verdicts.items() if verdict["verdict"] == "none"]
-        able = [one for one in self._eligible() if one.role == "control" or one.stage not in in_vain]
+        able = [one for one in self.trials.values() if not one.is_head and one.able and self.tree.may_win(one)]
         finished = [trial for trial in able if trial.finished]
         if self.rules.deepest_wins and finished:
             deepest = max(trial.stage for trial in finished)
-            return self._best(trial for trial in finished if trial.stage == deepest)
-        found, head = self._best(finished or able), self.best_head()
+            return self.rules.best(trial for trial in finished if trial.stage == deepest)
+        found, head = self.rules.best(finished or able), self.best_head()
+        if self.tree.gained is not None:
+            return found
         if found is None or head is None:
             return found or head
-        return head if self._better(head, found) else found
+        return head if self.rules.better(head, found) else found
 
     @property
     def finished(self) -> bool:
@@ -552,8 +373,7 @@ class Controller:
         for trial in self.trials.values():
             if trial.name.startswith(kind):
                 states[trial.state] += 1
-        stopped = any(verdict["verdict"] == "none" for verdict in self.verdicts.values()) and self.finished
-        if not stopped:  # those that a verdict spared are not waiting
+        if not (self.tree.stopped and self.finished):  # those that a verdict spared are not waiting
             states["waiting"] += max(0, wanted - self._counts[kind])
         return states
 
@@ -563,37 +383,29 @@ class Controller:
         Also the best of those that are done: it leads if the leader, which may still be training, fails. And what the
         next level starts from and is judged by.
         """
-        done = self._best(trial for trial in self.trials.values() if trial.finished and not trial.is_head)
-        tree = [one for trials in self._levels.values() for one in trials if one.role is not None]
-        if len(self.rules.levels) > 1:
-            tree += [one for level in self._levels for one in self.beam(level)]
+        done = self.rules.best(trial for trial in self.trials.values() if trial.finished and not trial.is_head)
         shapes: dict[str, list[Trial]] = {}
         for trial in (head for head in self._heads if self.pack_over(head.pack)):
             shapes.setdefault(repr((trial.recipe["pooling"], trial.recipe["head"])), []).append(trial)
-        best = [*self._leaders.values(), done, *tree, *map(self._best, shapes.values())]
+        best = [*self.tree.needed(), done, *map(self.rules.best, shapes.values())]
         parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}
         default = {self.default.name} if self.default is not None else set()
         return default | parents | {trial.name for trial in best if trial is not None}
 
     def droppable(self) -> list[str]:
         """Stopped trials that can never be promoted again within the budget: their checkpoints may go."""
-        if not self._levels:
+        if not self.trials_wanted:
             return []
-        current, hopeless = self.level, list[str]()
-        to_start = self._to_start(current)
+        current, hopeless = self.tree.level, list[str]()
+        to_start = self.tree.to_start(current)
         for (level, depth, rung), place in self._rungs.items():
             if rung < len(self.rules.rungs):
                 below = sum(self._places.get((level, depth, lower), 0) for lower in range(rung))
                 hopeless += place.hopeless(below + (to_start if level == current else 0))
-        leaders = {leader.name for leader in self._leaders.values()}
+        leaders = {leader.name for leader in self.tree.leaders.values()}
         stopped = (self.trials[name] for name in hopeless if self.trials[name].state == "stopped")
         # Leaders and defaults are trained to the end wherever they stand in their rungs.
         return [one.name for one in stopped if one.role is None and one.name not in leaders]
-
-
-def _able(trial: Trial) -> bool:
-    """Whether its tensors are there to be used."""
-    return not (trial.failed or trial.dropped)
 
 
 def _made(trial: Trial) -> Event:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from raysearch.run import Run
-from raysearch.search.controller import Controller, Event, Trial
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Event, Trial
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,8 @@ class Driver:
         watch: called after every event that was logged.
         judge: says of a level's leader and its control (None: there is none) what the level brought: the figures of a
             "level" event.
+        test_rates: of a level and the trial that it may start from, what a range test says at each depth: the figures
+            of an "lr_find" event, by depth.
     """
 
     def __init__(
@@ -39,9 +42,10 @@ class Driver:
         concurrency: int,
         watch: Callable[[Event], None] = lambda event: None,
         judge: Callable[[Trial, Trial | None], Event] = lambda leader, control: {"verdict": "untested"},
+        test_rates: Callable[[int, Trial], Event] = lambda level, start: {},
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
-        self._judge, self._watch = judge, watch
+        self._judge, self._test_rates, self._watch = judge, test_rates, watch
         self._work: dict[str, dict[str, Event]] = {}  # worker -> its open segments by trial; many of a pack of heads
         self._sizes: dict[str, int] = {}
         self._began: dict[str, float] = {}
@@ -77,6 +81,7 @@ class Driver:
         if self.stopping is not None or len(self._work) >= self.concurrency:
             return []
         self._judge_level()
+        self._test_learning_rates()
         segments = {segment["trial"]: segment for segment in self._begin(worker, self.controller.decide())}
         trials = [self.controller.trials[name] for name in segments]
         if trials and trials[0].pack is not None:
@@ -140,6 +145,15 @@ class Driver:
             leader, control = due
             told = {"level": leader.stage, "leader": leader.name, "control": control.name if control else None}
             self.log({"event": "level", **told, **self._judge(leader, control)})
+
+    def _test_learning_rates(self) -> None:
+        """Where a level is about to begin, log what a range test says, if one is wanted."""
+        due = self.controller.to_test
+        if due is not None:
+            level, start = due
+            self.log(
+                {"event": "lr_find", "level": level, "start": start.name, "depths": self._test_rates(level, start)}
+            )
 
     def _segment_end(self, worker: str, segment: Event, result: dict[str, Any]) -> Event:
         seconds = time.monotonic() - self._began[worker]

@@ -7,6 +7,7 @@ function of the log: a resumed search asks the same questions and gets the same 
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,12 +16,13 @@ from statistics import fmean as mean
 from typing import Any, Literal
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raysearch.files import replace_with
 from raysearch.recipe import Recipe, Stage
-from raysearch.search.controller import Controller, Event, Rules, Trial
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Event, Rules, Trial
 from raysearch.space import Space
 
 Distributions = Mapping[str, BaseDistribution]
@@ -92,10 +94,11 @@ class OptunaProposer:
         elif self._grid(heads=False):
             params = self.space.grid_point(list(searched), number)
         else:
-            known = state.of_level(level)
+            known = state.tree.of_level(level)
             study = self._study(searched, 2 * number, known)
             params = self._ask(study, searched, self._depth_in_turn(len(known), level, state))
-        recipe = self.space.recipe(params, self.max_epochs)
+        bounded = params if role == "default" else self._bounded(params, level, state)
+        recipe = self.space.recipe(bounded, self.max_epochs)
         if parents:
             parent = state.trials[params[_parent_path(level)]]
             return _event(parent.name, params, _child(parent, recipe.schedule[level]), level)
@@ -108,9 +111,21 @@ class OptunaProposer:
         recipe = recipe.model_copy(update={"schedule": schedule, "pooling": start.pooling, "head": start.head})
         return _event(head.name, params, recipe, stage=1)
 
+    def _bounded(self, params: dict[str, Any], level: int, state: Controller) -> dict[str, Any]:
+        """With the learning rate moved from its place in the space's range to the same place between tested bounds."""
+        path = f"schedule.{level}.learning_rate"
+        distribution = self.space.distributions.get(path)
+        depth = self.space.recipe(params, self.max_epochs).schedule[level].depth
+        bounds = state.tree.rate_bounds.get(level, {}).get(depth)
+        if bounds is None or not isinstance(distribution, FloatDistribution) or not distribution.log:
+            return params
+        place = math.log(params[path] / distribution.low) / math.log(distribution.high / distribution.low)
+        low, high = bounds
+        return params | {path: low * (high / low) ** place}
+
     def _control(self, state: Controller, level: int) -> Event:
         """The leader's stage at its parent's depth: as long, and as fast, but with no block opened."""
-        leader = state.level_leader(level)
+        leader = state.tree.leaders.get(level)
         assert leader is not None and leader.parent is not None
         stage = Recipe.model_validate(leader.recipe).schedule[level]
         parent = state.trials[leader.parent]
@@ -123,8 +138,10 @@ class OptunaProposer:
         """Where trials of a later level start from; the default's parent first."""
         if level == self.space.levels[0]:
             return []
-        default = [one for one in state.of_level(level - 1)[:1] if one.finished and not (one.failed or one.dropped)]
-        return list({one.name: one for one in (*default, *state.beam(level - 1))}.values())
+        default = [
+            one for one in state.tree.of_level(level - 1)[:1] if one.finished and not (one.failed or one.dropped)
+        ]
+        return list({one.name: one for one in (*default, *state.tree.beam(level - 1))}.values())
 
     def _distributions(self, level: int, parents: Sequence[Trial]) -> dict[str, BaseDistribution]:
         own = {path: self.space.distributions[path] for path in self.space.trial_paths(level)}
@@ -140,7 +157,7 @@ class OptunaProposer:
         if path not in self.space.distributions:
             return {}
         depths = self.space.every_value(path)
-        in_turn = max(state.share(level) // 2, len(depths) * self.rules.reduction)
+        in_turn = max(state.tree.share(level) // 2, len(depths) * self.rules.reduction)
         return {path: depths[number % len(depths)]} if number < in_turn else {}
 
     def _study(self, distributions: Distributions, question: int, known: list[Trial]) -> optuna.Study:
@@ -229,7 +246,9 @@ def export_study(path: Path, state: Controller, space: Space, name: str) -> None
     direction: Literal["maximize", "minimize"] = "maximize" if state.rules.larger_is_better else "minimize"
     distributions = dict(space.distributions)
     for level in space.levels:
-        if parents := list({one.parent: None for one in state.of_level(level) if _parent_path(level) in one.params}):
+        if parents := list(
+            {one.parent: None for one in state.tree.of_level(level) if _parent_path(level) in one.params}
+        ):
             distributions[_parent_path(level)] = CategoricalDistribution(parents)
 
     def write(temporary: Path) -> None:

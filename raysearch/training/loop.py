@@ -136,12 +136,8 @@ class Trainer:
         with seeded(self.device, self.seed, view, 1):
             for step, batch in enumerate(batches):
                 rate = learning_rate(self.stage, self.at.epoch + (step + 0.5) / len(batches), self.at.drops)
-                for group in self.optimizer.param_groups:
-                    group["lr"] = rate * group["share"]
-                losses[step], correct = self._fill_gradients(order[batch], labels[batch], view)
+                losses[step], correct = self._step(order[batch], labels[batch], view, rate)
                 hits += correct
-                self.scaler.step(self.optimizer)
-                self.scaler.update()
         train_losses, sizes = losses.tolist(), [batch.stop - batch.start for batch in batches]
         for step, loss in enumerate(train_losses, start=1):
             if not math.isfinite(loss):
@@ -152,6 +148,34 @@ class Trainer:
         self.at.epoch = epoch
         self._note(row)
         return row
+
+    def sweep_rates(self, rates: Sequence[float]) -> list[float]:
+        """Takes a step at each learning rate in turn; afterwards the trainer is of no use.
+
+        Returns: the loss of each step's batch before it was taken; ends early, before one that is not finite.
+        """
+        images = part_of(self.stage, self._numpy_labels, self.seed, 1)
+        order = np.random.default_rng([self.seed, self.view_offset]).permutation(images)
+        size, losses = self.stage.batch_size, list[float]()
+        self._train_mode()
+        with seeded(self.device, self.seed, self.view_offset, 1):
+            for step, rate in enumerate(rates):
+                batch = np.take(order, np.arange(step * size, (step + 1) * size), mode="wrap")
+                labels = self.train_labels[torch.from_numpy(batch).to(self.device)]
+                loss = float(self._step(batch, labels, self.view_offset, rate)[0])
+                if not math.isfinite(loss):
+                    break
+                losses.append(loss)
+        return losses
+
+    def _step(self, indices: np.ndarray, labels: Tensor, view: int, rate: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer; its loss and hits, on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate * group["share"]
+        filled = self._fill_gradients(indices, labels, view)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return filled
 
     def _train_mode(self) -> None:
         self.suffix.train()

@@ -24,7 +24,7 @@ def opened(depth):
 
 space = {"schedule": [{"depth": 0, "epochs": 2, "batch_size": 16}, opened(1), opened(2) | {"inherit": 0.5}]}
 default = {"schedule": [{}, {"learning_rate": 1e-3}, {"learning_rate": 1e-3}]}
-search = Search(heads=1, beam=2, min_gain=0.0, confidence=0.999)
+search = Search(heads=1, beam=2, min_gain=0.0, confidence=0.999, lr_find=True)
 """
 
 
@@ -51,7 +51,12 @@ def test_a_tree_is_searched_level_by_level_and_says_what_each_brought(grown: Sea
     assert "Whether it was worth going deeper, on validation images that chose nothing" in grown.ended.out
     assert "opening block4: " in grown.ended.out
     assert "against training longer the head alone: undecided on" in grown.ended.out
+    tested = {event["level"]: event for event in events(grown.run) if event["event"] == "lr_find"}
+    assert [list(tested[level]["depths"]) for level in (1, 2)] == [["1"], ["2"]]
     trials = pd.read_csv(grown.run / "trials.csv").set_index("trial")
+    bounds = tested[1]["depths"]["1"]
+    assert bounds["low"] <= trials.loc["t0001", "schedule.1.learning_rate"] <= bounds["high"]
+    assert trials.loc["t0000", "schedule.1.learning_rate"] == 1e-3, "the known-good one stays as it is"
     assert list(trials["depth"]) == [1, 1, 0, 2, 2, 1]
     for parent in trials["parent"][3:]:
         assert trials.loc[parent, "depth"] == 1
@@ -65,7 +70,9 @@ def test_a_path_trained_again_from_the_weights_has_the_same_losses(grown: Search
     desk = grown.desk
     chosen = SPACE.replace("tune.loguniform(1e-4, 1e-2)", "3e-3").replace('{"learning_rate": 1e-3}', "{}")
     settings = 'heads=1, beam=1, levels=2, winner="deepest"'
-    (desk.work / "hand.py").write_text(chosen.replace("heads=1, beam=2, min_gain=0.0, confidence=0.999", settings))
+    (desk.work / "hand.py").write_text(
+        chosen.replace("heads=1, beam=2, min_gain=0.0, confidence=0.999, lr_find=True", settings)
+    )
     by_hand = ["--space", "hand.py", *_common(photos), "--max-epochs", "4", "--refits", "0", "--run-name", "hand"]
     assert (ended := desk.tune(*by_hand)).code == 0, ended
     recipe = desk.work / "results" / "hand" / "best" / "recipe.json"

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from raysearch.search.controller import Controller, Event
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Event
 
 HEAD_EPOCHS = 5
 
@@ -94,6 +95,7 @@ class Play:
             self.emit({"event": "budget", "heads": heads, "trials": trials})
         random = Random(f"{seed}/order")
         for _ in range(steps):
+            self._test_rates()
             while len(self.running) < concurrent and self.start():
                 pass
             if self._judge():
@@ -103,6 +105,12 @@ class Play:
                 break
             self._step(random.choice(list(self.running)), random)
         return self
+
+    def _test_rates(self) -> None:
+        if (due := self.controller.to_test) is not None:
+            level, start = due
+            depths = {str(depth): {"low": 1e-4, "high": 1e-3} for depth in range(4)}
+            self.emit({"event": "lr_find", "level": level, "start": start.name, "depths": depths})
 
     def _judge(self) -> bool:
         """Whether a level was over, which now has its verdict."""

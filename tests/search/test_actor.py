@@ -19,9 +19,10 @@ from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.search import actor
 from raysearch.search.actor import PackWork, StageWork, TrialActor
-from raysearch.search.controller import Controller, Rules
+from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.sampler import OptunaProposer
+from raysearch.search.trial import Rules
 from raysearch.space import load_space
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.stage import open_stage

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.search.asha import rungs_for
-from raysearch.search.controller import Controller, Rules
+from raysearch.search.controller import Controller
+from raysearch.search.trial import Rules
 from tests.search.simulated import HEAD_EPOCHS, Play, Proposals, World
 
 

@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from raysearch.run import Run
-from raysearch.search.controller import Controller, Rules
+from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
+from raysearch.search.trial import Rules
 from tests.search.simulated import Proposals
 
 RULES = Rules(rungs=(2, 6), reduction=3)

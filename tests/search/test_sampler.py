@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import optuna
@@ -12,8 +13,9 @@ from hypothesis import strategies as st
 
 from raysearch.recipe import Recipe
 from raysearch.search.asha import rungs_for
-from raysearch.search.controller import Controller, Rules
+from raysearch.search.controller import Controller
 from raysearch.search.sampler import OptunaProposer, _comparable, export_study
+from raysearch.search.trial import Rules
 from raysearch.space import Space, load_space
 from raysearch.training.pack import pack_key
 from tests.search.simulated import Play, World
@@ -303,3 +305,24 @@ def test_the_exported_study_opens_in_optuna(tmp_path, metric):
     assert study.best_value == best(trial.best[metric] for trial in trials if trial.state == "done")
     storage.remove_session()
     storage.engine.dispose()
+
+
+def test_learning_rates_keep_their_place_between_tested_bounds(tmp_path):
+    space = load_space("fine_tune", fixed=FIXED | {"backbone": "densenet121"})
+    controller = controller_of(space)
+    Play(controller, World()).to_the_end(24, 0)
+    controller.apply({"event": "budget", "heads": 24, "trials": 40})
+    plain = [controller.proposer.trial(n, controller, level=1, role=None) for n in range(1, 12)]
+    bounds = {"1": {"low": 1e-6, "high": 1e-4}, "2": {"low": 1e-3, "high": 1e-1}, "3": {"low": 1.0, "high": 2.0}}
+    controller.apply({"event": "lr_find", "level": 1, "start": "h0000", "depths": bounds})
+    moved = [controller.proposer.trial(n, controller, level=1, role=None) for n in range(1, 12)]
+    span = space.distributions["schedule.1.learning_rate"]
+    for before, after in zip(plain, moved, strict=True):
+        assert before["params"] == after["params"], "the sampler is told where in the range, whatever the bounds"
+        rates = [event["recipe"]["schedule"][1]["learning_rate"] for event in (before, after)]
+        found = bounds[str(after["depth"])]
+        places = [math.log(rates[0] / span.low) / math.log(span.high / span.low)]
+        places.append(math.log(rates[1] / found["low"]) / math.log(found["high"] / found["low"]))
+        assert places[0] == pytest.approx(places[1])
+    default = controller.proposer.trial(0, controller, level=1, role="default")
+    assert default["recipe"]["schedule"][1]["learning_rate"] == 5e-4, "the known-good one stays as it is"

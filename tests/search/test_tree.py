@@ -19,9 +19,10 @@ from raysearch.replay import recipe_space
 from raysearch.run import Run
 from raysearch.search.actor import PackWork, StageWork
 from raysearch.search.asha import rungs_for
-from raysearch.search.controller import Controller, Event, Rules, Trial
+from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.sampler import OptunaProposer
+from raysearch.search.trial import Event, Rules, Trial
 from raysearch.space import Space, load_space
 from raysearch.training.checkpoint import load_tensors
 from tests.search.simulated import HEAD_EPOCHS, Play, World
@@ -46,10 +47,10 @@ class Branches:
     def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
         chance = zlib.crc32(f"{self.seed}/{number}".encode())
         if role == "control":
-            leader = state.level_leader(level)
+            leader = state.tree.leaders[level]
             parent = state.trials[leader.parent]
             return self._event(parent, leader.params, parent.depth, level)
-        parents = state.beam(level - 1) if level > 1 else [state.best_head()]
+        parents = state.tree.beam(level - 1) if level > 1 else [state.best_head()]
         return self._event(parents[chance % len(parents)], {"number": number}, level + chance % 2, level)
 
     def _event(self, parent: Trial, params: dict[str, Any], depth: int, level: int) -> Event:
@@ -58,13 +59,14 @@ class Branches:
         return {"parent": parent.name, "depth": depth, "params": params, "recipe": recipe, "stage": level}
 
 
-def tree(levels=3, beam=2, tested=True, max_epochs=6, seed=0, most=None) -> Controller:
+def tree(levels=3, beam=2, tested=True, max_epochs=6, seed=0, most=None, lr_find=False) -> Controller:
     rules = Rules(
         rungs_for(max_epochs, 3),
         levels=tuple(range(1, levels + 1)),
         most=most or (float("inf"),) * levels,
         beam=beam,
         tested=tested,
+        lr_find=lr_find,
     )
     return Controller(rules, Branches(max_epochs, seed))
 
@@ -75,7 +77,7 @@ def trees(draw):
     seed = draw(st.integers(0, 10**6))
     levels = draw(st.integers(2, 4))
     shape = {"levels": levels, "beam": draw(st.integers(1, 4)), "tested": draw(st.booleans()), "seed": seed}
-    shape["max_epochs"] = draw(st.integers(1, 12))
+    shape |= {"max_epochs": draw(st.integers(1, 12)), "lr_find": draw(st.booleans())}
     early, fails, lost = draw(st.sampled_from([0.0, 0.2])), draw(share), draw(share)
     verdicts = draw(st.lists(st.sampled_from(["gain", "none", "undecided"]), min_size=levels, max_size=levels))
     world = World(seed, early=early, fails=fails, lost=lost, crashes=draw(share), verdicts=tuple(verdicts))
@@ -91,6 +93,7 @@ def check_tree(log, rules: Rules, trials: int) -> None:
     failed: set[str] = set()
     started: Counter[int] = Counter()
     controls: Counter[tuple[int, str]] = Counter()
+    tested: set[int] = set()
     made = 0
     for event in log:
         match event["event"]:
@@ -108,11 +111,17 @@ def check_tree(log, rules: Rules, trials: int) -> None:
                     controls[level, str(event["params"])] += 1
                 else:
                     started[level] += 1
+                    assert level in tested or not rules.lr_find
                     assert event["recipe"]["schedule"][level]["depth"] >= event["recipe"]["schedule"][level - 1].get(
                         "depth", 0
                     )
                 if started[level] == 1 and event.get("role") != "control":
                     assert event["role"] == "default"
+            case "lr_find":
+                assert event["level"] not in tested
+                assert not started[event["level"]], "before the level begins"
+                assert event["start"] in ended
+                tested.add(event["level"])
             case "segment_end":
                 ended[event["trial"]] = event
             case "failed":
@@ -140,8 +149,10 @@ def test_a_tree_grows_level_by_level_whatever_happens(case):
     winner = controller.winner
     if winner is not None and not winner.is_head:
         assert winner.finished
-        verdict = controller.verdicts.get(winner.stage, {}).get("verdict")
+        verdict = controller.tree.verdicts.get(winner.stage, {}).get("verdict")
         assert winner.role == "control" or verdict != "none"
+        gained = [level for level, one in controller.tree.verdicts.items() if one["verdict"] == "gain"]
+        assert winner.stage - (winner.role == "control") >= max(gained, default=0), "what was left behind stays there"
         assert {one.name for one in controller.path(winner)[1:]} <= set(controller.trials)
         assert winner.name in controller.keepers()
 
@@ -181,7 +192,7 @@ def test_no_gain_stops_the_search_and_anything_else_goes_on(verdicts, levels):
     controller = tree()
     Play(controller, World(verdicts=tuple(words[v] for v in verdicts))).to_the_end(2, 12)
     assert sorted({trial.stage for trial in controller.trials.values() if not trial.is_head}) == levels
-    assert list(controller.verdicts) == levels
+    assert list(controller.tree.verdicts) == levels
     if words[verdicts[len(levels) - 1]] == "none":
         assert controller.counts()["waiting"] == 0
         winner = controller.winner
@@ -196,7 +207,7 @@ def test_each_level_has_its_share_of_the_trials_and_its_control():
     controls = [trial for trial in trials if trial.role == "control"]
     assert [trial.stage for trial in controls] == [1, 2, 3]
     for control in controls:
-        leader = controller.level_leader(control.stage)
+        leader = controller.tree.leaders[control.stage]
         assert (control.parent, control.params) == (leader.parent, leader.params)
         assert control.depth == controller.trials[control.parent].depth
 
@@ -205,7 +216,7 @@ def test_untested_levels_have_no_controls_and_all_open():
     controller = tree(tested=False)
     Play(controller, World()).to_the_end(1, 9)
     assert [trial.role for trial in controller.trials.values()].count("control") == 0
-    assert [verdict["verdict"] for verdict in controller.verdicts.values()] == ["untested"] * 3
+    assert [verdict["verdict"] for verdict in controller.tree.verdicts.values()] == ["untested"] * 3
 
 
 def test_where_nothing_differs_a_level_has_one_trial():
