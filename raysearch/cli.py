@@ -204,7 +204,68 @@ def cache(
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"cache": cache, "evaluate": evaluate, "predict": predict}
+def show(
+    run: _Run,
+    trials: Annotated[
+        list[str],
+        tyro.conf.arg(metavar="[TRIAL [OTHER]]", help="One trial (t0007) or head (h0012), or two to compare."),
+    ] = [],  # noqa: B006 - tyro's way to say that there may be none
+    /,
+    *,
+    heads: Annotated[bool, tyro.conf.arg(help="List the heads of the head search instead of the trials.")] = False,
+    where: Annotated[
+        str | None, tyro.conf.arg(metavar="CONDITION", help="List only these, e.g. 'depth == 2 and epochs > 3'.")
+    ] = None,
+    sort: Annotated[
+        str | None, tyro.conf.arg(metavar="COLUMN", help="The largest first. Default: the best first.")
+    ] = None,
+    n: Annotated[int | None, tyro.conf.arg(metavar="N", help="List so many at most.")] = None,
+    as_csv: Annotated[bool, tyro.conf.arg(name="csv", help="Print all columns of these rows as CSV.")] = False,
+    as_json: Annotated[
+        bool, tyro.conf.arg(name="json", help="Print all columns of these rows as a JSON list.")
+    ] = False,
+    results: _Results = Path("results"),
+) -> int:
+    """Look at a run's trials, at one of them with its curve, or at the difference between two.
+
+    Works while the search runs, too: it reads the log.
+
+        raysearch show fine_tune-1 --where 'depth == 2' --n 5
+        raysearch show fine_tune-1 t0007
+        raysearch show fine_tune-1 t0007 t0003
+    """
+    from raysearch.reporting.show import chosen_rows, difference, find_trial, show_trial
+    from raysearch.reporting.terminal import recipes_table, verdict_line
+    from raysearch.run import Run
+
+    opened, console = Run.open(run, results), Console()
+    metric = opened.info.get("settings", {}).get("metric", "accuracy")
+    tables = [opened.trials, opened.heads]
+    if len(trials) > 2:
+        raise InputError(f"one trial is shown, or two are compared; got {len(trials)}: {', '.join(trials)}")
+    named = [find_trial(trial, tables) for trial in trials]
+    if as_csv or as_json or not trials:
+        table = tables[heads or not len(tables[0])]
+        rows = type(table)(named) if named else chosen_rows(table, where, sort, metric, n)
+        if as_csv:
+            print(rows.to_csv(index=False), end="")
+        elif as_json:
+            print(rows.to_json(orient="records", indent=2, force_ascii=False))
+        else:
+            columns = ["trial", "parent", "depth", "state", "epochs", "seconds"]
+            columns += ["role"] if rows["role"].notna().any() else []
+            console.print(recipes_table(rows, table, metric, columns))
+            for event in opened.events():
+                if event["event"] == "level":
+                    console.print(verdict_line(event), highlight=False, soft_wrap=True)
+    elif len(named) == 1:
+        show_trial(console, trials[0], tables, opened.history)
+    else:
+        console.print(difference(named[0], named[1], metric))
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {"cache": cache, "evaluate": evaluate, "predict": predict, "show": show}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -147,6 +147,7 @@ class _Trial:
             "handover_delta": self.delta,
             **{key: value for key, value in best.items() if key.startswith(("val_", "cv_"))},
             "best_epoch": best.get("epoch"),
+            "role": self.made.get("role"),
             **{name: _cell(value) for name, value in flatten(self.made.get("recipe", {})).items()},
         }
 
@@ -169,7 +170,15 @@ def _table(events: Iterable[Event]) -> pd.DataFrame:
     rows = [trial.row() for trial in _trials(events).values()]
     metrics = [name for row in rows for name in row if name.startswith(("val_", "cv_"))]
     recipe = [name for row in rows for name in row if name.split(".")[0] in _RECIPE_ROOTS]
-    order = [*_LEADING, *_FIGURES[:3], *(name for name in _FIGURES if name in metrics), *metrics, "best_epoch", *recipe]
+    order = [
+        *_LEADING,
+        *_FIGURES[:3],
+        *(name for name in _FIGURES if name in metrics),
+        *metrics,
+        "best_epoch",
+        "role",
+        *recipe,
+    ]
     return _frame(rows, list(dict.fromkeys(order)))
 
 

@@ -203,24 +203,36 @@ def summary(run: FinishedRun, console: Console | None = None) -> None:
 
 
 def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
-    """The `n` best trials; of the recipe, only what differs between the trials of the run, as name=value.
+    """The `n` best trials, as `recipes_table`."""
+    return recipes_table(leaders(trials, metric, n), trials, metric, ("trial", "parent", "depth", "epochs"))
 
-    The stage of the head that a trial started from is not spelled out: its name is enough, it is a row of heads.csv.
+
+def recipes_table(rows: pd.DataFrame, among: pd.DataFrame, metric: str, columns: Sequence[str]) -> Table:
+    """A row a trial; of its recipe, what its own stage has and what differs between trials, as name=value.
+
+    What it started from is not spelled out: its parent's name is enough, it is another row.
+
+    Args:
+        rows: of a trials or heads table.
+        among: the whole table.
+        metric: the figure that is shown.
+        columns: of the table, to be shown first.
     """
-    rows = leaders(trials, metric, n)
-    names = varying(trials, [name for name in recipe_columns(trials) if name != "seed"])
-    if rows["parent"].notna().any():
-        names = [name for name in names if not name.startswith("schedule.0.")]
-    names = [name for name in names if not name.endswith(".depth")]
+    names = [name for name in varying(among, recipe_columns(among)) if name != "seed" and not name.endswith(".depth")]
+    figure = deciding(among, metric)
     table = Table()
-    for name in ("trial", "from", "depth", "epochs", metric):
-        table.add_column(name, justify="left" if name in ("trial", "from") else "right", no_wrap=True)
+    for name in (*columns, metric):
+        left = name in ("trial", "parent", "state", "role")
+        table.add_column("from" if name == "parent" else name, justify="left" if left else "right", no_wrap=True)
     table.add_column("recipe", overflow="fold")
     for row in rows.to_dict("records"):
-        start = "" if pd.isna(row["parent"]) else row["parent"]
-        fixed = [row["trial"], start, _value(row["depth"]), _value(row["epochs"]), f"{row[deciding(rows, metric)]:.4f}"]
-        recipe = [f"{_short(name, names)}={_value(row[name])}" for name in names if _value(row[name])]
-        table.add_row(*fixed, Text("  ".join(recipe)))
+        own = max((int(name.split(".")[1]) for name in row if name.endswith(".depth") and _value(row[name])), default=0)
+        stage = f"schedule.{own}."
+        shown = [name for name in names if name.startswith(stage) or not name.startswith("schedule.")]
+        recipe = [f"{name.removeprefix(stage)}={_value(row[name])}" for name in shown if _value(row[name])]
+        best = row.get(figure)
+        fixed = [_value(row[name]) for name in columns]
+        table.add_row(*fixed, "" if best is None or pd.isna(best) else f"{best:.4f}", Text("  ".join(recipe)))
     return table
 
 
@@ -265,14 +277,6 @@ def _panel(
         )
     parts += [Text(f"{'Now' if i == 0 else '':8}{line}") for i, line in enumerate(lines)]
     return Group(*parts)
-
-
-def _short(name: str, names: Sequence[str]) -> str:
-    """The last part of a field's name where that is enough to tell it from the others."""
-    last = name.rsplit(".", 1)[-1]
-    return (
-        last if [other.rsplit(".", 1)[-1] for other in names].count(last) == 1 else name.replace("schedule.", "stage ")
-    )
 
 
 def _value(value: Any) -> str:

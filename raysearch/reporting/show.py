@@ -1,0 +1,148 @@
+"""A run on the terminal, trial by trial: the table, one trial with its curve, the difference between two recipes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from raysearch.errors import InputError
+from raysearch.reporting.tables import LOWER_IS_BETTER, deciding
+
+_FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")
+_BARS = "▁▂▃▄▅▆▇█"
+
+
+def chosen_rows(table: pd.DataFrame, where: str | None, sort: str | None, metric: str, n: int | None) -> pd.DataFrame:
+    """The rows of a trials or heads table that were asked for, best first unless another order is.
+
+    Args:
+        table: as `Run.trials`.
+        where: a condition on the columns, in pandas' words; names with dots in backticks.
+        sort: a column, the largest first; None: by `metric`, the best first.
+        metric: what the search was led by.
+        n: how many at most; None: all.
+
+    Raises:
+        InputError: the condition cannot be understood, or there is no such column.
+    """
+    if where is not None:
+        try:
+            table = table.query(where)
+        except Exception as error:  # pandas raises whatever its parser and the columns' types come to
+            names = ", ".join(name for name in table.columns if "." not in name)
+            raise InputError(
+                f"--where {where!r}: {error}; columns are {names}, and the recipe's (in backticks: `schedule.1.depth`)"
+            ) from error
+    if sort is not None and sort not in table:
+        raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(table.columns)}")
+    key = sort or deciding(table, metric)
+    if key in table:
+        ascending = sort is None and metric in LOWER_IS_BETTER
+        table = table.sort_values(key, ascending=ascending, kind="stable", na_position="last")
+    return table if n is None else table.head(n)
+
+
+def show_trial(console: Console, trial: str, tables: Sequence[pd.DataFrame], history: pd.DataFrame) -> None:
+    """One trial: where it comes from, its recipe a column a stage, and its curves.
+
+    Raises:
+        InputError: there is no such trial.
+    """
+    path = [find_trial(trial, tables)]
+    while isinstance(parent := path[0]["parent"], str):
+        path.insert(0, find_trial(parent, tables))
+    line = " → ".join(f"{one['trial']} (depth {one['depth']}, {one['epochs']} epochs)" for one in path)
+    console.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
+    row = path[-1]
+    told = "  ".join(f"{name} {_plain(row[name], digits=4)}" for name in _FIGURES if _plain(row.get(name)))
+    console.print(f"{row['state']}, best at epoch {_plain(row['best_epoch'])}: {told}", markup=False, highlight=False)
+    console.print(_recipe_table(row))
+    curve = history[history["trial"] == trial]
+    for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
+        values = [float(value) for value in curve[name].dropna()]
+        if values:
+            ends = f"{values[0]:.4g} → {values[-1]:.4g}"
+            console.print(f"{name:<13} {sparkline(values)}  {ends}", markup=False, highlight=False)
+
+
+def difference(one: dict[str, Any], other: dict[str, Any], metric: str) -> Table:
+    """The fields in which two rows of a trials table differ: the recipe's, and what came of it."""
+    shown = Table()
+    shown.add_column("")
+    shown.add_column(one["trial"])
+    shown.add_column(other["trial"])
+    roots = ("schedule.", "head.", "augmentation.", "pooling", "backbone", "weights", "seed", "image_size", "fit")
+    told = ["parent", "depth", "state", "epochs", "seconds", f"val_{metric}", "val_loss", "best_epoch"]
+    names = [*told, *(name for name in {**one, **other} if name.startswith(roots))]
+    for name in dict.fromkeys(names):
+        left, right = _plain(one.get(name)), _plain(other.get(name))
+        if left != right:
+            shown.add_row(name, left, right)
+    return shown
+
+
+def find_trial(trial: str, tables: Sequence[pd.DataFrame]) -> dict[str, Any]:
+    """A trial's row, from whichever table has it.
+
+    Raises:
+        InputError: none has.
+    """
+    for table in tables:
+        rows = table[table["trial"] == trial]
+        if len(rows):
+            return rows.iloc[0].to_dict()
+    known = [name for table in tables for name in table["trial"]]
+    some = f"{known[0]} to {known[-1]}" if known else "none yet"
+    raise InputError(f"no trial {trial!r} in this run; there are {some}")
+
+
+def sparkline(values: Sequence[float]) -> str:
+    """One bar a value, from the lowest to the highest; those that are not finite leave a gap."""
+    finite = [value for value in values if math.isfinite(value)]
+    if not finite:
+        return " " * len(values)
+    low, span = min(finite), max(finite) - min(finite)
+    steps = len(_BARS) - 1
+    return "".join(
+        _BARS[round((value - low) / span * steps) if span else steps // 2] if math.isfinite(value) else " "
+        for value in values
+    )
+
+
+def _recipe_table(row: dict[str, Any]) -> Table:
+    """A column a stage; what belongs to the whole recipe comes first."""
+    fields: dict[str, dict[int, str]] = {}
+    rest: dict[str, str] = {}
+    for name, value in row.items():
+        parts = name.split(".")
+        if parts[0] == "schedule" and _plain(value):
+            fields.setdefault(".".join(parts[2:]), {})[int(parts[1])] = _plain(value)
+        elif parts[0] in ("head", "augmentation", "pooling", "backbone", "weights", "image_size", "fit", "seed"):
+            rest[name] = _plain(value)
+    stages = sorted({stage for by_stage in fields.values() for stage in by_stage})
+    table = Table()
+    table.add_column("recipe")
+    for stage in stages:
+        table.add_column(f"stage {stage}")
+    for name, value in rest.items():
+        table.add_row(name, value)
+    table.add_section()
+    for name, by_stage in fields.items():
+        table.add_row(name, *(by_stage.get(stage, "") for stage in stages))
+    return table
+
+
+def _plain(value: Any, digits: int | None = None) -> str:
+    """As a person reads it; empty for what is not there."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float):
+        if digits is not None:
+            return f"{value:.{digits}f}"
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
+    return str(value)
