@@ -1,12 +1,12 @@
 """Three ways to search how a network is unfrozen, with about as many epochs each: test accuracy and seconds.
 
-    python benchmarks/schedules.py [--seeds 0 1 2] [--by-hand] [--out schedules.jsonl]
+    python benchmarks/schedules.py [--seeds 0 1 2] [--arms tree joint peer by_hand] [--out schedules.jsonl]
     python benchmarks/schedules.py --data PATH/TO/cifar10.zip --images 5000 --trials 48 --max-epochs 18
 
     tree     --space unfreeze_schedule: block after block, each level from the best of the one before
     joint    --space fine_tune: depth, rate, course and the rest at once, every trial from a head
     peer     a script written from Ray Tune's own guides (--peer PATH); DenseNet121 alone, else it is left out
-    by_hand  --space keras_report, with --by-hand: one schedule, nothing searched
+    by_hand  --space keras_report: one schedule, nothing searched
 Same images and weights, refits off. Each is a whole process from start to exit, one after the other, ours with an empty
 cache. The tree runs first, --trials N of at most --max-epochs E on a path. The epochs that its trials trained, controls
 included, are the budget. ASHA decides how many epochs a trial gets, so joint and peer can only be given about as many:
@@ -50,6 +50,7 @@ from raysearch.activations.forecast import expected_trials
 from raysearch.search.asha import rungs_for
 
 SPACES = {"tree": "unfreeze_schedule", "joint": "fine_tune", "by_hand": "keras_report"}
+ARMS = ("tree", "joint", "peer", "by_hand")
 REDUCTION = 3
 """Of successive halving, in fine_tune and in the peer."""
 WHOLE = {"joint": 2, "peer": 1}
@@ -298,11 +299,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--peer", type=Path, default=PEER, help="the peer script")
-    parser.add_argument("--by-hand", action="store_true", help="also a schedule by hand, keras_report")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="default: all; the tree leads")
     parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each arm")
     parser.add_argument("--go-on", action="store_true", help="leave out the arms that --out has already")
     options = parser.parse_args()
-    with_peer = options.backbone == "densenet121"
+    with_peer = "peer" in options.arms and options.backbone == "densenet121"
+    if "tree" not in options.arms:
+        parser.error("--arms: the tree's epochs are the others' budget; add tree (--go-on takes it from --out)")
     for name in ("data", "weights", *(["peer"] * with_peer)):
         path = getattr(options, name)
         if not path.is_file():
@@ -314,7 +317,7 @@ def read_options() -> argparse.Namespace:
         parser.error("; ".join(problems))
     if options.go_on and options.out is None:
         parser.error("--go-on needs --out")
-    options.arms = ["tree", "joint", *["peer"] * with_peer, *["by_hand"] * options.by_hand]
+    options.arms = [arm for arm in ARMS if arm in options.arms and (arm != "peer" or with_peer)]
     return options
 
 
