@@ -265,7 +265,27 @@ def show(
     return 0
 
 
-VERBS: dict[str, Callable[..., int]] = {"cache": cache, "evaluate": evaluate, "predict": predict, "show": show}
+def report(run: _Run, /, *, results: _Results = Path("results")) -> int:
+    """Write a run's report.html: one page with everything that the search found, which loads nothing.
+
+    A search writes it at its end; this makes it anew, while the search runs or after it was killed, too.
+
+        raysearch report fine_tune-1
+    """
+    from raysearch.reporting.page import write_page
+    from raysearch.run import Run
+
+    Console(soft_wrap=True, highlight=False).print(str(write_page(Run.open(run, results))), markup=False)
+    return 0
+
+
+VERBS: dict[str, Callable[..., int]] = {
+    "cache": cache,
+    "evaluate": evaluate,
+    "predict": predict,
+    "report": report,
+    "show": show,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -243,6 +243,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
                 failures=[event for event in events if event["event"] in ("failed", "segment_lost")],
                 cache=run.info["cache"] | {"outcome": outcome(job, run.info["cache"], events)},
             )
+            _write_page(run)
 
 
 def bench_keywords(job: Job) -> dict[str, Any]:
@@ -330,6 +331,16 @@ def _refit(
     for one in outcomes:
         driver.log({"event": "refit_failed" if "error" in one else "refit", "trial": winner.name, **one})
     return [one for one in outcomes if "error" not in one]
+
+
+def _write_page(run: Run) -> None:
+    """Write report.html; a page that cannot be drawn must not make a search fail."""
+    from raysearch.reporting.page import write_page  # plotly takes a second to import
+
+    try:
+        write_page(run)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the search itself is done
+        logger.warning("report.html was not written (%s: %s); see raysearch report", type(error).__name__, error)
 
 
 def resume_command(run: Run) -> str:

@@ -36,6 +36,7 @@ def test_help_lists_the_verbs_and_teaches_each(capsys):
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
     assert "evaluate" in shown
+    assert "report" in shown
     assert "predict" in shown
     for verb in ("evaluate", "predict"):
         assert main([verb, "--help"]) == 0

@@ -68,7 +68,7 @@ def test_refits_are_shared_by_two_workers_and_stopped_by_ctrl_c(desk: Desk, phot
 def test_a_time_budget_ends_with_an_evaluation(desk: Desk, photos: Path) -> None:
     ended = desk.tune(
         *("--space", "baseline", "--data", photos, "--trials", 5000, "--max-epochs", 9, "--refits", 0),
-        *("--time-budget", "15s", "--run-name", "short"),
+        *("--time-budget", "30s", "--run-name", "short"),
     )
     assert (ended.code, ended.err) == (0, "")
     run = desk.work / "results" / "short"
