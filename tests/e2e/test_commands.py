@@ -73,7 +73,7 @@ def test_a_time_budget_ends_with_an_evaluation(desk: Desk, photos: Path) -> None
     assert (ended.code, ended.err) == (0, "")
     run = desk.work / "results" / "short"
     log = events(run)
-    assert log[-1]["time"] - log[0]["time"] < 15 + 10
+    assert log[-1]["time"] - log[0]["time"] < 30 + 10
     assert 1 <= len(table(run, "trials")) < 5000
     assert (run / "evaluation.json").exists()
     assert (run / "best" / "model.safetensors").exists()
