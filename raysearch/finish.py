@@ -50,7 +50,7 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     others = {
         name: (trial.name, _model(run, bench, trial))
         for name, trial in (("default", controller.default), ("head", controller.best_head()))
-        if trial is not None and trial.best is not None and not trial.failed and _tensors(run, trial).exists()
+        if trial is not None and trial.best is not None and not trial.failed and best_tensors(run, trial).exists()
     }
     # Everything is chosen by now. What follows only measures.
     earlier = sum(1 for event in run.events() if event["event"] == "test_read")
@@ -64,7 +64,6 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
 
     val = [measure(model, data.val) for model in models]
     test = [measure(model, data.test) for model in models]
-    half = data.halved(job.settings.seed)[0].val if job.space.tested else None
     seen_val = job.settings.refit_on == "train+val" and refits
     splits: dict[str, list[Metrics]] = {
         "train": [measure(models[shipped], data.train).metrics],
@@ -75,16 +74,16 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     measured = {
         name: (trial, measure(model, data.val), measure(model, data.test)) for name, (trial, model) in others.items()
     }
+    chosen_by = [] if seen_val else [one.metrics for one in val]
+    if job.space.tested and not seen_val:
+        half = data.halved(job.settings.seed)[0].val
+        chosen_by = [measure(model, half).metrics for model in models]
     document = evaluation_document(
         splits,
         trial=winner.name,
         metric=job.settings.metric,
         best_validation=float(winner.best[job.rules.metric]),
-        chosen_by=[]
-        if seen_val
-        else [one.metrics for one in val]
-        if half is None
-        else [measure(model, half).metrics for model in models],
+        chosen_by=chosen_by,
         others={name: (trial, [on_test.metrics]) for name, (trial, _, on_test) in measured.items()},
     )
     document["refits"] = len(refits)
@@ -117,12 +116,13 @@ def _shipped(job: Job, refits: list[dict[str, Any]]) -> int:
     return key.index(max(key))
 
 
-def _tensors(run: Run, trial: Trial) -> Path:
+def best_tensors(run: Run, trial: Trial) -> Path:
+    """The file of a trial's best suffix."""
     return run.folder / "checkpoints" / trial.name / "best.safetensors"
 
 
 def _model(run: Run, bench: Bench, trial: Trial) -> nn.Sequential:
-    return assemble(bench, Recipe.model_validate(trial.recipe), load_tensors(_tensors(run, trial))[0])
+    return assemble(bench, Recipe.model_validate(trial.recipe), load_tensors(best_tensors(run, trial))[0])
 
 
 def _predictions(val: Split, test: Split, models: dict[str, tuple[Evaluation, Evaluation]]) -> pd.DataFrame:

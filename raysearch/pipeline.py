@@ -16,7 +16,7 @@ from raysearch.activations.planner import CachePlan
 from raysearch.caching import expected_reads, outcome, plan_cache, record
 from raysearch.errors import InputError, NothingSucceededError
 from raysearch.files import replace_with
-from raysearch.finish import evaluate_run
+from raysearch.finish import best_tensors, evaluate_run
 from raysearch.job import Job, reopen
 from raysearch.machine import Machine
 from raysearch.models.registry import backbone_spec
@@ -171,12 +171,13 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
     workers = min(flags.refit_workers or machine.concurrent, max(1, settings.refits))
     with LiveView(_chatter(flags, console)) as view:
         progress = Progress(job, controller, view, workers, began)
-        driver = Driver(run, controller, machine.concurrent, progress.take, _judge(job, run), _test_rates(job, run))
+        bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
+        judge_level, test_rates = _judge(job, run), _test_rates(job, run, bench)
+        driver = Driver(run, controller, machine.concurrent, progress.take, judge_level, test_rates)
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         begin: list[Event] = []
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
             begin.append({"event": "budget", **budget})
-        bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
         if settings.head is not None and controller.best_head() is None:
             head = job.head or starting_head(Run.open(settings.head))
             if head.trial != run.info["head"]["trial"]:
@@ -267,7 +268,7 @@ def _judge(job: Job, run: Run) -> Callable[[Trial, Trial | None], Event]:
     search, blocks = job.space.search, backbone_spec(job.settings.backbone).block_names
 
     def losses(trial: Trial) -> list[float]:
-        return load_tensors(run.folder / "checkpoints" / trial.name / "best.safetensors")[1]["held_out"]
+        return load_tensors(best_tensors(run, trial))[1]["held_out"]
 
     def judge_level(leader: Trial, control: Trial | None) -> Event:
         before = len(blocks) - leader.recipe["schedule"][leader.stage - 1]["depth"]
@@ -280,13 +281,12 @@ def _judge(job: Job, run: Run) -> Callable[[Trial, Trial | None], Event]:
     return judge_level
 
 
-def _test_rates(job: Job, run: Run) -> Callable[[int, Trial], Event]:
+def _test_rates(job: Job, run: Run, keywords: dict[str, Any]) -> Callable[[int, Trial], Event]:
     """Says between which learning rates each depth of a level is to be searched: a range test from where it starts."""
 
     def test(level: int, start: Trial) -> Event:
-        cache = CachePlan.from_json(run.info["cache"]["plan"]).settings()
-        bench = Bench.open(**bench_keywords(job) | {"cache": cache})
-        tensors, about = load_tensors(run.folder / "checkpoints" / start.name / "best.safetensors")
+        bench = Bench.open(**keywords)
+        tensors, about = load_tensors(best_tensors(run, start))
         recipe = job.space.recipe({}, job.settings.max_epochs)
         begun = Recipe.model_validate(start.recipe)
         found = {}

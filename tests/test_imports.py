@@ -31,10 +31,11 @@ COMMANDS = {
 # A part of the package (a subpackage, or a module at its top) -> the parts that it may import, itself aside.
 _DATA_AND_MODELS = {"errors", "files", "recipe", "data", "models"}
 _TRAINING = _DATA_AND_MODELS | {"activations"}
-_SEARCH = _TRAINING | {"training", "space", "run", "reporting"}  # a search writes its run folder
+_SEARCH = _TRAINING | {"training", "space", "run", "reporting", "intervals"}  # a search writes its run folder
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
+    "intervals": set(),
     "recipe": {"errors"},
     "data": {"errors", "files", "recipe"},
     "models": {"errors", "recipe"},
@@ -44,7 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "space_check": {"errors", "recipe", "models", "space"},  # the last for its type only
     "replay": {"errors", "recipe", "space_check"},
     "search": _SEARCH,
-    "reporting": {"errors", "files", "recipe"},
+    "reporting": {"errors", "files", "intervals", "recipe"},
     "run": {
         "errors",
         "files",

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from raysearch.reporting.tables import LOWER_IS_BETTER, deciding, leaders
+from raysearch.reporting.tables import LOWER_IS_BETTER, ancestry, deciding, leaders
 
 Figure = dict[str, Any]
 
@@ -57,16 +57,6 @@ def with_paths(trials: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:
         kept = row["best_epoch"]
         after[name] = before[-1] + int(row["epochs"] if kept is None or pd.isna(kept) else kept)
     return table.assign(level=level, path_seconds=[seconds[name] for name in table["trial"]], epochs_before=before)
-
-
-def ancestry(trial: str | None, tables: Sequence[pd.DataFrame]) -> list[str]:
-    """A trial and those it started from, the head first; empty where the log does not know it."""
-    parent_of = {n: p for table in tables for n, p in zip(table["trial"], table["parent"], strict=True)}
-    path: list[str] = []
-    while trial in parent_of and trial not in path:
-        path.insert(0, str(trial))
-        trial = parent_of[trial]
-    return path
 
 
 def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:

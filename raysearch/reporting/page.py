@@ -8,7 +8,6 @@ be shown is left out with a sentence.
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -24,12 +23,22 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import create_trial
 from plotly.offline import get_plotlyjs
 from safetensors import safe_open
-from scipy import stats
 
-from raysearch.files import plain, replace_text
+from raysearch.files import replace_text
+from raysearch.intervals import mean_interval
 from raysearch.reporting import charts
-from raysearch.reporting.tables import LOWER_IS_BETTER, Event, deciding, history_table, leaders
-from raysearch.reporting.terminal import MODELS, FinishedRun, plus_minus, verdict_line
+from raysearch.reporting.tables import (
+    LOWER_IS_BETTER,
+    Event,
+    ancestry,
+    cell,
+    deciding,
+    history_table,
+    leaders,
+    missing,
+    stages_of,
+)
+from raysearch.reporting.terminal import FinishedRun, measured_models, plus_minus, verdict_line
 
 _SPLITS = (("train", "train"), ("train_augmented", "train, augmented"), ("val", "validation"), ("test", "test"))
 _FEW = 5  # trials of a level; of fewer, importances say nothing
@@ -125,7 +134,7 @@ def page_content(run: FinishedRun) -> dict[str, Any]:
     best = scored.head(_MOST)
     leader = next(iter([*best["trial"], *leaders(heads, metric, 1)["trial"]]), None)
     winner = evaluation["trial"] if evaluation is not None else leader
-    shown = paths[paths["trial"].isin({*best["trial"], *charts.ancestry(winner, [paths, heads])})]
+    shown = paths[paths["trial"].isin({*best["trial"], *ancestry(winner, [paths, heads])})]
     levels = list({event["level"]: event for event in events if event["event"] == "level"}.values())
     compared, searched, epochs = comparable(paths, history, events, metric)
     drawn = compared[compared["trial"].isin(shown["trial"])]
@@ -170,9 +179,7 @@ def paired_difference(predictions: Path, one: str, other: str) -> Paired | None:
         return None
     right = {name: np.stack(list(frame[name])).argmax(axis=1) == frame["label"].to_numpy() for name in (one, other)}
     differences = right[one].astype(float) - right[other].astype(float)
-    mean = float(differences.mean())
-    reach = float(stats.sem(differences) * stats.t.ppf(0.975, len(differences) - 1))
-    return Paired(mean, mean - reach, mean + reach, len(differences))
+    return Paired(*mean_interval(differences, 0.95), len(differences))
 
 
 def comparable(
@@ -299,17 +306,13 @@ def _answer(
             answer["notes"].append(f"It is the best so far on the validation images{told}.")
         answer["notes"].append("The test images have not been read yet: that is done once, at the end of the search.")
         return answer
-    found = {"winner": {"trial": evaluation["trial"], "test": evaluation["test"]}, **evaluation.get("others", {})}
     models = []
-    for key, label in MODELS:
-        if key not in found:
-            continue
-        test, trial = found[key]["test"], found[key]["trial"]
+    for key, label, trial, test in measured_models(evaluation):
         paired = paired_difference(folder / "predictions.parquet", "winner", key) if key != "winner" else None
         against = "" if paired is None else str(paired)
         trainings = str(len(test["accuracy"]["values"]))
         figures = [plus_minus(test["accuracy"]), plus_minus(test["macro_f1"])]
-        models.append([label, trial or "", trainings, *figures, against])
+        models.append([label, trial, trainings, *figures, against])
         answer["figures"].append((label, _percent(test["accuracy"])))
         if paired is not None:
             answer["notes"].append(f"Against {label}: {paired}; {paired.verdict}.")
@@ -335,14 +338,14 @@ def _answer(
 def recipe_sentence(row: Mapping[str, Any]) -> str:
     """A row of a trials table as a sentence."""
     stages: list[str] = []
-    for values in _stages(row).values():
+    for values in stages_of(row).values():
         depth = int(values["depth"])
         opened = (
             "the head alone" if depth == 0 else f"the head and the last {'block' if depth == 1 else f'{depth} blocks'}"
         )
-        rate = f"learning rate {_cell(values.get('learning_rate'))}"
-        if not _missing(values.get("inherit")):
-            rate = f"{_cell(values['inherit'])} times the learning rate before"
+        rate = f"learning rate {cell(values.get('learning_rate'))}"
+        if not missing(values.get("inherit")):
+            rate = f"{cell(values['inherit'])} times the learning rate before"
         stages.append(f"{opened} for up to {int(values['epochs'])} epochs at {rate} ({values.get('course')})")
     if not stages:
         return "the log has lost its recipe."
@@ -350,22 +353,11 @@ def recipe_sentence(row: Mapping[str, Any]) -> str:
     return f"{start}, trained in {len(stages)} stage{'s' * (len(stages) != 1)}: {'; then '.join(stages)}."
 
 
-def _stages(row: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """The stages of a row's schedule, those that it has."""
-    stages: dict[int, dict[str, Any]] = {}
-    for name, value in row.items():
-        root, _, rest = name.partition(".")
-        number, _, field_name = rest.partition(".")
-        if root == "schedule" and field_name:
-            stages.setdefault(int(number), {})[field_name] = value
-    return {number: stages[number] for number in sorted(stages) if not _missing(stages[number].get("depth"))}
-
-
 def _stages_table(row: Mapping[str, Any]) -> Table:
     """The whole recipe, a column a stage."""
-    stages = _stages(row)
+    stages = stages_of(row)
     names = dict.fromkeys(name for values in stages.values() for name in values)
-    rows = [[name, *(_cell(values.get(name)) for values in stages.values())] for name in names]
+    rows = [[name, *(cell(values.get(name)) for values in stages.values())] for name in names]
     return Table(["", *(f"stage {number}" for number in stages)], [one for one in rows if any(one[1:])])
 
 
@@ -420,7 +412,7 @@ def _best_table(best: pd.DataFrame, metric: str) -> Table | None:
     if not len(best):
         return None
     columns = ["trial", "parent", "role", "depth", "state", "epochs", "seconds", deciding(best, metric)]
-    rows = [[_cell(row[name]) for name in columns] for row in best.to_dict("records")]
+    rows = [[cell(row[name]) for name in columns] for row in best.to_dict("records")]
     names = {"parent": "from", columns[-1]: f"validation {_named(metric)}"}
     return Table([names.get(name, name) for name in columns], rows, frozenset({0, 1, 2, 4}))
 
@@ -546,7 +538,7 @@ def _confusions(evaluation: Mapping[str, Any] | None) -> Table | None:
         (count, names[i], names[j]) for i, row in enumerate(matrix) for j, count in enumerate(row) if i != j and count
     ]
     worst = sorted(wrong, key=lambda one: -one[0])[:10]
-    rows = [[true, taken, _cell(round(float(count), 1))] for count, true, taken in worst]
+    rows = [[true, taken, cell(round(float(count), 1))] for count, true, taken in worst]
     return Table(["true", "taken for", "images"], rows, frozenset({0, 1})) if rows else None
 
 
@@ -570,7 +562,7 @@ def _class_tables(evaluation: Mapping[str, Any] | None) -> Table | None:
 
 
 def _of_class(value: Any) -> str:
-    return f"{value['mean']:.3f}" if isinstance(value, Mapping) else _cell(value)
+    return f"{value['mean']:.3f}" if isinstance(value, Mapping) else cell(value)
 
 
 def _record(folder: Path, info: Mapping[str, Any], events: Sequence[Event]) -> dict[str, Any]:
@@ -586,7 +578,7 @@ def _record(folder: Path, info: Mapping[str, Any], events: Sequence[Event]) -> d
         "machine": ", ".join(f"{name} {value}" for name, value in machine.items()),
         "versions": ", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items()),
     }
-    settings = [[name, _cell(value)] for name, value in info.get("settings", {}).items()]
+    settings = [[name, cell(value)] for name, value in info.get("settings", {}).items()]
     skipped = [[one["path"], one["reason"]] for one in info.get("skipped", [])]
     failed = [event for event in events if event["event"] in ("failed", "segment_lost", "refit_failed")]
     failures = [
@@ -610,7 +602,7 @@ def _cache_outcome(outcome: Mapping[str, Mapping[str, Any]]) -> Table | None:
     keys = ("way", "epochs", "predicted_train_seconds", "train_seconds", "predicted_fill_seconds", "fill_seconds")
     if not outcome:
         return None
-    rows = [[depth, *(_cell(one.get(key)) for key in keys)] for depth, one in outcome.items()]
+    rows = [[depth, *(cell(one.get(key)) for key in keys)] for depth, one in outcome.items()]
     return Table(["depth", *(key.replace("_", " ") for key in keys)], rows, frozenset({1}))
 
 
@@ -626,7 +618,7 @@ def _images(folder: Path, levels: Sequence[Event]) -> int | None:
 def _value(row: Mapping[str, Any], stage: str, name: str) -> Any:
     """A searched value as it was trained with: what the recipe says; a choice of nothing is a choice too."""
     value = row.get(f"{stage}{name}", row.get(name))
-    return "none" if _missing(value) else value
+    return "none" if missing(value) else value
 
 
 def _distribution(values: pd.Series) -> BaseDistribution:
@@ -641,16 +633,3 @@ def _percent(spread: Mapping[str, Any]) -> str:
 
 def _named(metric: str) -> str:
     return metric.replace("_", " ")
-
-
-def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and math.isnan(value))
-
-
-def _cell(value: Any) -> str:
-    """As a person reads it; empty for what is not there."""
-    if _missing(value):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
-    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)

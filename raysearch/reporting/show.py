@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raysearch.errors import InputError
-from raysearch.reporting.tables import LOWER_IS_BETTER, deciding
+from raysearch.reporting.tables import LOWER_IS_BETTER, ancestry, cell, deciding, recipe_columns, stages_of
 
 _FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")
 _BARS = "▁▂▃▄▅▆▇█"
@@ -53,14 +53,12 @@ def show_trial(console: Console, trial: str, tables: Sequence[pd.DataFrame], his
     Raises:
         InputError: there is no such trial.
     """
-    path = [find_trial(trial, tables)]
-    while isinstance(parent := path[0]["parent"], str):
-        path.insert(0, find_trial(parent, tables))
+    row = find_trial(trial, tables)
+    path = [find_trial(name, tables) for name in ancestry(trial, tables)]
     line = " → ".join(f"{one['trial']} (depth {one['depth']}, {one['epochs']} epochs)" for one in path)
     console.print(line, style="bold", markup=False, highlight=False, soft_wrap=True)
-    row = path[-1]
-    told = "  ".join(f"{name} {_plain(row[name], digits=4)}" for name in _FIGURES if _plain(row.get(name)))
-    console.print(f"{row['state']}, best at epoch {_plain(row['best_epoch'])}: {told}", markup=False, highlight=False)
+    told = "  ".join(f"{name} {cell(row[name], decimals=4)}" for name in _FIGURES if cell(row.get(name)))
+    console.print(f"{row['state']}, best at epoch {cell(row['best_epoch'])}: {told}", markup=False, highlight=False)
     console.print(_recipe_table(row))
     curve = history[history["trial"] == trial]
     for name in ("lr", "train_loss", "val_loss", "val_accuracy"):
@@ -76,11 +74,9 @@ def difference(one: dict[str, Any], other: dict[str, Any], metric: str) -> Table
     shown.add_column("")
     shown.add_column(one["trial"])
     shown.add_column(other["trial"])
-    roots = ("schedule.", "head.", "augmentation.", "pooling", "backbone", "weights", "seed", "image_size", "fit")
     told = ["parent", "depth", "state", "epochs", "seconds", f"val_{metric}", "val_loss", "best_epoch"]
-    names = [*told, *(name for name in {**one, **other} if name.startswith(roots))]
-    for name in dict.fromkeys(names):
-        left, right = _plain(one.get(name)), _plain(other.get(name))
+    for name in dict.fromkeys([*told, *recipe_columns({**one, **other})]):
+        left, right = cell(one.get(name)), cell(other.get(name))
         if left != right:
             shown.add_row(name, left, right)
     return shown
@@ -116,33 +112,17 @@ def sparkline(values: Sequence[float]) -> str:
 
 def _recipe_table(row: dict[str, Any]) -> Table:
     """A column a stage; what belongs to the whole recipe comes first."""
-    fields: dict[str, dict[int, str]] = {}
-    rest: dict[str, str] = {}
-    for name, value in row.items():
-        parts = name.split(".")
-        if parts[0] == "schedule" and _plain(value):
-            fields.setdefault(".".join(parts[2:]), {})[int(parts[1])] = _plain(value)
-        elif parts[0] in ("head", "augmentation", "pooling", "backbone", "weights", "image_size", "fit", "seed"):
-            rest[name] = _plain(value)
-    stages = sorted({stage for by_stage in fields.values() for stage in by_stage})
+    stages = stages_of(row)
     table = Table()
     table.add_column("recipe")
     for stage in stages:
         table.add_column(f"stage {stage}")
-    for name, value in rest.items():
-        table.add_row(name, value)
+    for name in recipe_columns(row):
+        if not name.startswith("schedule."):
+            table.add_row(name, cell(row[name]))
     table.add_section()
-    for name, by_stage in fields.items():
-        table.add_row(name, *(by_stage.get(stage, "") for stage in stages))
+    for name in dict.fromkeys(name for values in stages.values() for name in values):
+        values = [cell(of_stage.get(name)) for of_stage in stages.values()]
+        if any(values):
+            table.add_row(name, *values)
     return table
-
-
-def _plain(value: Any, digits: int | None = None) -> str:
-    """As a person reads it; empty for what is not there."""
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return ""
-    if isinstance(value, float):
-        if digits is not None:
-            return f"{value:.{digits}f}"
-        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
-    return str(value)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import pandas as pd
 
+from raysearch.files import plain
 from raysearch.recipe import flatten
 
 Event = Mapping[str, Any]
@@ -71,14 +73,51 @@ def deciding(table: pd.DataFrame, metric: str) -> str:
     return f"cv_{metric}" if f"cv_{metric}" in table else f"val_{metric}"
 
 
-def recipe_columns(table: pd.DataFrame) -> list[str]:
-    """The columns of a trials table that are fields of the recipe."""
-    return [name for name in table.columns if name.split(".")[0] in _RECIPE_ROOTS]
+def recipe_columns(table: Iterable[str]) -> list[str]:
+    """The columns of a trials table, or the names of a row of it, that are fields of the recipe."""
+    return [name for name in table if name.split(".")[0] in _RECIPE_ROOTS]
 
 
 def varying(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
     """Those of `columns` that hold more than one value in `table` (missing counts as a value)."""
     return [name for name in columns if table[name].astype(str).nunique() > 1]
+
+
+def ancestry(trial: str | None, tables: Sequence[pd.DataFrame]) -> list[str]:
+    """A trial and those it started from, the head first; empty where the log does not know it."""
+    parent_of = {n: p for table in tables for n, p in zip(table["trial"], table["parent"], strict=True)}
+    path: list[str] = []
+    while trial in parent_of and trial not in path:
+        path.insert(0, str(trial))
+        trial = parent_of[trial]
+    return path
+
+
+def stages_of(row: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The stages of a row's schedule, those that it has."""
+    stages: dict[int, dict[str, Any]] = {}
+    for name, value in row.items():
+        root, _, rest = name.partition(".")
+        number, _, field_name = rest.partition(".")
+        if root == "schedule" and field_name:
+            stages.setdefault(int(number), {})[field_name] = value
+    return {number: stages[number] for number in sorted(stages) if not missing(stages[number].get("depth"))}
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell is empty."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def cell(value: Any, decimals: int | None = None) -> str:
+    """As a person reads it; empty for what is not there. A number has four digits, or so many decimals."""
+    if missing(value):
+        return ""
+    if isinstance(value, float):
+        if decimals is not None:
+            return f"{value:.{decimals}f}"
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
 
 _RECIPE_ROOTS = frozenset(

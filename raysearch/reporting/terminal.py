@@ -238,18 +238,20 @@ def recipes_table(rows: pd.DataFrame, among: pd.DataFrame, metric: str, columns:
 
 def evaluation_table(evaluation: Mapping[str, Any]) -> Table:
     """The test figures of the winner, the default recipe and the best head, from evaluation.json."""
-    found = {"winner": {"trial": evaluation.get("trial"), "test": evaluation["test"]}, **evaluation.get("others", {})}
     table = Table()
     table.add_column("model")
     for name in ("trial", "models", "accuracy", "macro-F1"):
         table.add_column(name, justify="right", no_wrap=True)
-    for key, label in MODELS:
-        if key not in found:
-            continue
-        test = found[key]["test"]
+    for _, label, trial, test in measured_models(evaluation):
         figures = [plus_minus(test["accuracy"]), plus_minus(test["macro_f1"])]
-        table.add_row(label, found[key]["trial"] or "", str(len(test["accuracy"]["values"])), *figures)
+        table.add_row(label, trial, str(len(test["accuracy"]["values"])), *figures)
     return table
+
+
+def measured_models(evaluation: Mapping[str, Any]) -> list[tuple[str, str, str, Mapping[str, Any]]]:
+    """Of each model of `MODELS` that evaluation.json has: key, label, trial, and its figures on the test images."""
+    found = {"winner": {"trial": evaluation.get("trial"), "test": evaluation["test"]}, **evaluation.get("others", {})}
+    return [(key, label, found[key]["trial"] or "", found[key]["test"]) for key, label in MODELS if key in found]
 
 
 def plus_minus(spread: Mapping[str, Any]) -> str:

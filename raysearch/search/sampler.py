@@ -127,10 +127,8 @@ class OptunaProposer:
         """The leader's stage at its parent's depth: as long, and as fast, but with no block opened."""
         leader = state.tree.leaders.get(level)
         assert leader is not None and leader.parent is not None
-        stage = Recipe.model_validate(leader.recipe).schedule[level]
-        parent = state.trials[leader.parent]
-        recipe = Recipe.model_validate(leader.recipe)
-        closed = stage.model_copy(update={"depth": parent.depth})
+        parent, recipe = state.trials[leader.parent], Recipe.model_validate(leader.recipe)
+        closed = recipe.schedule[level].model_copy(update={"depth": parent.depth})
         recipe = recipe.model_copy(update={"schedule": (*recipe.schedule[:level], closed)})
         return _event(parent.name, leader.params, recipe, level)
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy import stats
+
+from raysearch.intervals import mean_interval
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ def judge(before: Sequence[float], after: Sequence[float], *, confidence: float,
     saved = np.asarray(before, float) - np.asarray(after, float)
     if len(saved) < 2:
         raise ValueError(f"a paired test needs at least 2 images, got {len(saved)}")
-    mean, error = float(saved.mean()), float(stats.sem(saved))
-    reach = error * float(stats.t.ppf((1 + confidence) / 2, len(saved) - 1))
-    low, high = mean - reach, mean + reach
+    mean, low, high = mean_interval(saved, confidence)
     if high <= max(0.0, min_gain):
         verdict: Literal["gain", "none", "undecided"] = "none"
     else:
