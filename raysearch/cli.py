@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -19,6 +21,7 @@ from raysearch.errors import InputError
 
 if TYPE_CHECKING:
     from raysearch.activations.store import Entry
+    from raysearch.predict import Prediction
 
 # torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.
 
@@ -44,6 +47,18 @@ def predict(
     top: Annotated[
         int, tyro.conf.arg(metavar="K", help="How many classes to show of each image, likeliest first.")
     ] = 3,
+    tta: Annotated[
+        bool,
+        tyro.conf.arg(
+            help="Test-time augmentation: the mean over the image and its mirror image; takes twice the time."
+        ),
+    ] = False,
+    csv: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="FILE", help="Write path, label, confidence and a column a class here, instead of a line an image."
+        ),
+    ] = None,
     as_json: Annotated[
         bool,
         tyro.conf.arg(name="json", help="Print one JSON list: image, label, probability, top; or image, error."),
@@ -57,37 +72,51 @@ def predict(
     is reported, the others are predicted, and the exit code is 1.
 
         raysearch predict fine_tune-1 cat.jpg holiday/ --top 2
+        raysearch predict fine_tune-1 holiday/ --tta --csv holiday.csv
     """
-    from raysearch.predict import find_images, load_best
+    from raysearch.predict import find_images, load_best, write_csv
     from raysearch.run import locate
 
     problems: list[str] = [f"--top must be at least 1, got {top}"] if top < 1 else []
+    if csv is not None and as_json:
+        problems.append("--csv and --json say in two ways where the answers go; give one")
     best = _collect(problems, lambda: load_best(locate(run, results)))
     found = _collect(problems, lambda: find_images(images))
     chosen = _collect(problems, lambda: _choose_device(device))
+    answers = _collect(problems, lambda: best and best.answers(found or [], device=chosen or "cpu", tta=tta))
     if problems or best is None or found is None:
         raise InputError(problems)
 
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
-    unreadable = 0
-    rows: list[dict[str, Any]] = []
-    with _Bar(err, "predicting", len(found)) as progress:
-        for answer in best.answers(found, device=chosen):
+    named: Counter[str] = Counter()
+
+    def told() -> Iterator[Prediction]:
+        for answer in answers:
             progress()
-            if answer.error is not None:
-                unreadable += 1
+            if answer.error is None:
+                named[answer.top(1)[0][0]] += 1
+            else:
                 err.print(f"{answer.image}: cannot be read: {answer.error}", markup=False)
-                rows.append({"image": answer.image, "error": answer.error})
-                continue
-            likeliest = answer.top(top)
-            named = [{"label": label, "probability": probability} for label, probability in likeliest]
-            rows.append({"image": answer.image, **named[0], "top": named})
-            if not as_json:
-                shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
-                out.print(f"{answer.image}  {shown}", markup=False)
-    if as_json:
+            yield answer
+
+    with _Bar(err, "predicting", len(found)) as progress:
+        if csv is not None:
+            try:
+                write_csv(csv, best.labels, told())
+            except OSError as error:
+                raise InputError(f"--csv {csv} cannot be written: {error.strerror}") from error
+        elif as_json:
+            rows = [_as_json(answer, top) for answer in told()]
+        else:
+            for answer in told():
+                if likeliest := answer.top(top):
+                    shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
+                    out.print(f"{answer.image}  {shown}", markup=False)
+    if csv is not None:
+        out.print(f"{csv}  {', '.join(f'{label} {n}' for label, n in named.most_common())}", markup=False)
+    elif as_json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
-    if unreadable:
+    if unreadable := len(found) - named.total():
         err.print(f"{unreadable} of {len(found)} images could not be read")
     return 1 if unreadable else 0
 
@@ -166,6 +195,63 @@ def evaluate(
             Console().print(
                 f"{len(dataset.skipped)} unreadable image(s) skipped, e.g. {dataset.skipped[0].path}", markup=False
             )
+    return 0
+
+
+def export(
+    run: _Run,
+    /,
+    *,
+    kind: Annotated[
+        Literal["onnx", "torch"],
+        tyro.conf.arg(name="format", help="onnx: for onnxruntime and others; torch: a .pt2 for torch.export.load."),
+    ] = "onnx",
+    out: Annotated[
+        Path | None,
+        tyro.conf.arg(metavar="FILE", help="The file. Default: best/model.onnx or best/model.pt2 in the run."),
+    ] = None,
+    results: _Results = Path("results"),
+) -> int:
+    """Write the winner of a run as one file for other programs, and check that it computes the same.
+
+    The file takes uint8 images (batch, height, width, 3), RGB, of the run's image size, in batches of any size;
+    normalisation is inside. FILE.json says what is not: classes, how images are decoded and resized, test figures. Exit
+    code 1 if logits differ by more than 1e-4 on real images: then there is no file.
+
+        raysearch export fine_tune-1 --format onnx
+        raysearch export fine_tune-1 --format torch --out cats.pt2
+    """
+    from raysearch import export as exporting
+    from raysearch.predict import load_best
+    from raysearch.run import Run, locate
+
+    problems: list[str] = []
+    best = _collect(problems, lambda: load_best(locate(run, results)))
+    file = out or (Path() if best is None else best.folder) / f"model{exporting.SUFFIXES[kind]}"
+    problems += exporting.problems_of(file, kind)
+    if problems or best is None:
+        raise InputError(problems)
+    whole = best.folder.parent if (best.folder.parent / "run.json").is_file() else None
+    searched = None if whole is None else Run.open(whole)
+    source = None if searched is None else searched.info.get("settings", {}).get("data")
+    images, images_of = exporting.check_images(best, source)
+    err = Console(stderr=True)
+    try:
+        with err.status(f"writing {file}") if err.is_terminal else nullcontext():
+            done = exporting.export(
+                best, kind, file, images, images_of=images_of, evaluation=searched.evaluation if searched else None
+            )
+    except exporting.ExportError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{done.file}  {done.file.stat().st_size / 2**20:.1f} MiB", markup=False)
+    console.print(f"{done.description}  classes, input and output, what to do before", markup=False)
+    console.print(
+        f"largest difference of logits: {done.difference:.1e} on {done.images} images of {images_of}, "
+        f"in batches of {', '.join(map(str, exporting.BATCHES))}",
+        markup=False,
+    )
     return 0
 
 
@@ -282,6 +368,7 @@ def report(run: _Run, /, *, results: _Results = Path("results")) -> int:
 VERBS: dict[str, Callable[..., int]] = {
     "cache": cache,
     "evaluate": evaluate,
+    "export": export,
     "predict": predict,
     "report": report,
     "show": show,
@@ -323,6 +410,13 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
     except InputError as error:
         problems += error.problems
         return None
+
+
+def _as_json(answer: Prediction, top: int) -> dict[str, Any]:
+    if answer.error is not None:
+        return {"image": answer.image, "error": answer.error}
+    likeliest = [{"label": label, "probability": probability} for label, probability in answer.top(top)]
+    return {"image": answer.image, **likeliest[0], "top": likeliest}
 
 
 def _choose_device(name: str) -> Any:

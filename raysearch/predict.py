@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import csv
 import functools
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,12 +92,17 @@ class Best:
         model.load_state_dict(found)
         return model.eval().requires_grad_(False)
 
-    def predict(self, images: Images, *, device: str | torch.device = "cpu", batch_size: int = 64) -> pd.DataFrame:
+    def predict(
+        self, images: Images, *, device: str | torch.device = "cpu", batch_size: int = 64, tta: bool = False
+    ) -> pd.DataFrame:
         """The answers as a table, a row an image, in the order given (folders: sorted by path).
 
         Args:
             images: one or many of: path of an image or a folder, an encoded image's bytes, a PIL image, or a uint8
                 array (h, w, 3) or (h, w).
+            device: where the network runs.
+            batch_size: images at a time.
+            tta: see `answers`.
 
         Returns: columns image, label, probability, error (None unless the image could not be read), then the
             probability of each class, in a column named "p_" and the class.
@@ -103,7 +111,7 @@ class Best:
             InputError: a path that does not exist.
         """
         rows = []
-        for answer in self.answers(find_images(images), device=device, batch_size=batch_size):
+        for answer in self.answers(find_images(images), device=device, batch_size=batch_size, tta=tta):
             label, probability = answer.top(1)[0] if answer.error is None else (None, None)
             row = {"image": answer.image, "label": label, "probability": probability, "error": answer.error}
             rows.append([*row.values(), *(answer.probabilities.get(name) for name in self.labels)])
@@ -112,40 +120,97 @@ class Best:
         )
 
     def answers(
-        self, images: Sequence[ImageLike], *, device: str | torch.device = "cpu", batch_size: int = 64
+        self,
+        images: Sequence[ImageLike],
+        *,
+        device: str | torch.device = "cpu",
+        batch_size: int = 64,
+        tta: bool = False,
     ) -> Iterator[Prediction]:
-        """A prediction for each image, in order, as the batches are done. Holds `batch_size` images at a time."""
-        device = torch.device(device)
-        model = self._ready_model.to(device)
-        for start in range(0, len(images), batch_size):
-            names: list[str] = []
-            pixels: dict[int, np.ndarray] = {}
-            errors: dict[int, str] = {}
-            for i, image in enumerate(images[start : start + batch_size]):
-                names.append(str(image) if isinstance(image, str | Path) else f"image {start + i}")
-                try:
-                    pixels[i] = _pixels(image, self.recipe)
-                except Exception as error:  # noqa: BLE001 (decoders raise anything; the other images are still fine)
-                    errors[i] = f"{type(error).__name__}: {error}"
-            rows = (
-                dict(zip(pixels, probabilities(model, np.stack(list(pixels.values())), device), strict=True))
-                if pixels
-                else {}
+        """A prediction for each image, in order, as the batches are done.
+
+        One batch is decoded, by a thread a core, while the one before is in the network: of any number of images,
+        `2 * batch_size` are in memory.
+
+        Args:
+            images: as `find_images` lists them.
+            device: where the network runs.
+            batch_size: images at a time.
+            tta: the probabilities are the mean of those of the image and of its mirror image (test-time augmentation).
+
+        Raises:
+            InputError: tta of a recipe whose augmentation never mirrors: there, a mirrored image may be another class.
+        """
+        if tta and not self.recipe.augmentation.flip:
+            raise InputError(
+                "test-time augmentation asks for the mirror image too, and this recipe says by augmentation.flip = 0 "
+                "that a mirrored image may be another class: predict without it"
             )
-            for i, name in enumerate(names):
-                known = dict(zip(self.labels, rows[i].tolist(), strict=True)) if i in rows else {}
-                yield Prediction(name, known, errors.get(i))
+        return self._answers(images, torch.device(device), batch_size, tta)
+
+    def _answers(
+        self, images: Sequence[ImageLike], device: torch.device, batch_size: int, tta: bool
+    ) -> Iterator[Prediction]:
+        model = self._ready_model.to(device)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            ahead = pool.map(self._read, images[:batch_size])
+            for start in range(0, len(images), batch_size):
+                batch = list(ahead)
+                ahead = pool.map(self._read, images[start + batch_size : start + 2 * batch_size])
+                readable = [image for image in batch if not isinstance(image, str)]
+                rows = iter(probabilities(model, np.stack(readable), device, tta) if readable else ())
+                for i, image in enumerate(batch, start):
+                    name = str(images[i]) if isinstance(images[i], str | Path) else f"image {i}"
+                    if isinstance(image, str):
+                        yield Prediction(name, {}, image)
+                    else:
+                        yield Prediction(name, dict(zip(self.labels, next(rows).tolist(), strict=True)))
+
+    def _read(self, image: ImageLike) -> np.ndarray | str:
+        """uint8 (image_size, image_size, 3), through the one decoder that training used; or why it cannot be read."""
+        try:
+            data = Path(image).read_bytes() if isinstance(image, str | Path) else image
+            return decode(data, self.recipe.image_size, self.recipe.fit)
+        except Exception as error:  # noqa: BLE001 (decoders raise anything; the other images are still fine)
+            return f"{type(error).__name__}: {error}"
 
     @functools.cached_property
     def _ready_model(self) -> nn.Sequential:
         return self.model()
 
 
-def probabilities(model: nn.Module, images: np.ndarray, device: torch.device) -> np.ndarray:
-    """Softmax of the logits, float64 (n, classes), of uint8 images (n, h, w, 3) already of the recipe's size."""
+def probabilities(model: nn.Module, images: np.ndarray, device: torch.device, mirrored: bool = False) -> np.ndarray:
+    """Softmax of the logits, float64 (n, classes), of uint8 images (n, h, w, 3) already of the recipe's size.
+
+    Args:
+        model: on `device`.
+        images: of the recipe's size.
+        device: where the model is.
+        mirrored: the mean with those of the images mirrored left to right.
+    """
     with full_precision(device), torch.inference_mode():
-        logits = model(prepare(images, device))
-    return torch.softmax(logits.cpu().double(), dim=1).numpy()  # MPS has no float64
+        inputs = prepare(images, device)
+        views = [model(inputs), model(inputs.flip(3))] if mirrored else [model(inputs)]
+    return np.mean([torch.softmax(view.cpu().double(), dim=1).numpy() for view in views], axis=0)  # MPS has no float64
+
+
+def write_csv(file: Path, labels: Sequence[str], answers: Iterable[Prediction]) -> None:
+    """Writes answers as they come, a line an image that could be read: path, label, confidence, then "p_" and a class.
+
+    `file` is replaced when all are written. `confidence` is the probability of `label`.
+    """
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(["path", "label", "confidence", *(f"p_{label}" for label in labels)])
+            for answer in answers:
+                if answer.error is None:
+                    numbers = [f"{answer.probabilities[name]:.6g}" for name in labels]
+                    label, confidence = answer.top(1)[0]
+                    table.writerow([answer.image, label, f"{confidence:.6g}", *numbers])
+
+    replace_with(file, write)
 
 
 def write_best(
@@ -241,12 +306,6 @@ def find_images(images: Images) -> list[ImageLike]:
     if not found:
         raise InputError("no images given: name image files or folders of them")
     return found
-
-
-def _pixels(image: ImageLike, recipe: Recipe) -> np.ndarray:
-    """The image as uint8 (image_size, image_size, 3), through the one decoder that training used."""
-    data = Path(image).read_bytes() if isinstance(image, str | Path) else image
-    return decode(data, recipe.image_size, recipe.fit)
 
 
 def _digest(recipe: dict[str, Any], classes: Sequence[str]) -> str:

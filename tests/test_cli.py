@@ -93,6 +93,23 @@ def test_predict_reports_an_unreadable_image_goes_on_and_exits_with_1(here, caps
     assert "1 of 30" in caught.err
 
 
+def test_predict_writes_a_csv_and_counts_what_it_named(here, capsys):
+    (here / "photos" / "blue" / "004.png").write_bytes(b"broken")
+    assert main(["predict", "one", "photos", "--tta", "--csv", "answers.csv"]) == 1
+    caught = capsys.readouterr()
+    assert caught.out == "answers.csv  green 10, red 10, blue 9\n"
+    assert "1 of 30" in caught.err
+    assert len((here / "answers.csv").read_text().splitlines()) == 1 + 29
+
+
+def test_a_csv_that_cannot_be_written_is_said_before_anything_is_predicted(here, capsys):
+    (here / "file").write_text("")
+    assert main(["predict", "one", "photos", "--csv", "file/answers.csv"]) == 2
+    assert "--csv file/answers.csv cannot be written" in capsys.readouterr().err
+    assert main(["predict", "one", "photos", "--csv", "a.csv", "--json"]) == 2
+    assert "give one" in capsys.readouterr().err
+
+
 def test_all_problems_come_together_without_a_traceback(here, capsys):
     assert main(["predict", "onne", "a.png", "b.png", "--top", "0"]) == 2
     caught = capsys.readouterr()

@@ -18,6 +18,7 @@ COMMANDS = {
     "job",
     "plan",
     "evaluate",
+    "export",
     "predict",
     "pipeline",
     "progress",
@@ -66,6 +67,7 @@ ONLY_IN: dict[str, set[str]] = {
         "raysearch/search/refit.py",
         "raysearch/space.py",
     },
+    **{name: {"raysearch/export.py"} for name in ("onnx", "onnx_ir", "onnxruntime", "onnxscript")},
     "wandb": {"raysearch/search/tracking.py"},
 }
 

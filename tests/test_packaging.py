@@ -44,10 +44,11 @@ def third_party_imports(folder: Path) -> set[str]:
 @pytest.mark.parametrize("folder", ["raysearch", "search_spaces"])
 def test_everything_that_is_imported_is_declared(folder):
     owners = metadata.packages_distributions()
+    known = {**declared(), **declared("export")}.keys()
     undeclared = {
         name
         for name in third_party_imports(ROOT / folder)
-        if not {canonicalize_name(owner) for owner in owners.get(name, [])} & declared().keys()
+        if not {canonicalize_name(owner) for owner in owners.get(name, [])} & known
     }
     # opencv is albumentations' own engine, and which of its four packages is installed is albumentations' choice.
     assert undeclared - {"cv2"} == set()
@@ -55,12 +56,16 @@ def test_everything_that_is_imported_is_declared(folder):
 
 def test_every_direct_dependency_has_a_tested_version():
     tested = {canonicalize_name(requirement.name) for requirement in CONSTRAINTS}
-    assert (declared().keys() | declared("dev").keys()) - tested == set()
+    assert (declared().keys() | declared("dev").keys() | declared("export").keys()) - tested == set()
+
+
+def test_developers_have_what_every_test_needs():
+    assert declared("export").items() <= declared("dev").items()
 
 
 def test_the_tested_versions_satisfy_what_is_declared():
     tested = {canonicalize_name(line.name): next(iter(line.specifier)).version for line in CONSTRAINTS}
-    for name, requirement in {**declared(), **declared("dev")}.items():
+    for name, requirement in {**declared(), **declared("dev"), **declared("export")}.items():
         assert requirement.specifier.contains(tested[name]), f"{requirement} does not admit {tested[name]}"
 
 

@@ -6,6 +6,7 @@ import json
 import shutil
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -13,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
-from raysearch.predict import find_images, load_best, write_best
-from raysearch.recipe import Head, Recipe, Stage
+from raysearch.predict import find_images, load_best, write_best, write_csv
+from raysearch.recipe import Augmentation, Head, Recipe, Stage
 from raysearch.run import Run
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
@@ -101,6 +102,56 @@ def test_batches_do_not_change_the_order_or_the_answers(best_folder, tmp_path):
     one, many = best.predict(folder, batch_size=1), best.predict(folder, batch_size=64)
     assert one["image"].tolist() == many["image"].tolist()
     assert np.allclose(one["probability"], many["probability"], atol=1e-6)
+
+
+def test_tta_is_the_mean_over_the_image_and_its_mirror_image(best_folder):
+    best = load_best(best_folder)
+    image = np.concatenate([picture("red", 1, (16, 8)), picture("blue", 1, (16, 8))], axis=1)
+    mirrored = np.ascontiguousarray(image[:, ::-1])
+    columns = [f"p_{name}" for name in CLASSES]
+    plain, averaged = best.predict([image, mirrored])[columns], best.predict([image, mirrored], tta=True)[columns]
+    assert not np.allclose(plain.iloc[0], plain.iloc[1], atol=1e-4)
+    assert np.allclose(averaged, [plain.mean(), plain.mean()], atol=1e-6)
+
+
+def test_tta_is_refused_where_a_mirrored_image_may_be_another_class(tmp_path, model):
+    never = RECIPE.model_copy(update={"augmentation": Augmentation(flip=0)})
+    write_best(tmp_path / "best", model, never, CLASSES, "", "")
+    best = load_best(tmp_path / "best")
+    assert len(best.predict(picture("red", 1))) == 1
+    with pytest.raises(InputError, match=r"augmentation\.flip = 0"):
+        best.answers([picture("red", 1)], tta=True)
+
+
+def test_of_many_images_two_batches_are_in_memory(best_folder, tmp_path):
+    """A folder of any size is predicted: images are read when their turn comes, and not kept."""
+    read = []
+
+    class Listed(list):
+        def __getitem__(self, key):
+            taken = super().__getitem__(key)
+            read.extend(taken if isinstance(key, slice) else [])
+            return taken
+
+    answers = load_best(best_folder).answers(Listed([picture("red", 1)] * 100), batch_size=8)
+    next(answers)
+    assert len(read) == 16
+    assert sum(1 for _ in answers) == 99
+    assert len(read) == 100
+
+
+def test_the_csv_has_a_line_for_each_image_that_could_be_read(best_folder, tmp_path):
+    folder = write_pictures(tmp_path / "new, old", 2)
+    (folder / "green" / "001.png").write_bytes(b"broken")
+    best = load_best(best_folder)
+    write_csv(tmp_path / "out" / "answers.csv", best.labels, best.answers(find_images(folder)))
+    table = pd.read_csv(tmp_path / "out" / "answers.csv")
+    assert list(table) == ["path", "label", "confidence", "p_blue", "p_green", "p_red"]
+    expected = best.predict(folder).dropna(subset="label")
+    assert table["path"].tolist() == expected["image"].tolist()
+    assert table["label"].tolist() == ["blue", "blue", "green", "red", "red"]
+    assert np.allclose(table["confidence"], expected["probability"], atol=1e-5)
+    assert np.allclose(table[["p_blue", "p_green", "p_red"]].sum(axis=1), 1, atol=1e-5)
 
 
 def test_missing_paths_are_all_named(tmp_path):
