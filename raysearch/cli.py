@@ -33,6 +33,7 @@ _Run = Annotated[
     ),
 ]
 _Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Where runs are looked for by name.")]
+_WIDE = 100  # columns of a terminal; in a narrower one, what a list says beside the recipe would leave it no room
 _Device = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="Where the network runs.")]
 
 
@@ -316,11 +317,11 @@ def show(
 
     Works while the search runs, too: it reads the log.
 
-        raysearch show fine_tune-1 --where 'depth == 2' --n 5
+        raysearch show fine_tune-1 --where 'depth == 2 and learning_rate > 1e-3' --n 5
         raysearch show fine_tune-1 t0007
         raysearch show fine_tune-1 t0007 t0003
     """
-    from raysearch.reporting.show import chosen_rows, difference, find_trial, show_trial
+    from raysearch.reporting.show import answer_line, chosen_rows, difference, find_trial, show_trial
     from raysearch.reporting.terminal import recipes_table, verdict_line
     from raysearch.run import Run
 
@@ -338,12 +339,19 @@ def show(
         elif as_json:
             print(rows.to_json(orient="records", indent=2, force_ascii=False))
         else:
+            console.print(f"{len(rows)} of {len(table)} {'trials' if table is tables[0] else 'heads'}", highlight=False)
+            if not len(rows):
+                return 0
             columns = ["trial", "parent", "depth", "state", "epochs", "seconds"]
             columns += ["role"] if rows["role"].notna().any() else []
+            if console.width < _WIDE:
+                columns = ["trial", "depth", "state"]
             console.print(recipes_table(rows, table, metric, columns))
             for event in opened.events():
                 if event["event"] == "level":
                     console.print(verdict_line(event), highlight=False, soft_wrap=True)
+            if opened.evaluation is not None:
+                console.print(answer_line(opened.evaluation), highlight=False, soft_wrap=True)
     elif len(named) == 1:
         show_trial(console, trials[0], tables, opened.history)
     else:

@@ -93,7 +93,8 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     predictions = {"winner": (val[shipped], test[shipped])} | {name: (v, t) for name, (_, v, t) in measured.items()}
     frame = _predictions(data.val, data.test, predictions)
     replace_with(run.folder / "predictions.parquet", lambda path: frame.to_parquet(path, index=False))
-    card = model_card(run.name, recipes[shipped], data, job.weights.origin, document)
+    on_test = {name: evaluations[1].probabilities for name, evaluations in predictions.items()}
+    card = model_card(run, recipes[shipped], data, document, on_test, shipped)
     write_best(run.folder / "best", models[shipped], recipes[shipped], classes, job.weights.digest, card)
     run.write_json("evaluation.json", document)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -12,8 +12,10 @@ from rich.table import Table
 
 from raysearch.errors import InputError
 from raysearch.reporting.tables import LOWER_IS_BETTER, ancestry, cell, deciding, recipe_columns, stages_of
+from raysearch.reporting.terminal import measured_models, plus_minus
 
 _FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")
+_BY_CLASS = ("val_recall_", "val_precision_", "cv_recall_", "cv_precision_")
 _BARS = "▁▂▃▄▅▆▇█"
 
 
@@ -22,7 +24,8 @@ def chosen_rows(table: pd.DataFrame, where: str | None, sort: str | None, metric
 
     Args:
         table: as `Run.trials`.
-        where: a condition on the columns, in pandas' words; names with dots in backticks.
+        where: a condition on the columns, in pandas' words. The values of a trial's own stage go by their short names,
+            as the list shows them; those of other stages in backticks.
         sort: a column, the largest first; None: by `metric`, the best first.
         metric: what the search was led by.
         n: how many at most; None: all.
@@ -30,21 +33,33 @@ def chosen_rows(table: pd.DataFrame, where: str | None, sort: str | None, metric
     Raises:
         InputError: the condition cannot be understood, or there is no such column.
     """
+    named = _with_short_names(table, metric)
+    names = ", ".join(name for name in named if "." not in name and not name.startswith(_BY_CLASS))
     if where is not None:
         try:
-            table = table.query(where)
+            named = named.query(where)
         except Exception as error:  # pandas raises whatever its parser and the columns' types come to
-            names = ", ".join(name for name in table.columns if "." not in name)
             raise InputError(
-                f"--where {where!r}: {error}; columns are {names}, and the recipe's (in backticks: `schedule.1.depth`)"
+                f"--where {where!r}: {error}; columns are {names}; those of another stage stand in backticks: "
+                "`schedule.0.learning_rate`"
             ) from error
-    if sort is not None and sort not in table:
-        raise InputError(f"--sort {sort}: there is no such column; there are {', '.join(table.columns)}")
+    if sort is not None and sort not in named:
+        raise InputError(f"--sort {sort}: there is no such column; there are {names}")
     key = sort or deciding(table, metric)
-    if key in table:
+    if key in named:
         ascending = sort is None and metric in LOWER_IS_BETTER
-        table = table.sort_values(key, ascending=ascending, kind="stable", na_position="last")
-    return table if n is None else table.head(n)
+        named = named.sort_values(key, ascending=ascending, kind="stable", na_position="last")
+    rows = table.loc[named.index]
+    return rows if n is None else rows.head(n)
+
+
+def answer_line(evaluation: Mapping[str, Any]) -> str:
+    """What evaluation.json says of the models that were measured on the test images, in a line."""
+    told = []
+    for _, label, trial, test in measured_models(evaluation):
+        n = len(test["accuracy"]["values"])
+        told.append(f"{label} ({trial}{f', {n} trainings' if n > 1 else ''}) {plus_minus(test['accuracy'])}")
+    return f"test accuracy: {'; '.join(told)}"
 
 
 def show_trial(console: Console, trial: str, tables: Sequence[pd.DataFrame], history: pd.DataFrame) -> None:
@@ -92,9 +107,8 @@ def find_trial(trial: str, tables: Sequence[pd.DataFrame]) -> dict[str, Any]:
         rows = table[table["trial"] == trial]
         if len(rows):
             return rows.iloc[0].to_dict()
-    known = [name for table in tables for name in table["trial"]]
-    some = f"{known[0]} to {known[-1]}" if known else "none yet"
-    raise InputError(f"no trial {trial!r} in this run; there are {some}")
+    known = [f"{table['trial'].iloc[0]} to {table['trial'].iloc[-1]}" for table in tables if len(table)]
+    raise InputError(f"no trial {trial!r} in this run; there are {' and '.join(known) or 'none yet'}")
 
 
 def sparkline(values: Sequence[float]) -> str:
@@ -108,6 +122,15 @@ def sparkline(values: Sequence[float]) -> str:
         _BARS[round((value - low) / span * steps) if span else steps // 2] if math.isfinite(value) else " "
         for value in values
     )
+
+
+def _with_short_names(table: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The table with the values of each row's own stage under their fields' names, and the metric under its own."""
+    stages = [stages_of(row) for row in table.to_dict("records")]
+    short = pd.DataFrame([of_row[max(of_row)] if of_row else {} for of_row in stages], index=table.index)
+    if deciding(table, metric) in table:
+        short[metric] = table[deciding(table, metric)]
+    return table.join(short[[name for name in short if name not in table]])
 
 
 def _recipe_table(row: dict[str, Any]) -> Table:

@@ -59,6 +59,33 @@ def test_filters_orders_and_a_number(here, capsys):
     assert [row["trial"] for row in json.loads(said(capsys, "--heads", "--json"))] == list(here.heads["trial"])
 
 
+def test_what_the_list_shows_can_be_asked_for_by_the_same_name(here, capsys):
+    table = here.trials
+    rates, best = table["schedule.1.learning_rate"], table["val_accuracy"]
+    assert rates.nunique() > 1
+    found = json.loads(said(capsys, "--where", f"learning_rate == {rates.max()}", "--json"))
+    assert {row["trial"] for row in found} == set(table["trial"][rates == rates.max()])
+    assert list(found[0]) == list(table), "the columns are the table's own"
+    found = json.loads(said(capsys, "--where", "accuracy > 0", "--json"))
+    assert 0 < len(found) == (best > 0).sum() < len(table)
+    found = json.loads(said(capsys, "--sort", "learning_rate", "--json"))
+    assert [row["schedule.1.learning_rate"] for row in found] == rates.sort_values(ascending=False).tolist()
+
+
+def test_a_narrow_terminal_has_room_for_the_recipe(here, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "learning_rate=" in said(capsys)
+
+
+def test_the_list_says_how_many_of_how_many_and_what_the_test_images_said(here, capsys):
+    assert said(capsys, "--where", "depth == 77") == "0 of 5 trials\n"
+    assert "test accuracy" not in said(capsys)
+    figure = {"accuracy": {"mean": 0.75, "std": 0.01, "values": [0.74, 0.76]}}
+    here.write_json("evaluation.json", {"trial": "t0001", "test": figure, "others": {}})
+    assert said(capsys, "--n", "2").startswith("2 of 5 trials\n")
+    assert "test accuracy: the winner (t0001, 2 trainings) 0.7500 ± 0.0100" in said(capsys)
+
+
 def test_one_trial_with_its_stages_and_its_curve(here, capsys):
     trial = here.history[here.history["trial"].str.startswith("t")]["trial"].iloc[0]
     shown = said(capsys, trial)
@@ -82,7 +109,7 @@ def test_two_trials_differ_in_what_is_listed_and_nothing_else(here, capsys):
         (["--where", "deepth == 1"], "--where 'deepth == 1': name 'deepth' is not defined; columns are trial, parent"),
         (["--where", "depth =="], "--where 'depth =='"),
         (["--sort", "beauty"], "--sort beauty: there is no such column"),
-        (["t0999"], "no trial 't0999' in this run; there are"),
+        (["t0999"], "no trial 't0999' in this run; there are t0000 to t0004 and h0000 to h0000"),
         (["t0000", "t0001", "t0002"], "one trial is shown, or two are compared; got 3"),
     ],
 )
