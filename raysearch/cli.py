@@ -222,35 +222,22 @@ def export(
         raysearch export fine_tune-1 --format onnx
         raysearch export fine_tune-1 --format torch --out cats.pt2
     """
-    from raysearch import export as exporting
-    from raysearch.predict import load_best
-    from raysearch.run import Run, locate
+    from raysearch.export import BATCHES, ExportError, export_run
+    from raysearch.run import locate
 
-    problems: list[str] = []
-    best = _collect(problems, lambda: load_best(locate(run, results)))
-    file = out or (Path() if best is None else best.folder) / f"model{exporting.SUFFIXES[kind]}"
-    problems += exporting.problems_of(file, kind)
-    if problems or best is None:
-        raise InputError(problems)
-    whole = best.folder.parent if (best.folder.parent / "run.json").is_file() else None
-    searched = None if whole is None else Run.open(whole)
-    source = None if searched is None else searched.info.get("settings", {}).get("data")
-    images, images_of = exporting.check_images(best, source)
-    err = Console(stderr=True)
+    folder, err = locate(run, results), Console(stderr=True)
     try:
-        with err.status(f"writing {file}") if err.is_terminal else nullcontext():
-            done = exporting.export(
-                best, kind, file, images, images_of=images_of, evaluation=searched.evaluation if searched else None
-            )
-    except exporting.ExportError as error:
+        with err.status("writing and checking") if err.is_terminal else nullcontext():
+            done = export_run(folder, kind, out)
+    except ExportError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     console = Console(soft_wrap=True, highlight=False)
     console.print(f"{done.file}  {done.file.stat().st_size / 2**20:.1f} MiB", markup=False)
-    console.print(f"{done.description}  classes, input and output, what to do before", markup=False)
+    console.print(f"{done.description}  its classes, input and outputs, and what to do before", markup=False)
     console.print(
-        f"largest difference of logits: {done.difference:.1e} on {done.images} images of {images_of}, "
-        f"in batches of {', '.join(map(str, exporting.BATCHES))}",
+        f"largest difference of logits: {done.difference:.1e} on {done.images} images of {done.images_of}, "
+        f"in batches of {', '.join(map(str, BATCHES))}",
         markup=False,
     )
     return 0

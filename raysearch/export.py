@@ -24,7 +24,8 @@ from raysearch.data.source import list_source
 from raysearch.errors import InputError
 from raysearch.files import replace_json, replace_with
 from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, prepare
-from raysearch.predict import Best
+from raysearch.predict import Best, load_best
+from raysearch.run import Run
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
@@ -59,6 +60,8 @@ class Exported:
     """The largest absolute difference of a logit."""
     images: int
     """How many images that is of."""
+    images_of: str
+    """Where they are from."""
 
 
 class Exportable(nn.Module):
@@ -91,6 +94,35 @@ def problems_of(file: Path, kind: Format) -> list[str]:
     elif file.is_dir():
         problems.append(f"--out {file} is a folder; name the file")
     return problems
+
+
+def export_run(folder: Path, kind: Format, file: Path | None = None) -> Exported:
+    """Exports the winner of a run, checked with the run's own images if they are still where they were.
+
+    Args:
+        folder: of a run, or of what it left in best/.
+        kind: onnx or torch.
+        file: None: best/model.onnx or best/model.pt2.
+
+    Raises:
+        InputError: there is no winner, a package is missing, or the file's name is wrong; all problems together.
+        ExportError: a logit differs by more than `TOLERANCE`.
+    """
+    problems: list[str] = []
+    best = None
+    try:
+        best = load_best(folder)
+    except InputError as error:
+        problems += error.problems
+    target = file or (folder if best is None else best.folder) / f"model{SUFFIXES[kind]}"
+    problems += problems_of(target, kind)
+    if problems or best is None:
+        raise InputError(problems)
+    whole = best.folder.parent
+    run = Run.open(whole) if (whole / "run.json").is_file() else None
+    source = None if run is None else run.info.get("settings", {}).get("data")
+    images, images_of = check_images(best, source)
+    return export(best, kind, target, images, images_of=images_of, evaluation=None if run is None else run.evaluation)
 
 
 def check_images(best: Best, source: str | None) -> tuple[np.ndarray, str]:
@@ -170,7 +202,7 @@ def export(
         "tolerance": TOLERANCE,
     }
     replace_json(sidecar, {"file": file.name, **described, "check": check})
-    return Exported(file, sidecar, difference, len(images))
+    return Exported(file, sidecar, difference, len(images), images_of)
 
 
 def describe(best: Best, kind: Format, evaluation: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -244,9 +276,9 @@ def _write_onnx(model: nn.Module, path: Path, described: Mapping[str, Any]) -> N
         verbose=False,
     )
     assert program is not None  # it is for dynamo=True
-    graph = program.model.graph
-    for part in (graph, *graph.all_nodes()):
-        part.metadata_props.clear()  # stack traces of the machine that it was written on
+    program.model.graph.metadata_props.clear()
+    for node in program.model.graph.all_nodes():
+        node.metadata_props.clear()  # stack traces of the machine that it was written on
     program.model.metadata_props[_INSIDE] = json.dumps(described, ensure_ascii=False)
     program.save(path, external_data=False)
 

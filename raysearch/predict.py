@@ -71,8 +71,8 @@ class Best:
     def model(self) -> nn.Sequential:
         """The classifier as a plain module of torch, on the CPU, fp32, in eval mode; a new one at every call.
 
-        It takes float32 (n, 3, image_size, image_size), RGB scaled to [0, 1] and normalised as ImageNet is
-        (`raysearch.models.boundary.prepare` makes it from uint8), and returns logits (n, classes).
+        It takes float32 (n, 3, image_size, image_size), RGB scaled to [0, 1] and normalised as ImageNet is, as `inputs`
+        makes it, and returns logits (n, classes) in the order of `labels`.
 
         Raises:
             InputError: model.safetensors does not fit the recipe.
@@ -92,14 +92,29 @@ class Best:
         model.load_state_dict(found)
         return model.eval().requires_grad_(False)
 
+    def inputs(self, images: Images) -> torch.Tensor:
+        """What `model()` takes: images decoded, resized and normalised, float32 (n, 3, image_size, image_size).
+
+        Args:
+            images: as of `predict`.
+
+        Raises:
+            InputError: a path that does not exist, or an image that cannot be read.
+        """
+        found = find_images(images)
+        pixels = [self._read(image) for image in found]
+        if unreadable := [i for i, one in enumerate(pixels) if isinstance(one, str)]:
+            raise InputError(f"{_name(found[i], i)} cannot be read: {pixels[i]}" for i in unreadable)
+        return prepare(np.stack([one for one in pixels if not isinstance(one, str)]), torch.device("cpu"))
+
     def predict(
         self, images: Images, *, device: str | torch.device = "cpu", batch_size: int = 64, tta: bool = False
     ) -> pd.DataFrame:
         """The answers as a table, a row an image, in the order given (folders: sorted by path).
 
         Args:
-            images: one or many of: path of an image or a folder, an encoded image's bytes, a PIL image, or a uint8
-                array (h, w, 3) or (h, w).
+            images: one or many of: path of an image or a folder, an encoded image's bytes, a PIL image, or an array
+                as `raysearch.data.decode.decode` takes it, e.g. uint8 (h, w, 3); or an array (n, h, w, 3) of several.
             device: where the network runs.
             batch_size: images at a time.
             tta: see `answers`.
@@ -160,11 +175,10 @@ class Best:
                 readable = [image for image in batch if not isinstance(image, str)]
                 rows = iter(probabilities(model, np.stack(readable), device, tta) if readable else ())
                 for i, image in enumerate(batch, start):
-                    name = str(images[i]) if isinstance(images[i], str | Path) else f"image {i}"
                     if isinstance(image, str):
-                        yield Prediction(name, {}, image)
+                        yield Prediction(_name(images[i], i), {}, image)
                     else:
-                        yield Prediction(name, dict(zip(self.labels, next(rows).tolist(), strict=True)))
+                        yield Prediction(_name(images[i], i), dict(zip(self.labels, next(rows).tolist(), strict=True)))
 
     def _read(self, image: ImageLike) -> np.ndarray | str:
         """uint8 (image_size, image_size, 3), through the one decoder that training used; or why it cannot be read."""
@@ -290,7 +304,9 @@ def find_images(images: Images) -> list[ImageLike]:
     found: list[ImageLike] = []
     problems = []
     for image in given:
-        if not isinstance(image, str | Path):
+        if isinstance(image, np.ndarray) and image.ndim == 4:
+            found += list(image)
+        elif not isinstance(image, str | Path):
             found.append(image)
         elif Path(image).is_dir():
             inside = sorted(p for p in Path(image).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
@@ -306,6 +322,10 @@ def find_images(images: Images) -> list[ImageLike]:
     if not found:
         raise InputError("no images given: name image files or folders of them")
     return found
+
+
+def _name(image: ImageLike, i: int) -> str:
+    return str(image) if isinstance(image, str | Path) else f"image {i}"
 
 
 def _digest(recipe: dict[str, Any], classes: Sequence[str]) -> str:

@@ -31,6 +31,7 @@ from raysearch.files import plain, replace_json, replace_with
 from raysearch.reporting.tables import heads_table, history_table, trials_table
 
 if TYPE_CHECKING:
+    from raysearch.export import Exported, Format
     from raysearch.predict import Best, Images
 
 logger = logging.getLogger(__name__)
@@ -102,11 +103,11 @@ class Run:
         return opened
 
     @classmethod
-    def start(cls, space: str, data: str | None = None, **flags: Any) -> Run:
+    def start(cls, space: str | Path | None = None, data: str | Path | None = None, **flags: Any) -> Run:
         """Runs a whole search, as `python -m raysearch.tune` does, and returns its run when it has ended.
 
         Args:
-            space: name of a space, or the path of its file.
+            space: name of a space, or the path of its file; None where a flag says what to do: `resume=`, `recipe=`.
             data: a SOURCE; None takes the bundled images.
             flags: the command's other flags with underscores, e.g. `trials=8, max_epochs=4, results="results"`.
 
@@ -115,7 +116,8 @@ class Run:
         """
         from raysearch.tune import Settings, search  # here, because that module imports this one
 
-        given = {"space": space, **({} if data is None else {"data": data}), **flags}
+        named = {"space": space, "data": data}
+        given = {name: os.fspath(value) for name, value in named.items() if value is not None} | flags
         try:
             settings = Settings(**given)
         except TypeError as error:
@@ -212,6 +214,12 @@ class Run:
     def predict(self, images: Images, **options: Any) -> pd.DataFrame:
         """The winner's answers for images, paths or folders: see `raysearch.predict.Best.predict`."""
         return self.best.predict(images, **options)
+
+    def export(self, kind: Format = "onnx", file: Path | str | None = None) -> Exported:
+        """The winner as one file for other programs, checked as it is written: see `raysearch.export.export_run`."""
+        from raysearch.export import export_run
+
+        return export_run(self.folder, kind, None if file is None else Path(file))
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r})"

@@ -207,5 +207,6 @@ def test_the_command_puts_it_into_best_and_says_the_difference(tmp_path, monkeyp
     assert main(["export", "results/one/best", "--format", "torch", "--out", "wrong.pt2"]) == 1
     assert "error: the exported file is not the classifier" in capsys.readouterr().err
     assert not (tmp_path / "wrong.pt2").exists()
-    assert main(["export", "onne", "--format", "torch", "--out", "model.onnx"]) == 2
+    (run.folder / "best" / "labels.json").unlink()
+    assert main(["export", "one", "--format", "torch", "--out", "model.onnx"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2

@@ -53,8 +53,9 @@ MAY_IMPORT: dict[str, set[str]] = {
         "recipe",
         "reporting",
         "predict",
+        "export",
         "tune",
-    },  # the last two only when asked to predict or to start
+    },  # the last three only when asked to predict, to export or to start
     **dict.fromkeys(COMMANDS, _SEARCH | {"search", "replay"} | COMMANDS),
 }
 

@@ -96,6 +96,23 @@ def test_an_unreadable_image_is_reported_and_the_others_are_predicted(best_folde
     assert best.predict(folder)["error"].notna().sum() == 2
 
 
+def test_a_batch_in_one_array_is_as_many_images(best_folder):
+    batch = np.stack([picture(name, 5) for name in ("red", "blue")])
+    assert load_best(best_folder).predict(batch)["label"].tolist() == ["red", "blue"]
+
+
+def test_inputs_are_what_the_model_takes(best_folder, tmp_path):
+    folder = write_pictures(tmp_path / "new", 1)
+    best = load_best(best_folder)
+    with torch.inference_mode():
+        shares = torch.softmax(best.model()(best.inputs([folder, picture("red", 2)])), dim=1)
+    expected = best.predict([folder, picture("red", 2)])[[f"p_{name}" for name in CLASSES]]
+    assert np.allclose(shares.numpy(), expected, atol=1e-6)
+    (folder / "red" / "000.png").write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"000\.png cannot be read"):
+        best.inputs([picture("red", 2), folder])
+
+
 def test_batches_do_not_change_the_order_or_the_answers(best_folder, tmp_path):
     folder = write_pictures(tmp_path / "new", 4)
     best = load_best(best_folder)

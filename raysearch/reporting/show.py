@@ -116,10 +116,10 @@ def sparkline(values: Sequence[float]) -> str:
     finite = [value for value in values if math.isfinite(value)]
     if not finite:
         return " " * len(values)
-    low, span = min(finite), max(finite) - min(finite)
+    low, span = min(finite) / 2, max(finite) / 2 - min(finite) / 2  # halves: the whole may be more than a float holds
     steps = len(_BARS) - 1
     return "".join(
-        _BARS[round((value - low) / span * steps) if span else steps // 2] if math.isfinite(value) else " "
+        _BARS[round((value / 2 - low) / span * steps) if span else steps // 2] if math.isfinite(value) else " "
         for value in values
     )
 

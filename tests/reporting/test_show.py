@@ -8,7 +8,7 @@ import json
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from raysearch.cli import main
@@ -117,6 +117,7 @@ def test_what_cannot_be_shown_is_said(here, capsys, arguments, says):
     assert says in refused(capsys, *arguments)
 
 
+@example([1.7976931348623157e308, -9.98e291])
 @given(st.lists(st.floats(allow_nan=True, allow_infinity=True), max_size=40))
 def test_a_sparkline_has_a_bar_for_every_value(values):
     line = sparkline(values)
