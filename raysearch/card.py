@@ -108,19 +108,9 @@ and what is done to an image before the network."""
 def _results(
     evaluation: Mapping[str, Any], probabilities: Mapping[str, np.ndarray], data: Dataset, shipped: int
 ) -> str:
-    labels, test = data.test.labels, evaluation["test"]
+    test = evaluation["test"]
     values = test["accuracy"]["values"]
     trainings = f"± is the standard deviation over {len(values)} trainings with fresh seeds. " * (len(values) > 1)
-    right = {name: (shares.argmax(axis=1) == labels).astype(float) for name, shares in probabilities.items()}
-    models = []
-    for key, label, trial, figures in measured_models(evaluation):
-        against = ""
-        if key in right and key != "winner" and len(labels) > 1:
-            against = "{:+.1f} points [{:+.1f}, {:+.1f}]".format(
-                *(100 * value for value in mean_interval(right["winner"] - right[key], 0.95))
-            )
-        row = [label, trial, plus_minus(figures["accuracy"]), plus_minus(figures["macro_f1"]), against]
-        models.append(row)
     splits = ", ".join(
         f"{said} {plus_minus(evaluation[key]['accuracy'])}"
         for key, said in (("train", "training images"), ("val", "validation"), ("test", "test"))
@@ -128,13 +118,8 @@ def _results(
     )
     optimism = evaluation.get("optimism")
     flattered = "" if optimism is None else f" The search flattered it by {optimism:+.4f} on validation."
-    train = np.bincount(data.train.labels, minlength=len(data.classes))
-    by_class = [
-        [name, *(plus_minus(row[key]) for key in ("precision", "recall", "f1")), row["support"], int(train[i])]
-        for i, (name, row) in enumerate(test["per_class"].items())
-    ]
     measured = (
-        f"On {len(labels)} test images that the search never saw, read {_times(evaluation.get('test_reads', 1))}. "
+        f"On {len(data.test)} test images that the search never saw, read {_times(evaluation.get('test_reads', 1))}. "
         f"{trainings}The classifier in this folder has accuracy {values[shipped]:.4f}; the last column compares it "
         "with the others, image by image (95 % interval of the paired difference)."
     )
@@ -142,12 +127,33 @@ def _results(
         [
             "## Results",
             measured,
-            _table(["model", "trial", "accuracy", "macro-F1", "this one against it"], models),
+            _models(evaluation, probabilities, data.test.labels),
             f"Accuracy by split: {splits}.{flattered}",
-            _table(["class", "precision", "recall", "F1", "test images", "training images"], by_class),
+            _classes(test["per_class"], data),
             _confusions(test["confusion"], data.classes),
         ]
     )
+
+
+def _models(evaluation: Mapping[str, Any], probabilities: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
+    right = {name: (shares.argmax(axis=1) == labels).astype(float) for name, shares in probabilities.items()}
+    rows = []
+    for key, label, trial, test in measured_models(evaluation):
+        against = ""
+        if key != "winner" and len(labels) > 1:
+            mean, low, high = (100 * value for value in mean_interval(right["winner"] - right[key], 0.95))
+            against = f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
+        rows.append([label, trial, plus_minus(test["accuracy"]), plus_minus(test["macro_f1"]), against])
+    return _table(["model", "trial", "accuracy", "macro-F1", "this one against it"], rows)
+
+
+def _classes(per_class: Mapping[str, Any], data: Dataset) -> str:
+    train = np.bincount(data.train.labels, minlength=len(data.classes)).tolist()
+    rows = [
+        [name, *(plus_minus(row[key]) for key in ("precision", "recall", "f1")), row["support"], train[i]]
+        for i, (name, row) in enumerate(per_class.items())
+    ]
+    return _table(["class", "precision", "recall", "F1", "test images", "training images"], rows)
 
 
 def _confusions(confusion: Sequence[Sequence[float]], classes: Sequence[str]) -> str:

@@ -145,6 +145,14 @@ def test_checkpoints_are_suffixes_of_known_weights_and_few(undisturbed: Search) 
             assert not any(name.startswith("block1.") for name in file.keys())  # noqa: SIM118 - not a mapping
 
 
+def test_the_model_card_says_what_the_evaluation_says(undisturbed: Search) -> None:
+    evaluation = json.loads((undisturbed.run / "evaluation.json").read_text())
+    card = (undisturbed.run / "best" / "README.md").read_text()
+    assert f"| the winner | {evaluation['trial']} | {evaluation['test']['accuracy']['mean']:.4f}" in card
+    for label, name in (("the default recipe", "default"), ("the best head alone", "head")):
+        assert f"| {label} | {evaluation['others'][name]['trial']} |" in card
+
+
 def test_best_alone_predicts_elsewhere(undisturbed: Search, photos: Path, tmp_path: Path) -> None:
     elsewhere = Desk(tmp_path / "elsewhere", {"RAYSEARCH_CACHE": str(tmp_path / "no images here")})
     shutil.copytree(undisturbed.run / "best", elsewhere.work / "moved")
