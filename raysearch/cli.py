@@ -222,7 +222,7 @@ def export(
         raysearch export fine_tune-1 --format onnx
         raysearch export fine_tune-1 --format torch --out cats.pt2
     """
-    from raysearch.export import BATCHES, ExportError, export_run
+    from raysearch.export import ExportError, export_run
     from raysearch.run import locate
 
     folder, err = locate(run, results), Console(stderr=True)
@@ -237,7 +237,7 @@ def export(
     console.print(f"{done.description}  its classes, input and outputs, and what to do before", markup=False)
     console.print(
         f"largest difference of logits: {done.difference:.1e} on {done.images} images of {done.images_of}, "
-        f"in batches of {', '.join(map(str, BATCHES))}",
+        f"in batches of {', '.join(map(str, done.batch_sizes))}",
         markup=False,
     )
     return 0

@@ -62,6 +62,8 @@ class Exported:
     """How many images that is of."""
     images_of: str
     """Where they are from."""
+    batch_sizes: tuple[int, ...]
+    """In what batches they were compared."""
 
 
 class Exportable(nn.Module):
@@ -172,7 +174,7 @@ def export(
         evaluation: evaluation.json, for the description.
 
     Raises:
-        InputError: a package is missing, or the file's name is wrong; all problems together.
+        InputError: a package is missing, or the file's name is wrong (together), or it cannot be written.
         ExportError: a logit differs by more than `TOLERANCE`.
     """
     if problems := problems_of(file, kind):
@@ -192,17 +194,21 @@ def export(
                 f"images, {TOLERANCE:.0e} is let pass; it was not kept. Try another version of torch"
             )
 
-    replace_with(file, write_and_check)
+    try:
+        replace_with(file, write_and_check)
+    except OSError as error:
+        raise InputError(f"{file} cannot be written: {error.strerror}") from error
     sidecar = file.with_name(f"{file.name}.json")
+    sizes = tuple(len(batch) for batch in _in_batches(images))
     check = {
-        "images": len(images),
+        "images": sum(sizes),
         "of": images_of,
-        "batch_sizes": [len(batch) for batch in _in_batches(images)],
+        "batch_sizes": sizes,
         "largest_difference_of_logits": difference,
         "tolerance": TOLERANCE,
     }
     replace_json(sidecar, {"file": file.name, **described, "check": check})
-    return Exported(file, sidecar, difference, len(images), images_of)
+    return Exported(file, sidecar, difference, sum(sizes), images_of, sizes)
 
 
 def describe(best: Best, kind: Format, evaluation: Mapping[str, Any] | None = None) -> dict[str, Any]:

@@ -197,7 +197,7 @@ def test_the_command_puts_it_into_best_and_says_the_difference(tmp_path, monkeyp
     write_best(run.folder / "best", classifier(), RECIPE, CLASSES, "abc", "")
     run.write_json("evaluation.json", EVALUATION)
     assert main(["export", "one", "--format", "torch"]) == 0
-    assert "on 30 images of photos" in capsys.readouterr().out
+    assert "on 30 images of photos, in batches of 1, 2, 13, 14" in capsys.readouterr().out
     described = json.loads((run.folder / "best" / "model.pt2.json").read_text())
     assert described["file"] == "model.pt2"
     assert described["test"] == EVALUATION["test"]
@@ -207,6 +207,8 @@ def test_the_command_puts_it_into_best_and_says_the_difference(tmp_path, monkeyp
     assert main(["export", "results/one/best", "--format", "torch", "--out", "wrong.pt2"]) == 1
     assert "error: the exported file is not the classifier" in capsys.readouterr().err
     assert not (tmp_path / "wrong.pt2").exists()
+    assert main(["export", "one", "--format", "torch", "--out", "photos/red/000.png/model.pt2"]) == 2
+    assert "cannot be written" in capsys.readouterr().err
     (run.folder / "best" / "labels.json").unlink()
     assert main(["export", "one", "--format", "torch", "--out", "model.onnx"]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
