@@ -22,7 +22,7 @@ def test_the_examples_run_as_they_stand(desk: Desk) -> None:
     Image.fromarray(picture("red", 1)).save(desk.work / "cat.jpg")
     (desk.work / "page.py").write_text("\n".join([*blocks, "print('the end')"]), encoding="utf-8")
     command = desk.start("page.py")
-    ended = command.wait()
+    ended = command.wait(240)
     assert (ended.code, ended.err) == (0, ""), ended
     assert ended.out.endswith("the end\n")
     assert command.left_behind() == []
