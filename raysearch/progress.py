@@ -14,6 +14,7 @@ from raysearch.search.controller import Controller
 from raysearch.search.trial import Event
 
 _OVER = ("stopped", "done", "failed")
+_NAMED = 16  # of the trials that run
 _SHOW_SECONDS = 0.2  # between two looks at the state for the sake of an epoch alone
 _STARTUP_SECONDS = 20.0  # of a refit job: Ray Train starts its workers, they import torch and open the data
 
@@ -83,15 +84,14 @@ class Pace:
         rules, levels = self.controller.rules, len(self.controller.rules.levels)
         a_level = self.controller.trials_wanted / levels
         expected = levels * sum(expected_trials(a_level, rules.rungs, rules.reduction))
-        trained = sum(trial.epochs for name, trial in self.controller.trials.items() if name.startswith("t"))
-        return max(0.0, expected - trained) * epoch / self.concurrent + self.reserve()
+        return max(0.0, expected - self.controller.tally.epochs) * epoch / self.concurrent + self.reserve()
 
     def _heads_left(self) -> float | None:
         if not self._heads_ended:
             return None
         head = self._head_seconds / self._heads_ended
-        over = sum(one.is_head and one.state in _OVER for one in self.controller.trials.values())
-        return max(0, self.controller.heads_wanted - over) * head / self.concurrent + self.reserve()
+        left = max(0, self.controller.heads_wanted - _heads_over(self.controller))
+        return left * head / self.concurrent + self.reserve()
 
 
 class Progress:
@@ -132,9 +132,9 @@ class Progress:
         if pack is None:
             self.view.line(segment_line(event))
             return
-        best = self._controller.best_head() if self._controller.pack_over(pack) else None
+        best = self._controller.best_head() if self._controller.packs.over(pack) else None
         if best is not None and best.best is not None:
-            heads, metric = len(self._controller.pack(pack)), self._job.settings.metric
+            heads, metric = len(self._controller.packs.of(pack)), self._job.settings.metric
             figure = self._job.rules.figure(best.best)
             self.view.line(f"{heads} heads done; the best of all so far: {best.name}, {metric} {figure:.4f}")
 
@@ -164,12 +164,16 @@ class Progress:
         return Leader(leader.name, self._job.settings.metric, self._job.rules.figure(leader.best), leader.params)
 
 
+def _heads_over(controller: Controller) -> int:
+    return sum(controller.tally.states["h"][state] for state in _OVER)
+
+
 def _activity(controller: Controller) -> Sequence[str]:
-    running = [trial for trial in controller.trials.values() if trial.running]
+    """What runs, a line each; a large cluster's trials are too many to be named."""
+    running = controller.running
     if running and running[0].is_head:
-        heads = [trial for trial in controller.trials.values() if trial.is_head]
-        ended = sum(1 for head in heads if head.state in _OVER)
         packs = sorted({head.pack for head in running if head.pack is not None})
         together = f"pack{'s' if len(packs) > 1 else ''} {', '.join(map(str, packs))} of {len(running)} heads running"
-        return [f"head search: {ended} of {controller.heads_wanted} heads done; {together}"]
-    return [f"{trial.name} at depth {trial.depth}" for trial in running]
+        return [f"head search: {_heads_over(controller)} of {controller.heads_wanted} heads done; {together}"]
+    named = [f"{trial.name} at depth {trial.depth}" for trial in running[:_NAMED]]
+    return named + ([f"and {len(running) - _NAMED} more"] if len(running) > _NAMED else [])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysearch.progress import Pace
+from raysearch.progress import _NAMED, Pace, _activity
 from raysearch.search.controller import Controller
 from raysearch.search.trial import Event, Rules
 from tests.search.simulated import Proposals
@@ -71,6 +71,18 @@ def heads_later(log: list[Event]) -> list[Event]:
         | ({"segment": renamed[event["trial"]]} if "segment" in event else {})
         for event in chosen
     ]
+
+
+def test_of_many_trials_that_run_only_some_are_named():
+    controller = Controller(RULES, Proposals(6, heads=False))
+    controller.apply({"event": "budget", "heads": 0, "trials": 100})
+    for running in range(1, 41):
+        for event in controller.decide():
+            controller.apply(event)
+        lines = _activity(controller)
+        assert len(lines) == min(running, _NAMED + 1)
+    assert lines[0].startswith("t0000 at depth ")
+    assert lines[-1] == f"and {40 - _NAMED} more"
 
 
 def test_time_is_kept_for_refits_and_for_the_views_that_they_fill():

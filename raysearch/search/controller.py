@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from raysearch.search.asha import Rung
+from raysearch.search.packs import Packs
+from raysearch.search.tally import Tally
 from raysearch.search.tree import Tree
 from raysearch.search.trial import Event, Rules, Trial
 
@@ -38,20 +40,20 @@ class Controller:
     trials: dict[str, Trial] = field(default_factory=dict)
     tree: Tree = field(init=False)
     """Its levels; of all trials but heads."""
+    packs: Packs = field(init=False)
+    """Its heads."""
+    tally: Tally = field(init=False)
     _rungs: dict[tuple[int, int, int], Rung] = field(default_factory=dict)
     """By level, depth and number."""
-    _heads: list[Trial] = field(default_factory=list)
     _counts: dict[str, int] = field(default_factory=lambda: {"h": 0, "t": 0})
     _open: dict[str, None] = field(default_factory=dict)
     """Trials whose next segment is decided but not running: new, promoted, or to be run again; in order."""
     _running: set[str] = field(default_factory=set)
     _places: dict[tuple[int, int, int], int] = field(default_factory=dict)
     """How many trials, failed ones aside, stand at each (level, depth, rung)."""
-    _going: dict[int, int] = field(default_factory=dict)
-    """How many heads of each pack have not come to their ends."""
 
     def __post_init__(self) -> None:
-        self.tree = Tree(self.rules)
+        self.tree, self.packs, self.tally = Tree(self.rules), Packs(self.rules), Tally(self.rules)
 
     # ---- taking events -------------------------------------------------------------------------------------------
 
@@ -63,8 +65,14 @@ class Controller:
     def apply(self, event: Event) -> None:
         """Take one event of the log; kinds that do not concern the search are passed over."""
         handler = getattr(self, f"_on_{event['event']}", None)
-        if handler is not None:
-            handler(event)
+        if handler is None:
+            return
+        name = event.get("trial", "")
+        if name in self.trials:
+            self.tally.out(self.trials[name])
+        handler(event)
+        if name in self.trials:
+            self.tally.put(self.trials[name])
 
     def _on_budget(self, event: Event) -> None:
         self.heads_wanted, self.tree.wanted = event["heads"], event["trials"]
@@ -75,8 +83,7 @@ class Controller:
         self.trials[trial.name] = trial
         self._counts[trial.name[0]] += 1
         if trial.pack is not None:
-            self._heads.append(trial)
-            self._going[trial.pack] = self._going.get(trial.pack, 0) + 1
+            self.packs.add(trial.pack, trial)
         else:
             self.tree.add(trial)
         self._count(trial, 1)
@@ -108,7 +115,7 @@ class Controller:
         self._count(trial, 1)
         trial.finished = event["finished"]
         if trial.pack is not None:
-            self._going[trial.pack] -= 1
+            self.packs.ended(trial.pack)
             return
         self.tree.reached(trial)
         if trial.role == "control":  # it has no rivals
@@ -130,13 +137,13 @@ class Controller:
     def _on_failed(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
         trial.running, trial.failed = None, True
-        if trial.pack is not None:
-            self._going[trial.pack] -= 1
         self._count(trial, -1)
         self._running.discard(trial.name)
         self._open.pop(trial.name, None)
         if trial.pack is None:
             self.tree.gone(trial)
+        else:
+            self.packs.ended(trial.pack)
 
     def _on_dropped(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
@@ -198,7 +205,7 @@ class Controller:
         return [*([{"event": "promoted", "trial": name}] if why == "promoted" else []), segment]
 
     def _new_pack(self, number: int) -> list[Event]:
-        pack = 1 + max((head.pack for head in self._heads if head.pack is not None), default=-1)
+        pack = self.packs.next_number
         proposed = self.proposer.pack(number, self.heads_wanted - number, self)
         made = [
             {"event": "trial", "trial": f"h{head:04d}", "pack": pack, **event}
@@ -208,16 +215,8 @@ class Controller:
 
     def _pack_again(self, head: Trial) -> list[Event]:
         """What was broken off of a pack, from its first epoch."""
-        again = [one for one in self.pack(head.pack) if one.name in self._open]
+        again = [one for one in self.packs.of(head.pack) if one.name in self._open]
         return [self._segment(_made(one), None, 0, one.segments + 1) for one in again]
-
-    def pack(self, number: int | None) -> list[Trial]:
-        """The heads of a pack, whatever became of them."""
-        return [head for head in self._heads if head.pack == number]
-
-    def pack_over(self, number: int | None) -> bool:
-        """Whether all heads of a pack have come to their ends."""
-        return number is not None and not self._going[number]
 
     def _segment(self, made: Event, rung_epochs: int | None, done: int, number: int) -> Event:
         """The event that starts a segment: to the end of its stage, or of the rung if that is sooner."""
@@ -244,9 +243,7 @@ class Controller:
             return f"h{self._counts['h']:04d}", "new"
         if any(self.trials[name].is_head for name in self._running) or not self.trials_wanted:
             return None, ""
-        if self._heads and not any(
-            head.best for head in self._heads
-        ):  # every head failed: there is nothing to start from
+        if self._counts["h"] and self.best_head() is None:  # every head failed: there is nothing to start from
             return None, ""
         promoted = self._promotable()
         if promoted is None and self.tree.to_start(self.tree.level) > 0:
@@ -324,16 +321,17 @@ class Controller:
         ours = [one for one in self.tree.with_a_role() if one.role == "default" and one.best and not one.failed]
         return max(ours, key=lambda one: one.stage, default=None)
 
-    def best_head(self, **fields: Any) -> Trial | None:
-        """The best head whose recipe has these top-level fields, e.g. pooling="avg", of the packs that are complete.
+    def best_head(self, **shape: Any) -> Trial | None:
+        """The best head with this pooling="avg" or head={...}, of the packs that are complete.
 
         The best of a pack are written when it is.
         """
-        return self.rules.best(
-            head
-            for head in self._heads
-            if self.pack_over(head.pack) and all(head.recipe[key] == value for key, value in fields.items())
-        )
+        return self.packs.best(**shape)
+
+    @property
+    def running(self) -> list[Trial]:
+        """Trials and heads that run, in the order in which they were made."""
+        return [self.trials[name] for name in sorted(self._running, key=lambda name: (name[0], int(name[1:])))]
 
     def path(self, trial: Trial) -> list[Trial]:
         """What a trial has grown from, the head first, and the trial."""
@@ -368,11 +366,8 @@ class Controller:
 
     def counts(self) -> dict[str, int]:
         """How many trials (heads, if no trials are wanted) are in each state; those not started yet are waiting."""
-        states = dict.fromkeys(("waiting", "running", "stopped", "done", "failed"), 0)
         kind, wanted = ("t", self.trials_wanted) if self.trials_wanted else ("h", self.heads_wanted)
-        for trial in self.trials.values():
-            if trial.name.startswith(kind):
-                states[trial.state] += 1
+        states = dict(self.tally.states[kind])
         if not (self.tree.stopped and self.finished):  # those that a verdict spared are not waiting
             states["waiting"] += max(0, wanted - self._counts[kind])
         return states
@@ -383,14 +378,8 @@ class Controller:
         Also the best of those that are done: it leads if the leader, which may still be training, fails. And what the
         next level starts from and is judged by.
         """
-        done = self.rules.best(trial for trial in self.trials.values() if trial.finished and not trial.is_head)
-        shapes: dict[str, list[Trial]] = {}
-        for trial in (head for head in self._heads if self.pack_over(head.pack)):
-            shapes.setdefault(repr((trial.recipe["pooling"], trial.recipe["head"])), []).append(trial)
-        best = [*self.tree.needed(), done, *map(self.rules.best, shapes.values())]
-        parents = {trial.parent for trial in self.trials.values() if trial.parent and trial.state != "done"}
-        default = {self.default.name} if self.default is not None else set()
-        return default | parents | {trial.name for trial in best if trial is not None}
+        best = [*self.tree.needed(), *self.packs.best_of_each(), self.tally.best_done, self.default]
+        return self.tally.parents | {trial.name for trial in best if trial is not None}
 
     def droppable(self) -> list[str]:
         """Stopped trials that can never be promoted again within the budget: their checkpoints may go."""

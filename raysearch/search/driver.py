@@ -19,6 +19,10 @@ from raysearch.search.trial import Event, Trial
 logger = logging.getLogger(__name__)
 
 _DERIVE_SECONDS = 5.0  # the tables are rewritten no more often than this
+_DERIVE_PAUSES = 50  # nor so often that it takes more of the time than one part in so many, however long they are
+
+_MAY_FREE = frozenset({"segment_end", "segment_lost", "segment_paused", "failed", "dropped"})
+"""Events after which a trial's tensors may have no use any more."""
 
 
 class Driver:
@@ -49,7 +53,9 @@ class Driver:
         self._work: dict[str, dict[str, Event]] = {}  # worker -> its open segments by trial; many of a pack of heads
         self._sizes: dict[str, int] = {}
         self._began: dict[str, float] = {}
-        self._derived = 0.0
+        self._derive_at = 0.0
+        # Trials that may be over, and whose folders may still be there.
+        self._kept = {folder.name for folder in self.checkpoints.glob("[ht][0-9]*")} & set(controller.trials)
         self.stopping: str | None = None
         """Why no more segments are started, or None."""
         for trial in controller.trials.values():
@@ -85,7 +91,7 @@ class Driver:
         segments = {segment["trial"]: segment for segment in self._begin(worker, self.controller.decide())}
         trials = [self.controller.trials[name] for name in segments]
         if trials and trials[0].pack is not None:
-            trials = self.controller.pack(trials[0].pack)
+            trials = self.controller.packs.of(trials[0].pack)
         return [
             {
                 "trial": one.name,
@@ -207,33 +213,40 @@ class Driver:
 
     def _free(self, worker: str) -> None:
         del self._work[worker], self._began[worker], self._sizes[worker]
-        if time.monotonic() - self._derived > _DERIVE_SECONDS:
+        began = time.monotonic()
+        if began > self._derive_at:
             self.run.derive()
-            self._derived = time.monotonic()
+            now = time.monotonic()
+            self._derive_at = now + max(_DERIVE_SECONDS, _DERIVE_PAUSES * (now - began))
 
     def log(self, *events: Event) -> None:
         """Append events to the log and let the controller and the watcher know."""
         self.run.append(*events)
         for event in events:
             self.controller.apply(event)
+            if event["event"] in _MAY_FREE:
+                self._kept.add(event["trial"])
             self._watch(event)
 
     def _keep_few_checkpoints(self) -> None:
-        """Delete tensors that nothing will start from, go on from or be judged by again."""
+        """Delete tensors that nothing will start from, go on from or be judged by again.
+
+        Looks only at trials that have come to an end since: there may be thousands of folders.
+        """
         for name in self.controller.droppable():
             self.log({"event": "dropped", "trial": name})
         keep, packs = self.controller.keepers(), {segment.get("pack") for segment in self._segments()}
-        for folder in self.checkpoints.glob("[ht][0-9]*"):
-            trial = self.controller.trials.get(folder.name)
-            if trial is None:  # not ours
-                continue
+        for trial in [self.controller.trials[name] for name in self._kept]:
+            folder = self.checkpoints / trial.name
             if trial.state == "done":
                 (folder / "last.pt").unlink(missing_ok=True)
             over = trial.state in ("done", "failed") or trial.dropped
             if trial.pack is not None:
                 over = trial.pack not in packs
-            if over and trial.name not in keep:
+            if over and trial.name not in keep and folder.exists():
                 shutil.rmtree(folder)
+            if not folder.exists() or not (over or trial.is_head):  # a later event will tell of it again
+                self._kept.discard(trial.name)
 
 
 def _paused(trial: str, segment: str, reason: str) -> Event:

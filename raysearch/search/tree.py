@@ -32,6 +32,9 @@ class Tree:
     """Of each level, in order."""
     _regular: dict[int, int] = field(default_factory=dict)
     """How many of them are no controls."""
+    _beams: dict[int, list[Trial]] = field(default_factory=dict)
+    """Of each level, the best that were trained to the end, best first."""
+    _with_a_role: list[Trial] = field(default_factory=list)
 
     # ---- what happens --------------------------------------------------------------------------------------------
 
@@ -39,10 +42,17 @@ class Tree:
         """A trial was made."""
         self._trials.setdefault(trial.stage, []).append(trial)
         self._regular[trial.stage] = self._regular.get(trial.stage, 0) + (trial.role != "control")
+        if trial.role is not None:
+            self._with_a_role.append(trial)
 
     def reached(self, trial: Trial) -> None:
         """A trial has a new best so far."""
         leader = self.leaders.get(trial.stage)
+        if trial.finished:
+            ends = [*self._beams.get(trial.stage, []), trial]
+            ends.sort(key=lambda one: one.number)
+            ends.sort(key=lambda one: self.rules.order(one.best or {}), reverse=True)
+            self._beams[trial.stage] = ends[: self.rules.beam]
         if trial.role == "control":
             return
         if leader is trial:  # a stage that keeps its last epoch may have become worse
@@ -94,7 +104,7 @@ class Tree:
         """How many trials of a level are still to come, its control aside."""
         share = self.share(level)
         regular = share - 1 if self.rules.tested and share > 1 else share
-        return max(0, regular - self._regular.get(level, 0))
+        return max(0, regular - self.begun_at(level))
 
     def next_role(self) -> str | None:
         """Of the next new trial of the level."""
@@ -132,12 +142,19 @@ class Tree:
 
     def beam(self, level: int) -> list[Trial]:
         """The trials that the next level's start from, best first: of those of `level` that were trained to the end."""
-        able = [trial for trial in self._trials.get(level, []) if trial.able and trial.finished]
-        return sorted(able, key=lambda trial: self.rules.order(trial.best or {}), reverse=True)[: self.rules.beam]
+        return list(self._beams.get(level, []))
 
     def of_level(self, level: int) -> list[Trial]:
         """All trials of a level, controls aside, in order."""
         return [trial for trial in self._trials.get(level, []) if trial.role != "control"]
+
+    def latest_first(self, level: int) -> Iterator[Trial]:
+        """All trials of a level, controls aside, the last first."""
+        return (trial for trial in reversed(self._trials.get(level, [])) if trial.role != "control")
+
+    def begun_at(self, level: int) -> int:
+        """How many trials of a level were made, controls aside."""
+        return self._regular.get(level, 0)
 
     def going(self) -> list[Trial]:
         """Of the level, what is trained to the end whatever its rivals do: the default first, the control last."""
@@ -147,7 +164,7 @@ class Tree:
 
     def with_a_role(self) -> list[Trial]:
         """Defaults and controls of all levels."""
-        return [one for trials in self._trials.values() for one in trials if one.role is not None]
+        return list(self._with_a_role)
 
     def needed(self) -> list[Trial]:
         """Whose tensors a later level may start from or be judged by, and who may win."""

@@ -109,6 +109,11 @@ class Trial:
     """The score when it reached each rung; that of an early end at all that would have come."""
 
     @property
+    def number(self) -> int:
+        """Among the heads or the trials of the search, in the order in which they were made."""
+        return int(self.name[1:])
+
+    @property
     def is_head(self) -> bool:
         """Whether it belongs to the head search."""
         return self.pack is not None

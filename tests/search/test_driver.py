@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
+from random import Random
 
 import pandas as pd
 import pytest
 
 from raysearch.run import Run
+from raysearch.search import driver as driver_module
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.trial import Rules
@@ -194,6 +197,73 @@ def test_checkpoints_are_few(run):
     dropped = {event["trial"] for event in run.events() if event["event"] == "dropped"}
     assert dropped == {trial.name for trial in trials.values() if trial.state == "stopped"}
     assert all(trials[name].dropped for name in dropped)
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_of_many_trials_the_folders_are_those_of_use(run, resumed):
+    """It looks only at trials to which something happened; it must find what a look at every folder would."""
+    random = Random(f"{resumed}/4")
+    driver = driver_of(run, heads=3, trials=40, concurrency=4)
+    work: dict[str, list[dict]] = {}
+
+    def check() -> None:
+        controller, keep = driver.controller, driver.controller.keepers()
+        for folder in driver.checkpoints.iterdir():
+            trial = controller.trials[folder.name]
+            training = {controller.trials[one["trial"]].pack for segments in work.values() for one in segments}
+            over = trial.state in ("done", "failed") or trial.dropped
+            if trial.is_head:
+                over = trial.pack not in training
+            assert trial.name in keep or not over, f"{trial.name} has no use"
+            if not trial.is_head and trial.state in ("done", "stopped"):
+                assert (folder / "last.pt").exists() == (trial.state == "stopped")
+
+    for step in range(10_000):
+        for worker in ("a", "b", "c", "d"):
+            if worker not in work and (segments := driver.start(worker)):
+                work[worker] = [{**one, "at": one.get("from_epoch", 0)} for one in segments if "segment" in one]
+        if not work:
+            break
+        worker = random.choice(sorted(work))
+        fate = random.random()
+        if fate < 0.05:
+            del work[worker]
+            driver.lost(worker, "its worker died")
+        else:
+            go_on = driver.results(worker, [step_of(driver, one, random, fate < 0.08) for one in work[worker]])
+            if not go_on:
+                del work[worker]
+        check()
+        if resumed and step % 20 == 19:
+            work.clear()
+            driver = driver_of(run, heads=3, trials=40, concurrency=4)
+    assert driver.done
+
+
+def step_of(driver, segment, random, fails):
+    """An epoch of a trial, or a whole head, that leaves its files; or it fails."""
+    folder = driver.checkpoints / segment["trial"]
+    folder.mkdir(parents=True, exist_ok=True)
+    segment["at"] = segment["at"] + 1 if segment["pack"] is None else segment["to_epoch"]
+    over = segment["at"] == segment["recipe"]["schedule"][segment["stage"]]["epochs"]
+    for name in ("best.safetensors", *(() if segment["pack"] is not None else ("last.pt",))):
+        (folder / name).write_bytes(b"tensors")
+    if fails:
+        return {"trial": segment["trial"], "failed": "loss is nan"}
+    figures = row(segment["at"], random.random())
+    return {"trial": segment["trial"], "row": figures, "best": figures, "finished": over}
+
+
+@pytest.mark.parametrize(("pauses", "written"), [(0.0, 4), (1e9, 1)])
+def test_tables_are_not_written_so_often_that_it_takes_the_time(run, monkeypatch, pauses, written):
+    monkeypatch.setattr(driver_module, "_DERIVE_SECONDS", 0.0)
+    monkeypatch.setattr(driver_module, "_DERIVE_PAUSES", pauses)
+    driver, files = driver_of(run, trials=4, concurrency=1), [None]
+    for _ in range(4):
+        trial = start(driver, "w")["trial"]
+        driver.results("w", [{"trial": trial, "failed": "loss is nan"}])
+        files.append((run.folder / "trials.csv").stat().st_ino)
+    assert sum(before != after for before, after in pairwise(files)) == written
 
 
 def pack_results(segments, epoch, accuracies, **ends):
