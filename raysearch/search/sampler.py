@@ -6,11 +6,13 @@ function of the log: a resumed search asks the same questions and gets the same 
 
 from __future__ import annotations
 
+import copy
 import itertools
 import math
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean as mean
 from typing import Any, Literal
@@ -22,12 +24,16 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from raysearch.files import replace_with
 from raysearch.recipe import Recipe, Stage
 from raysearch.search.controller import Controller
+from raysearch.search.study_file import write_trials
 from raysearch.search.trial import Event, Rules, Trial
 from raysearch.space import Space
 
 Distributions = Mapping[str, BaseDistribution]
 
-_HISTORY = 500  # finished trials that TPE looks at; keeps a proposal cheap however long the search
+# What TPE looks at: so many of the latest trials; keeps a proposal cheap however long the search and large the cluster.
+_COMPARED = 400  # that reached a rung
+_RUNNING = 100  # that did not yet: it keeps away from them
+_WHEN = datetime(1970, 1, 1, tzinfo=UTC)  # Optuna wants to know, but the sampler does not look
 
 
 @dataclass(frozen=True)
@@ -54,10 +60,10 @@ class OptunaProposer:
         """
         if self._grid(heads=True):
             return self._grid_pack(number, at_most)
-        shapes, packs = self.space.head_shapes(), len({head.pack for head in state.trials.values() if head.is_head})
+        shapes, packs = self.space.head_shapes(), state.packs.next_number
         size = min(self.space.search.pack, -(-at_most // max(1, len(shapes) - packs)))
         paths = {path: self.space.distributions[path] for path in self.space.head_paths()}
-        study = self._study(paths, 2 * number + 1, [t for t in state.trials.values() if t.is_head])
+        study = self._study(paths, 2 * number + 1, state.packs.latest_first())
         if packs < len(shapes):
             first = {path: self.space.default[path] for path in paths} | shapes[packs]
             if packs:  # or a small budget would see no other views and batches than the default's
@@ -94,9 +100,8 @@ class OptunaProposer:
         elif self._grid(heads=False):
             params = self.space.grid_point(list(searched), number)
         else:
-            known = state.tree.of_level(level)
-            study = self._study(searched, 2 * number, known)
-            params = self._ask(study, searched, self._depth_in_turn(len(known), level, state))
+            study = self._study(searched, 2 * number, state.tree.latest_first(level))
+            params = self._ask(study, searched, self._depth_in_turn(state.tree.begun_at(level), level, state))
         bounded = params if role == "default" else self._bounded(params, level, state)
         recipe = self.space.recipe(bounded, self.max_epochs)
         if parents:
@@ -158,7 +163,7 @@ class OptunaProposer:
         in_turn = max(state.tree.share(level) // 2, len(depths) * self.rules.reduction)
         return {path: depths[number % len(depths)]} if number < in_turn else {}
 
-    def _study(self, distributions: Distributions, question: int, known: list[Trial]) -> optuna.Study:
+    def _study(self, distributions: Distributions, question: int, latest_first: Iterable[Trial]) -> optuna.Study:
         """What is known so far, with a sampler that answers this question."""
         # Distinct questions get distinct streams, whatever the seed.
         stream = (self.seed * 1_000_003 + question) % 2**32
@@ -171,8 +176,9 @@ class OptunaProposer:
                 )
             study = optuna.create_study(direction="maximize", sampler=sampler)
             if distributions and self.space.search.sampler != "random":
+                known = _recent(latest_first)
                 scores = _comparable(known, self.rules)
-                study.add_trials([_frozen(trial, distributions, scores) for trial in known[-_HISTORY:]])
+                study.add_trials([_frozen(trial, distributions, scores) for trial in known])
         return study
 
     def _ask(
@@ -195,6 +201,23 @@ class OptunaProposer:
 def _event(parent: str | None, params: dict[str, Any], recipe: Recipe, stage: int) -> Event:
     dumped = recipe.model_dump(mode="json")
     return {"parent": parent, "depth": recipe.schedule[stage].depth, "params": params, "recipe": dumped, "stage": stage}
+
+
+def _recent(latest_first: Iterable[Trial]) -> list[Trial]:
+    """Of all trials those that TPE looks at, in order. Failed ones would tell it nothing.
+
+    Those that run must not take the place of those that were compared: a thousand GPUs run a thousand trials.
+    """
+    compared: list[Trial] = []
+    running: list[Trial] = []
+    for trial in latest_first:
+        if trial.best is not None and not trial.failed:
+            compared.append(trial)
+        elif not trial.failed and len(running) < _RUNNING:
+            running.append(trial)
+        if len(compared) == _COMPARED:
+            break
+    return sorted([*compared, *running], key=lambda trial: trial.number)
 
 
 def _comparable(known: Sequence[Trial], rules: Rules) -> dict[str, float]:
@@ -224,15 +247,33 @@ def _parent_path(level: int) -> str:
     return f"schedule.{level}.parent"
 
 
+class _Frozen(FrozenTrial):
+    """A trial of a study that lives for one question, in which nothing changes it.
+
+    Optuna's storage would copy it with all its distributions, which took longer than the proposal itself.
+    """
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Frozen:
+        return copy.copy(self)
+
+
 def _frozen(trial: Trial, distributions: Distributions, scores: Mapping[str, float]) -> FrozenTrial:
     """A trial as Optuna knows it."""
-    state, value = TrialState.RUNNING, None
-    if trial.failed:
-        state = TrialState.FAIL
-    elif trial.name in scores:
-        state, value = TrialState.COMPLETE, scores[trial.name]
-    params = {path: trial.params[path] for path in distributions}
-    return create_trial(state=state, value=value, params=params, distributions=dict(distributions))
+    value = scores.get(trial.name)
+    state = TrialState.RUNNING if value is None else TrialState.COMPLETE
+    return _Frozen(
+        number=-1,  # the study numbers it
+        trial_id=-1,
+        state=state,
+        value=value,
+        datetime_start=_WHEN,
+        datetime_complete=None if state is TrialState.RUNNING else _WHEN,
+        params={path: trial.params[path] for path in distributions},
+        distributions=dict(distributions),
+        user_attrs={},
+        system_attrs={},
+        intermediate_values={},
+    )
 
 
 def export_study(path: Path, state: Controller, space: Space, name: str) -> None:
@@ -251,10 +292,9 @@ def export_study(path: Path, state: Controller, space: Space, name: str) -> None
 
     def write(temporary: Path) -> None:
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
-        study = optuna.create_study(study_name=name, storage=storage, direction=direction)
-        for trial in state.trials.values():
-            if trial.is_head == space.heads_only:
-                study.add_trial(_exported(trial, distributions, state.rules))
+        optuna.create_study(study_name=name, storage=storage, direction=direction)
+        shown = (trial for trial in state.trials.values() if trial.is_head == space.heads_only)
+        write_trials(storage, name, [_exported(trial, distributions, state.rules) for trial in shown])
         storage.remove_session()
         storage.engine.dispose()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.recipe import Recipe
+from raysearch.search import sampler
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
 from raysearch.search.sampler import OptunaProposer, _comparable, export_study
@@ -254,6 +256,39 @@ def test_tpe_goes_where_it_was_good():
         return sum(rate < 6e-4 for rate in rates[10:])
 
     assert low_rates(informed=True) > 1.5 * low_rates(informed=False)
+
+
+def test_tpe_looks_at_the_latest_trials_only(monkeypatch, tmp_path):
+    """Or a proposal would take ever longer, and a resume would not know which trials were looked at."""
+    monkeypatch.setattr(sampler, "_COMPARED", 8)
+    (tmp_path / "shapes.py").write_text(SHAPES.replace("SAMPLER", "tpe"))
+    space = load_space(str(tmp_path / "shapes.py"), fixed=FIXED)
+    play = searched(space, trials=30)
+
+    def proposals(forgotten: str | None) -> list[dict]:
+        """What is asked next, had this trial been a failure."""
+        state = copy.deepcopy(play.controller)
+        if forgotten is not None:
+            state.trials[forgotten].failed = True
+        return [state.proposer.trial(number, state, level=1, role=None) for number in range(30, 40)]
+
+    asked = proposals(None)
+    finished = [trial.name for trial in play.controller.trials.values() if trial.rung_scores and not trial.is_head]
+    assert proposals(next(name for name in finished if name < "t0022")) == asked
+    assert proposals(finished[-1]) != asked
+
+
+def test_trials_that_run_do_not_take_the_place_of_those_that_were_compared(monkeypatch, space):
+    monkeypatch.setattr(sampler, "_COMPARED", 8)
+    monkeypatch.setattr(sampler, "_RUNNING", 3)
+    play = searched(space, trials=20, world=World())
+    play.emit({"event": "budget", "heads": 6, "trials": 40})
+    for _ in range(20):
+        play.start()
+    known = sampler._recent(play.controller.tree.latest_first(1))
+    assert [trial.name for trial in known if trial.running is None] == [f"t{number:04d}" for number in range(12, 20)]
+    running = [trial.name for trial in play.controller.running]
+    assert [trial.name for trial in known if trial.running] == running[-3:]
 
 
 def test_to_have_been_trained_long_is_no_merit(space):
