@@ -1,7 +1,7 @@
 """Ray Tune runs the segments: a thin Searcher and a thin TrialScheduler hand the driver's decisions over.
 
-A Tune trial is one or more consecutive segments of one of our trials; Tune itself decides nothing, checkpoints nothing
-and restores nothing.
+A Tune trial is a worker: it runs one segment of our trials after the other, as long as there is one for it. Tune itself
+decides nothing, checkpoints nothing and restores nothing.
 """
 
 from __future__ import annotations
@@ -69,13 +69,27 @@ class _SegmentSearcher(_Stateless, Searcher):
 
 
 class _SegmentScheduler(_Stateless, FIFOScheduler):
+    """Gives a worker that is free its next segments directly.
+
+    By way of a Tune trial each they would cost the driver ten times the time, and 30 KiB that Tune never gives back.
+    """
+
     def __init__(self, driver: Driver) -> None:
         super().__init__()
         self._driver = driver
 
     def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
-        go_on = self._driver.results(trial.trial_id, result["results"])
-        return TrialScheduler.CONTINUE if go_on else TrialScheduler.STOP
+        if self._driver.results(trial.trial_id, result["results"]):
+            return TrialScheduler.CONTINUE
+        # Who waits for resources came first: Tune then lets it have this worker's actor.
+        others_wait = tune_controller._actor_manager.num_pending_actors > 0
+        segments = [] if others_wait else self._driver.start(trial.trial_id)
+        if not segments:
+            return TrialScheduler.STOP
+        actor: Any = trial.temporary_state.ray_actor
+        # An actor's calls run in the order in which they were made, and the next is Tune's for another step.
+        actor.reset_config.remote({**trial.config, "segments": segments})
+        return TrialScheduler.CONTINUE
 
 
 class _Stop(_Stateless, tune.Stopper):
@@ -163,12 +177,15 @@ def run_segments(
 
     Args:
         driver: decides and records.
-        trainable: `TrialActor`, or another class whose step returns {"results": what `Driver.results` takes}.
+        trainable: `TrialActor`, or another class whose step returns {"results": what `Driver.results` takes}, and whose
+            `reset_config` takes other "segments" after a step that ended its own.
         config: what the trainable's setup gets beside "segments".
         resources: of one trial: {"cpu": …, "gpu": …}.
         time_left: seconds until no more is started.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    # Else Tune starts one worker after the other, each of which first imports torch and opens the data.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(driver.concurrency)
     with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as scratch, ctrl_c(driver.stop):
         try:
             while not driver.done:

@@ -1,0 +1,87 @@
+"""Through Ray Tune: workers are kept at work, and nobody who waits for resources is passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from ray import tune
+
+from raysearch.run import Run
+from raysearch.search.controller import Controller
+from raysearch.search.driver import Driver
+from raysearch.search.runner import ray_session, run_segments
+from raysearch.search.trial import Rules
+from tests.search.simulated import Proposals
+
+pytestmark = pytest.mark.slow
+MAX_EPOCHS = 3
+
+
+class Recorded(Driver):
+    """A driver that notes which worker was given what."""
+
+    def start(self, worker: str) -> list[dict[str, Any]]:
+        segments = super().start(worker)
+        self.given = [*getattr(self, "given", []), *((worker, one["trial"]) for one in segments)]
+        return segments
+
+
+@pytest.fixture(scope="module")
+def ray() -> Iterator[None]:
+    with ray_session(None, cpus=2):
+        yield
+
+
+def trainable() -> type[tune.Trainable]:
+    """Trains nothing, and fails where it should; defined here, so that workers need not import this module."""
+
+    class Empty(tune.Trainable):
+        def setup(self, config):
+            self.reset_config(config)
+
+        def reset_config(self, new_config):
+            (self.segment,) = new_config["segments"]
+            self.epoch = self.segment["from_epoch"]
+            return True
+
+        def step(self):
+            import os
+
+            trial = self.segment["trial"]
+            if trial == "t0005" and self.segment["segment"] == "t0005.1":
+                os._exit(1)
+            if trial == "t0006":
+                return {"results": [{"trial": trial, "failed": "loss is nan"}]}
+            self.epoch += 1
+            row = {"epoch": self.epoch, "val_accuracy": 0.5, "val_loss": 1.0, "seconds": 0.0}
+            told = {"trial": trial, "row": row, "best": row, "finished": self.epoch == 3}
+            return {"results": [told]}
+
+    return Empty
+
+
+def searched(run: Run, trials: int, concurrency: int) -> Recorded:
+    rules = Rules((1, MAX_EPOCHS), levels=(0,))
+    driver = Recorded(run, Controller(rules, Proposals(MAX_EPOCHS, heads=False, depths=1)), concurrency)
+    driver.log({"event": "budget", "heads": 0, "trials": trials, "max_epochs": MAX_EPOCHS})
+    run_segments(driver, trainable(), {}, {"cpu": 1})
+    return driver
+
+
+def test_a_worker_is_given_one_segment_after_the_other(ray, tmp_path):
+    driver = searched(Run.create(tmp_path / "run", {}), trials=20, concurrency=2)
+    assert driver.controller.finished
+    assert driver.controller.counts()["failed"] == 1
+    assert driver.controller.trials["t0005"].lost == 1
+    assert len(driver.given) >= 21
+    # Two, one for the worker that died, and some that began again after a moment without work or resources.
+    assert len({worker for worker, _ in driver.given}) <= 6
+
+
+def test_who_waits_for_resources_is_not_passed_over(ray, tmp_path):
+    driver = searched(Run.create(tmp_path / "run", {}), trials=20, concurrency=3)
+    assert driver.controller.finished
+    ended = [event["trial"] for event in driver.run.events() if event["event"] == "segment_end"]
+    assert "t0002" in ended[:5], "it had to wait for one of the first two, and no longer"
