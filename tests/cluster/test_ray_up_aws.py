@@ -146,11 +146,7 @@ class Desk:
 
 
 PAGE = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-
-
-def stack():
-    """The template that the page has people deploy."""
-    return re.search(r"^```yaml\n(AWSTemplateFormatVersion.*?)^```", PAGE, re.DOTALL | re.MULTILINE)[1]
+STACK = (ROOT / "cluster-stack.yaml").read_text(encoding="utf-8")
 
 
 def answers(url):
@@ -220,7 +216,7 @@ def desk(tmp_path_factory, endpoint):
         script.write_text(STAND_IN.format(python=sys.executable), encoding="utf-8")
         script.chmod(0o755)
     desk.client("cloudformation").create_stack(
-        StackName="raysearch", TemplateBody=stack(), Capabilities=["CAPABILITY_NAMED_IAM"]
+        StackName="raysearch", TemplateBody=STACK, Capabilities=["CAPABILITY_NAMED_IAM"]
     )
     return desk
 
