@@ -413,7 +413,7 @@ def test_every_machine_gets_the_token_for_its_owner_alone(desk, head, workers):
         assert closes < starts
 
 
-@pytest.mark.parametrize("line", re.findall(r"^ray exec --tmux .*", PAGE, re.MULTILINE))
+@pytest.mark.parametrize("line", re.findall(r"^ray exec --tmux .*\bcluster\.yaml .*", PAGE, re.MULTILINE))
 def test_the_documented_search_runs_on_the_head_without_us(desk, head, line):
     words = shlex.split(line)
     desk.ray(*words[1:])
