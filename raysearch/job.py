@@ -22,6 +22,7 @@ from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
 from raysearch.run import Run
 from raysearch.search.asha import rungs_for
+from raysearch.search.tracking.process import check_tracking
 from raysearch.search.trial import Rules
 from raysearch.space import Space, load_space
 from raysearch.starting_head import StartingHead, starting_head
@@ -88,6 +89,11 @@ class Settings(BaseModel):
     """Batches an epoch at most; --fast-dev-run sets it to two."""
     time_budget: float | None
     """seconds"""
+    wandb: str | None
+    """PROJECT or ENTITY/PROJECT; None: not shown there."""
+    wandb_mode: Literal["online", "offline"] | None
+    """None: online if there is a key."""
+    tensorboard: bool
 
 
 @dataclass(frozen=True)
@@ -215,6 +221,7 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
             "or choose another --run-name",
         )
     budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
+    problems.attempt(lambda: check_tracking(flags.wandb, flags.wandb_mode))
     given = {key: value for key in (*DEFAULTS, *RECIPE_FLAGS) if (value := getattr(flags, key)) is not None}
     wanted = DEFAULTS | given
     problems.attempt(lambda: backbone_spec(wanted["backbone"]))
@@ -296,6 +303,9 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         refit_on=flags.refit_on,
         max_batches=2 if short else None,
         time_budget=budget,
+        wandb=flags.wandb,
+        wandb_mode=flags.wandb_mode,
+        tensorboard=flags.tensorboard,
     )
     return Job(settings, _settled(space, settings), dataset, weights, machine, head)
 

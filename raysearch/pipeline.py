@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from raysearch.finish import best_tensors, evaluate_run
 from raysearch.job import Job, reopen
 from raysearch.machine import Machine
 from raysearch.models.registry import backbone_spec
-from raysearch.plan import Plan
+from raysearch.plan import Plan, contact_sheet
 from raysearch.progress import Progress
 from raysearch.recipe import Recipe
 from raysearch.reporting.plots import learning_curves
@@ -33,6 +34,7 @@ from raysearch.search.refit import refit, refit_recipe, refit_seeds
 from raysearch.search.runner import ray_session, require_gpus, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.search.stopping import judge
+from raysearch.search.tracking.process import tracked
 from raysearch.search.trial import Event, Trial
 from raysearch.space import describe
 from raysearch.starting_head import starting_head
@@ -103,7 +105,9 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
                 else {"head": {"trial": job.head.trial, "recipe": job.head.recipe.model_dump(mode="json")}}
             ),
         )
-        _run(job, run, flags, console, began)
+        show_augmentation(job, run)
+        with tracked(run, partial(chatter.print, highlight=False, soft_wrap=True)):
+            _run(job, run, flags, console, began)
     summary(run, console)
     return run
 
@@ -120,9 +124,17 @@ def go_on(run: Run, flags: Flags, console: Console, began: float) -> Run:
         with _ray(job.machine):
             require_gpus(job.machine.gpus)
             run.update_info(settings=job.settings.model_dump(mode="json"))
-            _run(job, run, flags, console, began)
+            with tracked(run, partial(_chatter(flags, console).print, highlight=False, soft_wrap=True)):
+                _run(job, run, flags, console, began)
     summary(run, console)
     return run
+
+
+def show_augmentation(job: Job, run: Run) -> None:
+    """Write augmentation.png for W&B: a batch as the default recipe's last stage sees it."""
+    if job.settings.wandb is not None:
+        sheet = contact_sheet(job.dataset, job.space.recipe({}, job.settings.max_epochs))
+        replace_with(run.folder / "augmentation.png", sheet.save)
 
 
 def _chatter(flags: Flags, console: Console) -> Console:

@@ -48,6 +48,9 @@ class Settings:
     recipe: Annotated[Path | None, _unset("FILE")] = None
     """Search nothing: train the recipe in this FILE (best/recipe.json of a run), stage by stage, from the pretrained
     weights alone; with another --seed if you like."""
+    parameters: Annotated[Path | None, _unset("FILE")] = None
+    """Search nothing: train one recipe of the space, with the values in this JSON FILE for what it searches. This is
+    what agents of a W&B sweep run: see raysearch sweep."""
     data: Annotated[str | None, _unset("SOURCE")] = None
     """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
     (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
@@ -102,6 +105,13 @@ class Settings:
     """The run's name. Default: the space and the time."""
     resume: Annotated[str | None, _unset("RUN")] = None
     """Go on with this run (a path, or a name under --results), with its own settings; --trials may add more."""
+    wandb: Annotated[str | None, _unset("PROJECT")] = None
+    """Show the search in this project (or ENTITY/PROJECT) of Weights & Biases. Default: not there."""
+    wandb_mode: Annotated[Literal["online", "offline"] | None, _unset("online|offline")] = None
+    """online: live, as a sweep; offline: into files under the run, to be uploaded by raysearch wandb RUN. Default:
+    online if W&B knows a key (wandb login)."""
+    tensorboard: bool = False
+    """Write TensorBoard's files, too: tensorboard --logdir RUN/tensorboard."""
     plan: bool = False
     """Only show what would happen, with a contact sheet of a training batch in plan.png."""
     fast_dev_run: bool = False
@@ -150,10 +160,12 @@ def search(settings: Settings, console: Console | None = None) -> Run:
 
 
 def job_of(settings: Settings, folder: Path | None) -> Job:
-    """As `raysearch.job.resolve`; a recipe becomes a space in which nothing is searched."""
+    """As `raysearch.job.resolve`; a recipe becomes a space in which nothing is searched, and so does one of a space."""
     from raysearch.job import RECIPE_FLAGS, resolve
     from raysearch.replay import recipe_space
 
+    if settings.parameters is not None:
+        return _job_at(settings, folder)
     if settings.recipe is None:
         return resolve(settings, folder)
     refused = [
@@ -166,12 +178,43 @@ def job_of(settings: Settings, folder: Path | None) -> Job:
     text, epochs = recipe_space(
         settings.recipe, without=[name for name in RECIPE_FLAGS if getattr(settings, name) is not None]
     )
+    return _searching_nothing(settings, text, epochs, str(settings.recipe), folder)
+
+
+def _job_at(settings: Settings, folder: Path | None) -> Job:
+    """The job of one recipe of a space: `--space NAME --parameters FILE`."""
+    from raysearch.job import DEFAULTS, PRESETS, RECIPE_FLAGS
+    from raysearch.replay import recipe_at, space_of
+    from raysearch.space import load_space
+
+    assert settings.parameters is not None
+    refused = [
+        f"--{name} cannot be used with --parameters" for name in ("recipe", "head", "trials") if getattr(settings, name)
+    ]
+    if settings.space is None:
+        refused.append("--parameters FILE: --space NAME is missing, whose values they are")
+    if refused or settings.space is None:
+        raise InputError(refused)
+    wanted = {name: value for name in RECIPE_FLAGS if (value := getattr(settings, name)) is not None}
+    # The image size may be the data's own, which is not known yet, and does not matter here.
+    fixed = {name: DEFAULTS[name] for name in RECIPE_FLAGS if name in DEFAULTS} | {"image_size": 32, "seed": 0} | wanted
+    space = load_space(settings.space, fixed=fixed)
+    recipe = recipe_at(space, settings.parameters, settings.max_epochs or PRESETS[settings.preset]["max_epochs"])
+    given = f"--parameters {settings.parameters}"
+    text, epochs = space_of(recipe, given, without=[name for name in RECIPE_FLAGS if name not in space.tree])
+    return _searching_nothing(settings, text, epochs, f"{settings.space} {given}", folder)
+
+
+def _searching_nothing(settings: Settings, text: str, epochs: int, told: str, folder: Path | None) -> Job:
+    """As `raysearch.job.resolve`, of a space in which nothing is searched; `told` is its name in the settings."""
+    from raysearch.job import resolve
+
     with TemporaryDirectory(prefix="raysearch-recipe-") as scratch:
         space = Path(scratch) / "recipe.py"
         space.write_text(text, encoding="utf-8")
         refits = 0 if settings.refits is None else settings.refits
         job = resolve(dataclasses.replace(settings, space=str(space), max_epochs=epochs, refits=refits), folder)
-    return dataclasses.replace(job, settings=job.settings.model_copy(update={"space": str(settings.recipe)}))
+    return dataclasses.replace(job, settings=job.settings.model_copy(update={"space": told}))
 
 
 def plan(settings: Settings, console: Console | None = None) -> None:

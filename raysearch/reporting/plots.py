@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 # Okabe and Ito's palette: told apart by people with any colour vision, and in grey.
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
+_MOST_WRITTEN = 20  # classes whose confusion is written into its cells too
 
 
 def learning_curves(
@@ -54,4 +58,23 @@ def learning_curves(
     axes.spines[["top", "right"]].set_visible(False)
     handles = dict(sorted(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))
     axes.legend(handles.values(), handles.keys(), frameon=False, fontsize=9)
+    return figure
+
+
+def confusion_matrix(counts: Sequence[Sequence[float]], classes: Sequence[str]) -> Figure:
+    """How often images of each class (rows) were taken for each (columns), as fractions of the row."""
+    matrix = np.asarray(counts, dtype=float)
+    share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    side = max(3.6, 0.42 * len(classes) + 1.4)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("true")
+    if len(classes) <= _MOST_WRITTEN:
+        for row, column in np.ndindex(*share.shape):
+            colour = "white" if share[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{share[row, column]:.2f}", ha="center", va="center", fontsize=7, color=colour)
     return figure

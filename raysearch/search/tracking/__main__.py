@@ -1,0 +1,55 @@
+"""`python -m raysearch.search.tracking RUN`: shows a search while it runs; ends when its standard input is closed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from pathlib import Path
+
+from raysearch.run import Run
+from raysearch.search.tracking.follow import Sink, follow
+
+_NICENESS = 19  # Ray's workers have 15, and the search must not notice
+
+
+def main(folder: Path) -> int:
+    """Follow the run in `folder` into all that its settings name; returns the exit code: 1 if not all is shown."""
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
+    if hasattr(os, "nice"):
+        os.nice(_NICENESS - os.nice(0))
+    over = threading.Event()
+    threading.Thread(target=_until_closed, args=(over,), daemon=True).start()
+    run = Run.open(folder)
+    return 0 if follow(run, sinks_of(run), over, _say) else 1
+
+
+def sinks_of(run: Run) -> list[Sink]:
+    """What the settings of a run name. Imports only what they need."""
+    settings, sinks = run.info["settings"], list[Sink]()
+    if settings["tensorboard"]:
+        from raysearch.search.tracking.tensorboard import TensorBoard
+
+        sinks.append(TensorBoard(run))
+    if settings["wandb"] is not None:
+        from raysearch.search.tracking.wandb_runs import AgentRun, WandbRuns, mode_of
+
+        if "WANDB_SWEEP_ID" in os.environ:
+            sinks.append(AgentRun(run))
+        else:
+            sinks.append(WandbRuns(run, settings["wandb"], mode_of(settings["wandb_mode"])))
+    return sinks
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)  # noqa: T201 - the search's process repeats it to the person
+
+
+def _until_closed(over: threading.Event) -> None:
+    sys.stdin.read()
+    over.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))
