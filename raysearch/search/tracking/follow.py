@@ -55,7 +55,7 @@ def follow(
             break
         for sink in sinks:
             for story in changed.values():
-                if time.monotonic() - down.get(sink.label, -_RETRY_SECONDS) < _RETRY_SECONDS:
+                if _failed_lately(sink, down):
                     break
                 try:
                     sink.show(story)
@@ -64,12 +64,19 @@ def follow(
                     down[sink.label] = time.monotonic()
     fine = True
     for sink in sinks:
+        if _failed_lately(sink, down):  # what to do is said already
+            fine = False
+            continue
         try:
             say(f"{sink.label}: {sink.close(stories)}")
         except Exception as error:  # noqa: BLE001
             fine = False
             _tell(sink, error, say, first=True)
     return fine
+
+
+def _failed_lately(sink: Sink, down: dict[str, float]) -> bool:
+    return sink.label in down and time.monotonic() - down[sink.label] < _RETRY_SECONDS
 
 
 def show_now(run: Run, sink: Sink, say: Callable[[str], None]) -> bool:

@@ -23,6 +23,7 @@ import wandb
 from filelock import FileLock, Timeout
 from matplotlib.figure import Figure
 from PIL import Image
+from wandb.sdk import wandb_setup
 from wandb.sdk.lib import wbauth
 
 from raysearch.errors import InputError
@@ -41,6 +42,7 @@ BEST_HEADS = 10
 
 _PATIENCE_SECONDS = 30  # for a server that does not answer
 _RETRIES = 3
+_RETRY_SECONDS = 3
 
 
 class WandbRuns:
@@ -70,7 +72,8 @@ class WandbRuns:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise InputError(f"{run.folder} is being shown in W&B by another process; wait for its end") from error
-        where = mode if mode == "offline" else f"{wandb.setup().settings.base_url}/{project}"
+        settings = wandb.setup(settings=quiet_settings()).settings  # for what is asked outside of runs, too
+        where = mode if mode == "offline" else f"{settings.base_url}/{project}"
         self._place = Place(folder / "shown.json", where)
         self._open: dict[str, Any] = {}
         self._logged: dict[str, int] = {}
@@ -273,6 +276,8 @@ def quiet_settings(**settings: Any) -> wandb.Settings:
         finish_timeout=_PATIENCE_SECONDS,
         finish_timeout_raises=True,
         x_graphql_retry_max=_RETRIES,
+        x_graphql_retry_wait_min_seconds=1,
+        x_graphql_retry_wait_max_seconds=_RETRY_SECONDS,
         x_file_stream_retry_max=_RETRIES,
         x_file_transfer_retry_max=_RETRIES,
         **settings,
@@ -281,13 +286,12 @@ def quiet_settings(**settings: Any) -> wandb.Settings:
 
 def has_key() -> bool:
     """Whether W&B's own places (environment, netrc, its settings) hold a key for its server. Asks nobody."""
+    host = wandb_setup.singleton().settings.base_url  # unlike wandb.setup(), starts no process
     try:
-        host = wandb.setup().settings.base_url
-        return (
-            wbauth.authenticate_session(host=host, source="raysearch", prompt=False, update_session=False) is not None
-        )
+        key = wbauth.authenticate_session(host=host, source="raysearch", prompt=False, update_session=False)
     except wandb.errors.AuthenticationError:
         return False
+    return key is not None
 
 
 def mode_of(wanted: Mode | None) -> Mode:
