@@ -14,15 +14,15 @@ from raysearch.search.tracking.follow import Sink, follow
 _NICENESS = 19  # Ray's workers have 15, and the search must not notice
 
 
-def main(folder: Path) -> int:
-    """Follow the run in `folder` into all that its settings name; returns the exit code: 1 if not all is shown."""
+def main(folder: Path) -> None:
+    """Follow the run in `folder` into all that its settings name. What cannot be reached is said, and no error."""
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     if hasattr(os, "nice"):
         os.nice(_NICENESS - os.nice(0))
     over = threading.Event()
     threading.Thread(target=_until_closed, args=(over,), daemon=True).start()
     run = Run.open(folder)
-    return 0 if follow(run, sinks_of(run), over, _say) else 1
+    follow(run, sinks_of(run), over, _say)
 
 
 def sinks_of(run: Run) -> list[Sink]:
@@ -52,4 +52,4 @@ def _until_closed(over: threading.Event) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1])))
+    main(Path(sys.argv[1]))

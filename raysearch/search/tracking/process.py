@@ -52,6 +52,9 @@ def tracked(run: Run, say: Callable[[str], None]) -> Iterator[None]:
             tracker.wait(_PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             say(f"What is not shown yet in W&B can be shown later: raysearch wandb {run.folder}")
+        else:
+            if tracker.returncode:
+                say(f"Showing the search has failed, see {run.folder / 'tracking.log'}; the search does not need it.")
         finally:
             tracker.kill()
             tracker.wait()
@@ -76,5 +79,6 @@ def check_tracking(project: str | None, mode: str | None) -> None:
 
 def _repeat(tracker: subprocess.Popen[str], say: Callable[[str], None]) -> None:
     assert tracker.stdout is not None
-    for line in tracker.stdout:
-        say(line.rstrip("\n"))
+    with tracker.stdout:
+        for line in tracker.stdout:
+            say(line.rstrip("\n"))

@@ -83,20 +83,14 @@ class WandbRuns:
 
     def show(self, story: Story) -> None:
         """Send the epochs that are new; online, a trial that is at rest is finished in W&B until it goes on."""
-        if not story.told or (story.is_head and not story.is_parent and story.name not in self._heads):
-            return
-        if self._mode == "online" or story.at_rest:
+        if self._has_a_run(story) and (self._mode == "online" or story.at_rest):
             self._send(story)
 
     def close(self, stories: Stories) -> str:
         """What is left of the trials, and the search as a whole."""
         if not any(name.startswith("t") for name in stories.all):
             self._heads = set(leaders(self._run.heads, self._run.info["settings"]["metric"], BEST_HEADS)["trial"])
-        shown = [
-            story
-            for story in stories.all.values()
-            if story.told and (not story.is_head or story.is_parent or story.name in self._heads)
-        ]
+        shown = [story for story in stories.all.values() if self._has_a_run(story)]
         for story in shown:
             self._send(story, last=True)
         url = self._send_search()
@@ -105,8 +99,11 @@ class WandbRuns:
             return f"{len(shown) + 1} runs kept offline in {self._run.folder / 'wandb'}; upload them by {self.later}"
         return f"{len(shown) + 1} runs at {url}"
 
+    def _has_a_run(self, story: Story) -> bool:
+        return story.told and (not story.is_head or story.is_parent or story.name in self._heads)
+
     def _send(self, story: Story, last: bool = False) -> None:
-        marker = [max(story.rows, default=0), story.state, story.is_parent]
+        marker = [max(story.rows, default=0), story.state]
         if self._place.shown(story.name) == marker:
             return
         job = "head" if story.is_head else "trial"

@@ -83,6 +83,15 @@ def test_without_a_wish_there_is_no_process(tmp_path):
     assert not (run.folder / "tracking.log").exists()
 
 
+def test_a_process_that_crashes_is_told_of_and_nothing_else_happens(tmp_path):
+    run, said = written_run(tmp_path / "run", tensorboard=True), list[str]()
+    with tracked(run, said.append):
+        (run.folder / "run.json").write_text("not JSON")
+    (line,) = said
+    assert "Showing the search has failed" in line
+    assert "run.json" in (run.folder / "tracking.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("project", "mode", "says"),
     [
