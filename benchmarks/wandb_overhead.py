@@ -36,7 +36,7 @@ def tune_arm(trials: int, *, wandb: bool) -> Figures:
 
     ray.init(include_dashboard=False, logging_level=logging.ERROR, log_to_driver=False)
     with tempfile.TemporaryDirectory(prefix="raysearch-wandb-") as storage:
-        callbacks = []
+        callbacks: list[tune.Callback] = []
         if wandb:
             from ray.air.integrations.wandb import WandbLoggerCallback
 

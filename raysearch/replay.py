@@ -53,7 +53,7 @@ def space_of(recipe: Recipe, given: str, without: Collection[str] = ()) -> tuple
     tree = {key: value for key, value in read_fields(recipe).items() if key not in without}
     most = max(stage.epochs for stage in (recipe.schedule[1:] or recipe.schedule))
     return (
-        f'"""The recipe of {given}, as it is."""\n\n'
+        f"# The recipe of {given}, as it is.\n\n"
         "from raysearch.space import Search\n\n"
         f"space = {pprint.pformat(tree, width=100, sort_dicts=False)}\n\n"
         "default: dict = {}\n\n"

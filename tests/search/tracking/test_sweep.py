@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import wandb.apis.public.sweeps
@@ -15,6 +16,8 @@ from raysearch.replay import recipe_at, space_of
 from raysearch.search.tracking.sweep import agents_file, parameter, sweep_config
 from raysearch.space import SPACES, decode, load_space
 from raysearch.space_check import read_fields
+from raysearch.tune import Settings, job_of
+from tests.trained import write_pictures
 
 FIXED = {"backbone": "densenet121", "weights": "auto", "image_size": 32}
 
@@ -110,3 +113,24 @@ def test_values_that_cannot_be_used_are_refused_with_the_reason(tmp_path, text, 
     with pytest.raises(InputError, match="--parameters") as caught:
         recipe_at(load_space("fine_tune", fixed=FIXED), file, 6)
     assert says in str(caught.value)
+
+
+def test_one_recipe_of_a_space_is_a_job_in_which_nothing_is_searched(tmp_path):
+    photos = write_pictures(tmp_path / "photos", 10)
+    (tmp_path / "args.json").write_text('{"schedule": {"1": {"learning_rate": 0.004, "depth": 1}}}')
+    given = Settings(space="fine_tune", parameters=tmp_path / "args.json", data=str(photos), quiet=True, max_epochs=5)
+    given = replace(given, backbone="simple_cnn", weights="random", seed=3)
+    job = job_of(given, None)
+    assert job.space.distributions == {}
+    assert (job.settings.heads, job.settings.trials, job.settings.refits, job.settings.seed) == (1, 1, 0, 3)
+    stage = job.space.recipe({}, job.settings.max_epochs).schedule[1]
+    assert (stage.learning_rate, stage.depth, stage.epochs) == (0.004, 1, 5)
+    assert job.settings.space.startswith("fine_tune --parameters ")
+
+
+def test_flags_that_do_not_go_with_parameters_are_refused_together(tmp_path):
+    with pytest.raises(InputError) as caught:
+        job_of(Settings(parameters=tmp_path / "args.json", trials=3, head="another"), None)
+    assert len(caught.value.problems) == 3
+    for said in ("--head", "--trials", "--space NAME is missing"):
+        assert said in str(caught.value)
