@@ -25,7 +25,10 @@ COMMANDS = {
     "finish",
     "card",
     "caching",
+    "explain",
     "machine",
+    "pictures",
+    "serve",
     "starting_head",
 }
 
