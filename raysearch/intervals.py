@@ -1,6 +1,9 @@
-"""Student's interval for the mean of paired differences: the one test by which two models are compared here."""
+"""The intervals by which things are compared here: of paired differences, of two groups, of a share."""
 
 from __future__ import annotations
+
+import math
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -8,7 +11,7 @@ from scipy import stats
 
 
 def mean_interval(differences: ArrayLike, confidence: float) -> tuple[float, float, float]:
-    """The mean, and the ends of its two-sided interval.
+    """The mean of paired differences, and the ends of its two-sided interval (Student's).
 
     Args:
         differences: shape (n,), at least two.
@@ -18,3 +21,34 @@ def mean_interval(differences: ArrayLike, confidence: float) -> tuple[float, flo
     mean = float(values.mean())
     reach = float(stats.sem(values)) * float(stats.t.ppf((1 + confidence) / 2, len(values) - 1))
     return mean, mean - reach, mean + reach
+
+
+def difference_interval(ones: ArrayLike, others: ArrayLike, confidence: float) -> tuple[float, float, float]:
+    """By how much the mean of `ones` is above that of `others`, and the ends of its two-sided interval (Welch 1947).
+
+    Args:
+        ones, others: shapes (n,) and (m,), at least two each; independent, of whatever variances.
+        confidence: in (0, 1).
+    """
+    groups = [np.asarray(values, float) for values in (ones, others)]
+    mean = float(groups[0].mean() - groups[1].mean())
+    parts = [float(group.var(ddof=1)) / len(group) for group in groups]
+    if not sum(parts):
+        return mean, mean, mean
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(group) - 1) for part, group in zip(parts, groups, strict=True))
+    reach = math.sqrt(sum(parts)) * float(stats.t.ppf((1 + confidence) / 2, freedom))
+    return mean, mean - reach, mean + reach
+
+
+def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of a proportion (Wilson 1927).
+
+    Args:
+        share: observed, in [0, 1].
+        n: of how many.
+        confidence: of the two-sided interval.
+    """
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    middle, scale = share + z * z / (2 * n), 1 + z * z / n
+    reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)

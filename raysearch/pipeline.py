@@ -21,6 +21,7 @@ from raysearch.finish import best_tensors, evaluate_run
 from raysearch.job import Job, reopen
 from raysearch.machine import Machine
 from raysearch.models.registry import backbone_spec
+from raysearch.pictures import shown_strengths, write_pictures
 from raysearch.plan import Plan, contact_sheet
 from raysearch.progress import Progress
 from raysearch.recipe import Recipe
@@ -39,6 +40,7 @@ from raysearch.search.trial import Event, Trial
 from raysearch.space import describe
 from raysearch.starting_head import starting_head
 from raysearch.training.checkpoint import load_tensors
+from raysearch.training.numerics import choose_device
 from raysearch.training.range_test import range_test
 from raysearch.training.stage import Bench, open_stage
 
@@ -238,6 +240,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
             view.note("Evaluating: one look at the test images")
             evaluate_run(job, run, controller, Bench.open(**bench), refits)
             export_study(run.folder / "study.db", controller, job.space, run.name)
+            _write_pictures(job, run, trained_on_val=settings.refit_on == "train+val" and bool(refits))
             if driver.stopping is None:
                 driver.log({"event": "finished"})
             else:
@@ -343,6 +346,21 @@ def _refit(
     for one in outcomes:
         driver.log({"event": "refit_failed" if "error" in one else "refit", "trial": winner.name, **one})
     return [one for one in outcomes if "error" not in one]
+
+
+def _write_pictures(job: Job, run: Run, *, trained_on_val: bool) -> None:
+    """Write pictures/; pictures that cannot be made must not make a search fail."""
+    try:
+        write_pictures(
+            run.folder,
+            job.dataset,
+            shown_strengths(job.space),
+            seed=job.settings.seed,
+            device=choose_device(job.settings.device),
+            trained_on_val=trained_on_val,
+        )
+    except Exception as error:  # noqa: BLE001 - whatever it is, the search itself is done
+        logger.warning("the pictures of the report were not made (%s: %s)", type(error).__name__, error)
 
 
 def _write_page(run: Run) -> None:

@@ -18,23 +18,20 @@ from plotly import graph_objects
 from safetensors.numpy import save_file
 from scipy import stats
 
+from raysearch.intervals import wilson
 from raysearch.recipe import Recipe, Stage
-from raysearch.reporting import charts
-from raysearch.reporting.page import (
-    Plot,
-    comparable,
-    page_content,
-    page_text,
-    paired_difference,
-    parameter_importances,
-    trained_parameters,
-    write_page,
-)
+from raysearch.reporting import charts, trial_charts, value_charts
+from raysearch.reporting.compare import comparable, paired_difference
+from raysearch.reporting.elements import Plot
+from raysearch.reporting.importances import parameter_importances
+from raysearch.reporting.page import page_content, page_text, write_page
+from raysearch.reporting.paths import trained_parameters, with_paths
 from raysearch.reporting.tables import heads_table, history_table, trials_table
 from raysearch.run import Run
 from tests.reporting.events import LOG, end, row, segment, trial
 
-SECTIONS = ["answer", "tree", "costs", "curves", "importances", "parallel", "confusion", "classes", "record"]
+SECTIONS = ["answer", "tree", "costs", "curves", "importances", "parallel"]
+SECTIONS += ["confusion", "classes", "contrasts", "pictures", "record"]
 FINISHED = {"event": "finished"}
 CLASSES = ["cat", "dog"]
 
@@ -285,7 +282,8 @@ def test_the_record_has_the_command_versions_fingerprints_cache_decisions_and_fa
 
 def test_classes_are_measured_on_every_split_there_is(finished):
     table = page_content(finished)["classes"]
-    assert table.columns[1:5] == ["train: precision", "train: recall", "train: F1", "train: support"]
+    assert table.columns[1:5] == ["precision", "recall", "F1", "support"]
+    assert table.groups == [("", 1), ("train", 4), ("train, augmented", 4), ("validation", 4), ("test", 4)]
     assert len(table.columns) == 1 + 4 * 4
     assert table.rows[0][:5] == ["cat", "0.250", "0.250", "0.250", "17"]
     del finished.evaluation["val"]  # a winner that was trained on it too
@@ -299,15 +297,16 @@ def test_the_tree_joins_trials_to_their_parents_and_thickens_the_path_of_the_win
     assert figure["layout"]["xaxis"]["ticktext"] == ["heads", "level 1", "level 2"]
     assert len(traces["depth 1"]["x"]) == 6
     interval = traces["the best, 95 % interval"]
-    low, high = charts.wilson(0.78, 50 - 20)  # validation images of the file, less those that the level held out
+    low, high = wilson(0.78, 50 - 20)  # validation images of the file, less those that the level held out
     ends = (interval["y"][2] - interval["error_y"]["arrayminus"][2], interval["y"][2] + interval["error_y"]["array"][2])
     assert ends == pytest.approx((low, high), abs=1e-4)
 
 
 def test_intervals_of_the_best_are_drawn_only_where_the_number_of_images_is_known():
-    paths = charts.with_paths(trials_table(a_tree()), heads_table(a_tree()))
+    heads = heads_table(a_tree())
+    paths = with_paths(trials_table(a_tree()), heads)
     names = [
-        {trace["name"] for trace in charts.schedule_tree(paths, heads_table(a_tree()), metric, None, images)["data"]}
+        {trace["name"] for trace in trial_charts.schedule_tree(paths, heads, metric, None, images)["data"]}
         for metric, images in (("accuracy", 100), ("accuracy", None), ("macro_f1", 100))
     ]
     assert ["the best, 95 % interval" in one for one in names] == [True, False, False]
@@ -316,12 +315,12 @@ def test_intervals_of_the_best_are_drawn_only_where_the_number_of_images_is_know
 @pytest.mark.parametrize(("right", "n"), [(0, 10), (7, 10), (10, 10), (301, 500)])
 def test_wilsons_interval_is_scipys(right, n):
     expected = stats.binomtest(right, n).proportion_ci(0.95, method="wilson")
-    assert charts.wilson(right / n, n) == pytest.approx((expected.low, expected.high))
+    assert wilson(right / n, n) == pytest.approx((expected.low, expected.high))
 
 
 def test_paths_add_up_what_a_trial_started_from():
     log = a_tree()
-    paths = charts.with_paths(trials_table(log), heads_table(log)).set_index("trial")
+    paths = with_paths(trials_table(log), heads_table(log)).set_index("trial")
     assert paths.loc["t0002", ["level", "path_seconds", "epochs_before"]].tolist() == [1, 3.0, 0]
     assert paths.loc["t0008", ["level", "path_seconds", "epochs_before"]].tolist() == [2, 4.5, 2]
 
@@ -329,7 +328,7 @@ def test_paths_add_up_what_a_trial_started_from():
 def test_a_curve_begins_where_its_parent_was_left_and_shows_the_drops():
     log = a_tree()
     trials, heads, history = trials_table(log), heads_table(log), history_table(log)
-    figure, drawn = charts.learning_curves(charts.with_paths(trials, heads), heads, history, "accuracy", "t0008")
+    figure, drawn = trial_charts.learning_curves(with_paths(trials, heads), heads, history, "accuracy", "t0008")
     traces = {trace["name"]: trace for trace in figure["data"]}
     assert drawn == 9
     depth2 = traces["depth 2"]
@@ -375,7 +374,7 @@ def test_a_very_long_search_stays_a_page():
 @given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12), st.booleans())
 def test_on_the_pareto_front_nothing_is_beaten_and_off_it_everything_is(points, lower):
     table = pd.DataFrame(points, columns=["cost", "figure"])
-    front = set(charts.pareto(table, "cost", "figure", lower=lower).itertuples(index=False, name=None))
+    front = set(trial_charts.pareto(table, "cost", "figure", lower=lower).itertuples(index=False, name=None))
     sign = -1 if lower else 1
     for cost, figure in points:
         beaten = any(c <= cost and sign * f >= sign * figure and (c, f) != (cost, figure) for c, f in points)
@@ -396,7 +395,7 @@ def test_trials_of_a_level_are_compared_after_as_many_epochs_and_controls_are_le
     log = [made("t0000", None, stages, learning_rate=1e-3), *trained("t0000", [0.5, 0.4, 0.9])]  # promoted
     log += [made("t0001", None, stages, learning_rate=1e-4), *trained("t0001", [0.3, 0.6])]
     log += [made("t0002", None, stages, "control", learning_rate=1e-4), *trained("t0002", [0.8])]
-    paths = charts.with_paths(trials_table(log), heads_table(log))
+    paths = with_paths(trials_table(log), heads_table(log))
     compared, searched, epochs = comparable(paths, history_table(log), log, "accuracy")
     assert dict(zip(compared["trial"], compared["score"], strict=True)) == {"t0000": 0.5, "t0001": 0.6}
     assert searched == {1: ["learning_rate"]}
@@ -421,7 +420,7 @@ def test_the_value_that_decides_is_the_most_important():
 
 def test_a_logarithmic_axis_of_the_parallel_coordinates_is_labelled_with_the_values():
     compared = pd.DataFrame({"depth": [1, 1], "score": [0.5, 0.6], "rate": [1e-4, 1e-2], "course": ["b", "a"]})
-    figure = charts.parallel_coordinates(compared, ["rate", "course"], "accuracy")
+    figure = value_charts.parallel_coordinates(compared, ["rate", "course"], "accuracy")
     rate, course, score = figure["data"][0]["dimensions"]
     assert rate["values"] == [-4, -2]
     assert dict(zip(rate["ticktext"], rate["tickvals"], strict=True))["0.001"] == -3

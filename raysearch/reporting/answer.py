@@ -1,0 +1,95 @@
+"""The first section of the report page: what the search found, and what it is to be held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from raysearch.reporting.compare import paired_difference
+from raysearch.reporting.elements import Table, spaced
+from raysearch.reporting.tables import cell, deciding, missing, stages_of
+from raysearch.reporting.terminal import measured_models, plus_minus
+
+
+def answer_section(
+    folder: Path,
+    evaluation: Mapping[str, Any] | None,
+    tables: Sequence[pd.DataFrame],
+    winner: str | None,
+    metric: str,
+) -> dict[str, Any]:
+    """The recipe in a sentence, the figures, and what they are to be held against."""
+    rows = [row for table in tables for row in table[table["trial"] == winner].to_dict("records")]
+    answer: dict[str, Any] = {"recipe": None, "figures": [], "models": None, "stages": None, "notes": []}
+    if not rows:
+        answer["recipe"] = "No trial has a figure yet, so there is no best recipe."
+    else:
+        answer["recipe"] = f"{winner}: {recipe_sentence(rows[0])}"
+        answer["stages"] = _stages_table(rows[0])
+    if evaluation is None:
+        if rows:
+            figure = rows[0].get(deciding(tables[0], metric))
+            told = "" if figure is None or pd.isna(figure) else f", {spaced(metric)} {figure:.4f}"
+            answer["notes"].append(f"It is the best so far on the validation images{told}.")
+        answer["notes"].append("The test images have not been read yet: that is done once, at the end of the search.")
+        return answer
+    models = []
+    for key, label, trial, test in measured_models(evaluation):
+        paired = paired_difference(folder / "predictions.parquet", "winner", key) if key != "winner" else None
+        against = "" if paired is None else str(paired)
+        trainings = str(len(test["accuracy"]["values"]))
+        figures = [plus_minus(test["accuracy"]), plus_minus(test["macro_f1"])]
+        models.append([label, trial, trainings, *figures, against])
+        answer["figures"].append((label, _percent(test["accuracy"])))
+        if paired is not None:
+            answer["notes"].append(f"Against {label}: {paired}; {paired.verdict}.")
+    columns = ["model", "trial", "trainings", "accuracy", "macro-F1", "the winner against it"]
+    answer["models"] = Table(columns, models, frozenset({0, 1}))
+    n = len(evaluation["test"]["accuracy"]["values"])
+    if n > 1:
+        answer["notes"].append(
+            f"± is the standard deviation over {n} trainings of the winner with fresh seeds; the intervals are of the "
+            "one of them that is in best/, image by image."
+        )
+    if evaluation.get("optimism") is not None:
+        answer["notes"].append(
+            f"The search flattered its winner by {evaluation['optimism']:+.4f}: its best validation {spaced(metric)} "
+            "against the mean over fresh seeds."
+        )
+    if evaluation.get("test_reads", 1) > 1:
+        reads = evaluation["test_reads"]
+        answer["notes"].append(f"The test images have been read {reads} times, so they are no longer quite unseen.")
+    return answer
+
+
+def recipe_sentence(row: Mapping[str, Any]) -> str:
+    """A row of a trials table as a sentence."""
+    stages: list[str] = []
+    for values in stages_of(row).values():
+        depth = int(values["depth"])
+        opened = (
+            "the head alone" if depth == 0 else f"the head and the last {'block' if depth == 1 else f'{depth} blocks'}"
+        )
+        rate = f"learning rate {cell(values.get('learning_rate'))}"
+        if not missing(values.get("inherit")):
+            rate = f"{cell(values['inherit'])} times the learning rate before"
+        stages.append(f"{opened} for up to {int(values['epochs'])} epochs at {rate} ({values.get('course')})")
+    if not stages:
+        return "the log has lost its recipe."
+    start = f"{row.get('backbone')} with {row.get('pooling')} pooling and a {row.get('head.kind')} head"
+    return f"{start}, trained in {len(stages)} stage{'s' * (len(stages) != 1)}: {'; then '.join(stages)}."
+
+
+def _stages_table(row: Mapping[str, Any]) -> Table:
+    """The whole recipe, a column a stage."""
+    stages = stages_of(row)
+    names = dict.fromkeys(name for values in stages.values() for name in values)
+    rows = [[name, *(cell(values.get(name)) for values in stages.values())] for name in names]
+    return Table(["", *(f"stage {number}" for number in stages)], [one for one in rows if any(one[1:])])
+
+
+def _percent(spread: Mapping[str, Any]) -> str:
+    return f"{100 * spread['mean']:.1f} %" + ("" if spread["std"] is None else f" ± {100 * spread['std']:.1f}")

@@ -1,0 +1,166 @@
+"""The pictures of a search: they show what they say, stay small, and the page takes as many as it has room for."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from raysearch.data.pixels import Dataset, load
+from raysearch.models.boundary import prepare
+from raysearch.pictures import shown_strengths, surest_mistakes, write_pictures
+from raysearch.pipeline import _write_pictures
+from raysearch.predict import write_best
+from raysearch.reporting import gallery as shown
+from raysearch.run import Run
+from raysearch.space import load_space
+from tests.trained import CLASSES, RECIPE, classifier, picture
+from tests.trained import write_pictures as write_photos
+
+STRENGTHS = [0.0, 0.5, 1.0]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory) -> Dataset:
+    """Two of its validation images lie in the wrong folder."""
+    root = tmp_path_factory.mktemp("photos")
+    for split, n in (("train", 12), ("val", 4), ("test", 2)):
+        write_photos(root / split, n, first_seed=100 * n)
+    Image.fromarray(picture("blue", 999)).save(root / "val" / "red" / "odd.png")
+    Image.fromarray(picture("red", 999)).save(root / "val" / "green" / "strange.png")
+    return load(str(root), image_size=16, progress=False)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, dataset) -> Path:
+    folder, model = tmp_path_factory.mktemp("run"), classifier()
+    write_best(folder / "best", model, RECIPE, CLASSES, "abc", "")
+    with torch.inference_mode():
+        parts = [model(prepare(np.asarray(split.pixels), torch.device("cpu"))) for split in (dataset.val, dataset.test)]
+    frame = pd.DataFrame({"split": ["val"] * len(dataset.val) + ["test"] * len(dataset.test)})
+    frame["winner"] = list(torch.softmax(torch.cat(parts), dim=1).numpy())
+    frame.to_parquet(folder / "predictions.parquet")
+    (folder / "pictures").mkdir()
+    (folder / "pictures" / "mistake-11.webp").write_bytes(b"of an earlier end")
+    write(folder, dataset)
+    return folder
+
+
+def write(folder: Path, dataset: Dataset, trained_on_val: bool = False) -> None:
+    device = torch.device("cpu")
+    write_pictures(folder, dataset, STRENGTHS, seed=0, device=device, trained_on_val=trained_on_val)
+
+
+def index_of(run: Path) -> dict:
+    return json.loads((run / "pictures" / "pictures.json").read_text())
+
+
+def pixels(run: Path, name: str) -> np.ndarray:
+    with Image.open(run / "pictures" / name) as image:
+        return np.asarray(image.convert("RGB")).astype(float)
+
+
+def test_the_mistakes_are_the_images_in_the_wrong_folder(run, dataset):
+    index = index_of(run)
+    assert index["mistaken"] == 2
+    assert index["of"] == len(dataset.val) == 14
+    told = {(Path(one["path"]).name, one["true"], one["predicted"]) for one in index["mistakes"]}
+    assert told == {("odd.png", "red", "blue"), ("strange.png", "green", "red")}
+    assert all(one["probability"] > 1 / 3 for one in index["mistakes"])
+
+
+def test_a_mistake_is_shown_beside_where_its_class_was_seen(run, dataset):
+    one = index_of(run)["mistakes"][0]
+    both = pixels(run, one["file"])
+    height, width, _ = both.shape
+    assert width == 2 * height == one["width"]
+    [place] = [i for i, path in enumerate(dataset.val.paths) if path == one["path"]]
+    factor = height // 16
+    image = np.asarray(dataset.val.pixels[place]).repeat(factor, axis=0).repeat(factor, axis=1)
+    plain, explained = (np.abs(half - image).mean() for half in (both[:, :height], both[:, height:]))
+    assert plain < 15  # WebP and its colours at half the resolution
+    assert explained > 2 * plain
+
+
+def test_the_same_images_change_more_at_a_higher_strength(run):
+    augmented = index_of(run)["augmented"]
+    assert [one["strength"] for one in augmented] == STRENGTHS
+    plain, *others = (pixels(run, one["file"]) for one in augmented)
+    changes = [np.abs(other - plain).mean() for other in others]
+    assert 0 < changes[0] < changes[1]
+
+
+def test_every_class_has_a_strip_and_nothing_else_is_left_in_the_folder(run):
+    index = index_of(run)
+    assert [(one["class"], one["images"]) for one in index["classes"]] == [(name, 12) for name in CLASSES]
+    named = {one["file"] for kind in ("augmented", "mistakes", "classes") for one in index[kind]}
+    assert {path.name for path in (run / "pictures").iterdir()} == named | {"pictures.json"}
+    assert sum(path.stat().st_size for path in (run / "pictures").iterdir()) < 200_000
+
+
+def test_the_page_says_what_is_on_the_pictures(run, dataset):
+    found = shown.gallery(run)
+    assert found is not None
+    assert [one.caption for one in found.augmented] == ["as they are", "strength 0.5", "strength 1"]
+    assert any("red, taken for blue (" in one.caption and "odd.png" in one.caption for one in found.mistakes)
+    assert found.about_mistakes == "2 of 14 validation images are taken for another class"
+    assert found.left_out == 0
+    data = found.classes[0].source.removeprefix("data:image/webp;base64,")
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert image.width == found.classes[0].width
+    write(run, dataset, trained_on_val=True)
+    again = shown.gallery(run)
+    assert again is not None
+    assert "was trained on them too" in again.about_mistakes
+
+
+def test_the_page_takes_no_more_than_it_has_room_for(run, monkeypatch):
+    whole = shown.gallery(run)
+    assert whole is not None
+    pictures = [*whole.augmented, *whole.mistakes, *whole.classes]
+    monkeypatch.setattr(shown, "BUDGET_BYTES", sum(len(one.source) for one in pictures) // 2)
+    half = shown.gallery(run)
+    assert half is not None
+    kept = [*half.augmented, *half.mistakes, *half.classes]
+    assert sum(len(one.source) for one in kept) <= shown.BUDGET_BYTES
+    assert half.left_out == len(pictures) - len(kept) > 0
+
+
+@pytest.mark.parametrize("text", [None, "{", "{}"])
+def test_a_run_without_whole_pictures_has_a_page_without_them(tmp_path, text):
+    if text is not None:
+        (tmp_path / "pictures").mkdir()
+        (tmp_path / "pictures" / "pictures.json").write_text(text)
+    assert shown.gallery(tmp_path) is None
+
+
+def test_the_surest_mistake_comes_first_and_right_answers_never():
+    probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [1.0, 0.0]])
+    assert surest_mistakes(probabilities, np.array([0, 1, 0, 1])).tolist() == [3, 2, 1]
+    assert surest_mistakes(probabilities, np.array([0, 0, 1, 0])).tolist() == []
+
+
+@pytest.mark.parametrize("name", ["fine_tune", "unfreeze_schedule", "feature_extraction", "baseline"])
+def test_the_strengths_of_a_space_begin_with_none_and_are_few(name):
+    strengths = shown_strengths(load_space(name, fixed={"backbone": "densenet121", "image_size": 32}))
+    assert strengths[0] == 0.0
+    assert strengths == sorted(set(strengths))
+    assert len(strengths) <= 6
+    if name == "fine_tune":
+        assert strengths == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+def test_pictures_that_cannot_be_made_do_not_make_a_search_fail(tmp_path, dataset, caplog):
+    settings = SimpleNamespace(seed=0, device="cpu")
+    space = load_space("fine_tune", fixed={"backbone": "densenet121", "image_size": 32})
+    job = SimpleNamespace(dataset=dataset, space=space, settings=settings)
+    _write_pictures(job, Run.create(tmp_path / "run", {}), trained_on_val=False)  # it has no best/
+    assert "the pictures of the report were not made (InputError: no trained classifier" in caplog.text
