@@ -64,6 +64,13 @@ def predict(
         bool,
         tyro.conf.arg(name="json", help="Print one JSON list: image, label, probability, top; or image, error."),
     ] = False,
+    explain: Annotated[
+        Path | None,
+        tyro.conf.arg(
+            metavar="DIR",
+            help="Write a PNG of each image into this folder: where the class was seen (Grad-CAM).",
+        ),
+    ] = None,
     device: _Device = "auto",
     results: _Results = Path("results"),
 ) -> int:
@@ -90,26 +97,34 @@ def predict(
 
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
     named: Counter[str] = Counter()
+    explainer = None
+    if explain is not None:
+        from raysearch.explain import Explainer
 
-    def told() -> Iterator[Prediction]:
-        for answer in answers:
+        explainer = Explainer(best, explain, chosen or "cpu")
+
+    def told() -> Iterator[tuple[Prediction, Path | None]]:
+        """Each answer, and the picture that explains it."""
+        for image, answer in zip(found, answers, strict=True):
             progress()
             if answer.error is None:
-                named[answer.top(1)[0][0]] += 1
+                label = answer.top(1)[0][0]
+                named[label] += 1
+                yield answer, explainer(image, label) if explainer is not None else None
             else:
                 err.print(f"{answer.image}: cannot be read: {answer.error}", markup=False)
-            yield answer
+                yield answer, None
 
     with _Bar(err, "predicting", len(found)) as progress:
         if csv is not None:
             try:
-                write_csv(csv, best.labels, told())
+                write_csv(csv, best.labels, (answer for answer, _ in told()))
             except OSError as error:
                 raise InputError(f"--csv {csv} cannot be written: {error.strerror}") from error
         elif as_json:
-            rows = [_as_json(answer, top) for answer in told()]
+            rows = [_as_json(answer, top, picture) for answer, picture in told()]
         else:
-            for answer in told():
+            for answer, _ in told():
                 if likeliest := answer.top(top):
                     shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
                     out.print(f"{answer.image}  {shown}", markup=False)
@@ -346,17 +361,47 @@ def show(
     return 0
 
 
-def report(run: _Run, /, *, results: _Results = Path("results")) -> int:
+def report(
+    run: _Run,
+    /,
+    *,
+    serve: Annotated[
+        tuple[int, ...] | None,
+        tyro.conf.arg(
+            metavar="[PORT]",
+            help="Serve the page to this machine's browsers instead, and keep it up to date, until Ctrl-C; port 8300 "
+            "if none is named.",
+        ),
+    ] = None,
+    results: _Results = Path("results"),
+) -> int:
     """Write a run's report.html: one page with everything that the search found, which loads nothing.
 
     A search writes it at its end; this makes it anew, while the search runs or after it was killed, too.
 
         raysearch report fine_tune-1
+        raysearch report fine_tune-1 --serve
     """
-    from raysearch.reporting.page import write_page
     from raysearch.run import Run
+    from raysearch.serve import PageServer, port_of
 
-    Console(soft_wrap=True, highlight=False).print(str(write_page(Run.open(run, results))), markup=False)
+    out = Console(soft_wrap=True, highlight=False)
+    problems: list[str] = []
+    opened = _collect(problems, lambda: Run.open(run, results))
+    port = _collect(problems, lambda: None if serve is None else port_of(serve))
+    if problems or opened is None:
+        raise InputError(problems)
+    if port is None:
+        from raysearch.reporting.page import write_page
+
+        out.print(str(write_page(opened)), markup=False)
+        return 0
+    with PageServer(opened.folder, port) as server:
+        out.print(f"{server.address} (Ctrl-C ends it)", markup=False)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            return 0
     return 0
 
 
@@ -491,11 +536,12 @@ def _collect(problems: list[str], make: Callable[[], Any]) -> Any:
         return None
 
 
-def _as_json(answer: Prediction, top: int) -> dict[str, Any]:
+def _as_json(answer: Prediction, top: int, picture: Path | None) -> dict[str, Any]:
     if answer.error is not None:
         return {"image": answer.image, "error": answer.error}
     likeliest = [{"label": label, "probability": probability} for label, probability in answer.top(top)]
-    return {"image": answer.image, **likeliest[0], "top": likeliest}
+    explained = {} if picture is None else {"explanation": str(picture)}
+    return {"image": answer.image, **likeliest[0], "top": likeliest, **explained}
 
 
 def _choose_device(name: str) -> Any:

@@ -12,6 +12,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -112,6 +113,8 @@ class Settings:
     online if W&B knows a key (wandb login)."""
     tensorboard: bool = False
     """Write TensorBoard's files, too: tensorboard --logdir RUN/tensorboard."""
+    serve: Annotated[tuple[int, ...] | None, _unset("[PORT]")] = None
+    """Serve the report page to this machine's browsers while the search runs, on this port; 8300 if none is named."""
     plan: bool = False
     """Only show what would happen, with a contact sheet of a training batch in plan.png."""
     fast_dev_run: bool = False
@@ -131,6 +134,7 @@ _ON_RESUME = {
     "address",
     "gpus_per_trial",
     "refit_workers",
+    "serve",
     "quiet",
 }
 
@@ -147,16 +151,38 @@ def search(settings: Settings, console: Console | None = None) -> Run:
     from raysearch.job import Problems
     from raysearch.pipeline import go_on, start
 
-    console = console or Console()
-    if settings.resume is not None:
-        problems, wanted = Problems(), settings.resume
-        problems.attempt(lambda: _refuse_changes(settings))
-        run = problems.attempt(lambda: Run.open(wanted, settings.results))
+    console, problems = console or Console(), Problems()
+    with ExitStack() as at_the_end:
+        if settings.resume is not None:
+            wanted = settings.resume
+            problems.attempt(lambda: _refuse_changes(settings))
+            run = problems.attempt(lambda: Run.open(wanted, settings.results))
+            folder = run.folder if run is not None else settings.results
+            problems.attempt(lambda: _serve(settings, folder, console, at_the_end))
+            problems.stop_if_any()
+            assert run is not None
+            return go_on(run, settings, console, began)
+        folder = Path(settings.results) / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
+        problems.attempt(lambda: _serve(settings, folder, console, at_the_end))
+        job = problems.attempt(lambda: job_of(settings, folder))
         problems.stop_if_any()
-        assert run is not None
-        return go_on(run, settings, console, began)
-    folder = Path(settings.results) / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
-    return start(job_of(settings, folder), folder, settings, console, began)
+        assert job is not None
+        return start(job, folder, settings, console, began)
+
+
+def _serve(settings: Settings, folder: Path, console: Console, at_the_end: ExitStack) -> None:
+    """Serve the page of the search, if it is asked for, until `at_the_end`.
+
+    Raises:
+        InputError: the port cannot be had.
+    """
+    from raysearch.serve import LivePage, port_of
+
+    if settings.serve is None:
+        return
+    page = at_the_end.enter_context(LivePage(folder, port_of(settings.serve)))
+    if not settings.quiet:
+        console.print(f"The report page, live: {page.address}", highlight=False, soft_wrap=True)
 
 
 def job_of(settings: Settings, folder: Path | None) -> Job:

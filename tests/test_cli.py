@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -82,6 +83,19 @@ def test_predict_works_where_the_training_data_never_was(here, tmp_path_factory,
     assert sum(one["probability"] for one in answer["top"]) == pytest.approx(1)
 
 
+def test_predict_explains_each_image_with_a_picture(here, capsys):
+    (here / "photos" / "blue" / "004.png").write_bytes(b"broken")
+    assert main(["predict", "one", "photos/red/000.png", "photos/blue", "--explain", "why", "--json"]) == 1
+    answers = json.loads(capsys.readouterr().out)
+    told = {answer["image"]: answer.get("explanation") for answer in answers}
+    assert told["photos/red/000.png"] == "why/000.png"
+    assert told["photos/blue/000.png"] == "why/000-2.png"
+    assert told["photos/blue/004.png"] is None
+    assert sorted(path.name for path in (here / "why").iterdir()) == sorted(
+        Path(path).name for path in told.values() if path is not None
+    )
+
+
 def test_predict_reports_an_unreadable_image_goes_on_and_exits_with_1(here, capsys):
     (here / "photos" / "blue" / "004.png").write_bytes(b"broken")
     assert main(["predict", "one", "photos", "--json"]) == 1
@@ -154,6 +168,20 @@ def test_evaluate_of_best_alone_asks_for_data(here, capsys):
 def test_evaluate_refuses_data_that_is_not_there(here, capsys):
     assert main(["evaluate", "one", "--data", "nowhere"]) == 2
     assert "nowhere" in capsys.readouterr().err
+
+
+def test_report_writes_the_page_or_says_why_it_cannot_serve_it(here, capsys):
+    assert main(["report", "one"]) == 0
+    assert capsys.readouterr().out.strip() == "results/one/report.html"
+    assert (here / "results" / "one" / "report.html").is_file()
+    assert main(["report", "onne", "--serve", "1", "2"]) == 2
+    told = capsys.readouterr().err
+    assert "did you mean 'one'" in told
+    assert "--serve takes one port" in told
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert main(["report", "one", "--serve", port]) == 2
+    assert f"--serve {port}" in capsys.readouterr().err
 
 
 def test_a_run_that_was_cut_short_has_nothing_to_predict_with(here, capsys):

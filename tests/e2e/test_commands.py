@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
 
 import numpy as np
 import pandas as pd
@@ -26,14 +29,28 @@ def test_plan_shows_and_trains_nothing(desk: Desk, flags: list[str]) -> None:
         assert said in ended.out
 
 
-def test_fast_dev_run_does_everything_once(desk: Desk, photos: Path) -> None:
-    ended = desk.tune("--space", "baseline", "--data", photos, "--fast-dev-run", "--run-name", "fast")
+def test_fast_dev_run_does_everything_once_and_its_page_is_live_until_then(desk: Desk, photos: Path) -> None:
+    flags = ("--space", "baseline", "--data", photos, "--fast-dev-run", "--run-name", "fast", "--serve", 0)
+    command = desk.start("-m", "raysearch.tune", *flags)
+    command.until(lambda: "http://127.0.0.1:" in command.said)
+    [address] = re.findall(r"http://127\.0\.0\.1:\d+/", command.said)
+    with urlopen(address) as page:
+        assert b"This page follows the search" in page.read()
+    ended = command.wait()
     assert (ended.code, ended.err) == (0, "")
+    assert command.left_behind() == []
+    with pytest.raises(URLError):
+        urlopen(address)
     run = desk.work / "results" / "fast"
     assert [event["event"] for event in events(run)].count("refit") == 1
     assert list(table(run, "trials")["epochs"]) == [1]
     assert len(json.loads((run / "evaluation.json").read_text())["test"]["accuracy"]["values"]) == 1
-    assert desk.raysearch("predict", "fast", photos / "red" / "00.png").code == 0
+    index = json.loads((run / "pictures" / "pictures.json").read_text())
+    pictures = [one for kind in ("augmented", "mistakes", "classes") for one in index[kind]]
+    assert len(index["classes"]) == len(CLASSES)
+    assert (run / "report.html").read_text().count('src="data:image/webp') == len(pictures)
+    assert desk.raysearch("predict", "fast", photos / "red" / "00.png", "--explain", "why").code == 0
+    assert (desk.work / "why" / "00.png").is_file()
 
 
 def test_refits_are_shared_by_two_workers_and_stopped_by_ctrl_c(desk: Desk, photos: Path) -> None:

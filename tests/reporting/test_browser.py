@@ -18,6 +18,7 @@ from tests.reporting.test_page import CLASSES, FINISHED, a_tree, evaluated, pred
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not BROWSER, reason="there is no Chromium on this machine")]
 
+_TOP = "document.getElementById('plot-curves').getBoundingClientRect().top"
 _RANGE = "document.getElementById('plot-curves').layout.xaxis.range"
 RANGE_TEST = {"rates": [1e-6, 1e-3, 1.0], "losses": [2.0, 1.0, 9.0], "low": 1e-5, "high": 1e-3}
 
@@ -101,12 +102,11 @@ def test_the_live_page_follows_the_log_and_keeps_its_place(tmp_path, browser):
         browser.complaints.clear()
         browser.show(server.address, 900)
         browser.evaluate("document.querySelector('details').open = true")
-        top = browser.evaluate("document.getElementById('plot-curves').getBoundingClientRect().top + scrollY - 100")
-        browser.evaluate(f"scrollTo({{top: {top}, behavior: 'instant'}})")
+        browser.evaluate(f"scrollTo({{top: scrollY + {_TOP} - 100, behavior: 'instant'}})")
         browser.settle()
         browser.drag((300, 300), (600, 400))
         zoomed = browser.evaluate(_RANGE)
-        place = browser.evaluate("scrollY")
+        assert browser.evaluate(_TOP) == pytest.approx(100, abs=1)
         assert zoomed[1] - zoomed[0] < 2  # of three epochs
         assert "t0007" not in browser.evaluate("document.body.textContent")
         server.pages._cost = 0.0
@@ -116,7 +116,7 @@ def test_the_live_page_follows_the_log_and_keeps_its_place(tmp_path, browser):
             ": setTimeout(look, 50); look(); })"
         )
         browser.settle()
-        assert browser.evaluate("scrollY") == place > 500
+        assert browser.evaluate(_TOP) == pytest.approx(100, abs=1)
         assert browser.evaluate("document.querySelector('details').open")
         assert browser.evaluate(_RANGE) == zoomed
         drawn = "[...document.querySelectorAll('.plot')].every((one) => one.querySelector('.main-svg'))"
