@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from raysearch.explain import Explainer, grad_cam, overlay, resized
 from raysearch.models.boundary import build_classifier, prepare
@@ -15,7 +16,7 @@ from raysearch.recipe import Head, Recipe, Stage
 from tests.trained import CLASSES, RECIPE, classifier, picture
 
 
-def planted(backbone: str, size: int, corner: tuple[int, int]) -> tuple[torch.nn.Sequential, np.ndarray]:
+def planted(backbone: str, size: int, corner: tuple[int, int]) -> tuple[nn.Sequential, np.ndarray]:
     """A classifier whose class 1 is what a textured square adds to the features, and an image of it in that corner."""
     recipe = Recipe(backbone=backbone, image_size=size, weights="random", schedule=(Stage(depth=0, epochs=1),))
     model = build_classifier(recipe, 2).eval()
@@ -39,6 +40,18 @@ def test_the_map_is_largest_where_the_pattern_is(backbone, corner):
     quarters = heat.reshape(2, 64, 2, 64).mean(axis=(1, 3))
     assert np.unravel_index(quarters.argmax(), (2, 2)) == corner
     assert quarters[corner] > 1.2 * np.median(quarters)
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_the_map_is_that_of_the_paper_on_the_last_blocks_output(backbone):
+    model, image = planted(backbone, 128, (1, 1))
+    maps = model[:-2](prepare(image, torch.device("cpu")))
+    maps.retain_grad()
+    model.head(model.pool(maps))[0, 1].backward()
+    assert maps.grad is not None
+    heat = (maps.grad.mean(dim=(2, 3), keepdim=True) * maps).sum(dim=1, keepdim=True).relu()
+    heat = nn.functional.interpolate(heat, (128, 128), mode="bilinear")[0, 0]
+    assert np.allclose(grad_cam(model, image, np.array([1]))[0], (heat / heat.max()).detach(), atol=1e-4)
 
 
 @pytest.mark.parametrize("size", [32, 64])

@@ -19,12 +19,13 @@ from raysearch.models.boundary import prepare
 from raysearch.pictures import shown_strengths, surest_mistakes, write_pictures
 from raysearch.pipeline import _write_pictures
 from raysearch.predict import write_best
-from raysearch.reporting import gallery as shown
+from raysearch.reporting.gallery import gallery
 from raysearch.run import Run
 from raysearch.space import load_space
 from tests.trained import CLASSES, RECIPE, classifier, picture
 from tests.trained import write_pictures as write_photos
 
+ROOM = 1_000_000
 STRENGTHS = [0.0, 0.5, 1.0]
 
 
@@ -107,7 +108,7 @@ def test_every_class_has_a_strip_and_nothing_else_is_left_in_the_folder(run):
 
 
 def test_the_page_says_what_is_on_the_pictures(run, dataset):
-    found = shown.gallery(run)
+    found = gallery(run, ROOM)
     assert found is not None
     assert [one.caption for one in found.augmented] == ["as they are", "strength 0.5", "strength 1"]
     assert any("red, taken for blue (" in one.caption and "odd.png" in one.caption for one in found.mistakes)
@@ -117,20 +118,20 @@ def test_the_page_says_what_is_on_the_pictures(run, dataset):
     with Image.open(io.BytesIO(base64.b64decode(data))) as image:
         assert image.width == found.classes[0].width
     write(run, dataset, trained_on_val=True)
-    again = shown.gallery(run)
+    again = gallery(run, ROOM)
     assert again is not None
     assert "was trained on them too" in again.about_mistakes
 
 
-def test_the_page_takes_no_more_than_it_has_room_for(run, monkeypatch):
-    whole = shown.gallery(run)
+def test_the_page_takes_no_more_than_it_has_room_for(run):
+    whole = gallery(run, ROOM)
     assert whole is not None
     pictures = [*whole.augmented, *whole.mistakes, *whole.classes]
-    monkeypatch.setattr(shown, "BUDGET_BYTES", sum(len(one.source) for one in pictures) // 2)
-    half = shown.gallery(run)
+    room = sum(len(one.source) for one in pictures) // 2
+    half = gallery(run, room)
     assert half is not None
     kept = [*half.augmented, *half.mistakes, *half.classes]
-    assert sum(len(one.source) for one in kept) <= shown.BUDGET_BYTES
+    assert sum(len(one.source) for one in kept) <= room
     assert half.left_out == len(pictures) - len(kept) > 0
 
 
@@ -139,7 +140,7 @@ def test_a_run_without_whole_pictures_has_a_page_without_them(tmp_path, text):
     if text is not None:
         (tmp_path / "pictures").mkdir()
         (tmp_path / "pictures" / "pictures.json").write_text(text)
-    assert shown.gallery(tmp_path) is None
+    assert gallery(tmp_path, ROOM) is None
 
 
 def test_the_surest_mistake_comes_first_and_right_answers_never():

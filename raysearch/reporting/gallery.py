@@ -17,8 +17,6 @@ from typing import Any
 
 FOLDER = "pictures"
 INDEX = "pictures.json"
-BUDGET_BYTES = 900_000
-"""Of the page, for pictures; plotly.js has taken 4.8 of its 6 MB."""
 
 
 @dataclass(frozen=True)
@@ -44,10 +42,14 @@ class Gallery:
     """Pictures that are in the run folder only."""
 
 
-def gallery(run: Path) -> Gallery | None:
+def gallery(run: Path, room: int) -> Gallery | None:
     """The pictures of a run folder; None where it has none yet.
 
-    A picture that cannot be read is passed over.
+    A picture that cannot be read is passed over, one that there is no room for is counted.
+
+    Args:
+        run: the run folder.
+        room: bytes of the page that they may take.
     """
     try:
         index = json.loads((run / FOLDER / INDEX).read_text(encoding="utf-8"))
@@ -56,7 +58,7 @@ def gallery(run: Path) -> Gallery | None:
         return None
     if index.get("trained_on"):
         told += ", although the winner was trained on them too"
-    room, left_out = BUDGET_BYTES, 0
+    left_out = 0
     found: dict[str, list[Picture]] = {"augmented": [], "mistakes": [], "classes": []}
     for kind, pictures in found.items():
         for one in index.get(kind, []):

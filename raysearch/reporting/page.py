@@ -19,15 +19,17 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from raysearch.files import replace_text
-from raysearch.reporting import classes, gallery, hyperparameters, trials
+from raysearch.reporting import classes, hyperparameters, trials
 from raysearch.reporting.answer import answer_section
 from raysearch.reporting.compare import comparable, contrasts
+from raysearch.reporting.gallery import gallery
 from raysearch.reporting.paths import with_paths
 from raysearch.reporting.record import record_section
 from raysearch.reporting.tables import Event, ancestry, history_table, leaders
 from raysearch.reporting.terminal import FinishedRun, verdict_line
 
 _MOST = 500  # trials in a figure
+_PAGE_BYTES = 5_900_000  # and a page of 6 MB can still be sent by mail; pictures get what the rest leaves
 
 
 def write_page(run: FinishedRun) -> Path:
@@ -50,7 +52,10 @@ def page_text(run: FinishedRun) -> str:
 
 def content_text(run: FinishedRun) -> str:
     """What of the page changes while a search runs: its header and sections, HTML."""
-    return _environment().get_template("content.html.j2").render(page_content(run))
+    template, content = _environment().get_template("content.html.j2"), page_content(run)
+    without_pictures = template.render(content, pictures=None)
+    room = _PAGE_BYTES - len(get_plotlyjs().encode()) - len(without_pictures.encode())
+    return template.render(content, pictures=gallery(run.folder, room))
 
 
 def whole_page(name: str, content: str, *, live: str = "") -> str:
@@ -76,7 +81,7 @@ def _environment() -> jinja2.Environment:
 
 
 def page_content(run: FinishedRun) -> dict[str, Any]:
-    """What the template shows: text, tables and figures; a sentence in place of what there is nothing to show of."""
+    """What the template shows, pictures aside; a sentence in place of what there is nothing to show of."""
     events, info, evaluation = run.events(), run.info, run.evaluation
     metric = info.get("settings", {}).get("metric", "accuracy")
     made, heads, history = run.trials, run.heads, history_table(events)
@@ -111,7 +116,6 @@ def page_content(run: FinishedRun) -> dict[str, Any]:
         "confusions": classes.confusions_table(evaluation),
         "classes": classes.class_table(evaluation),
         "contrasts": hyperparameters.contrasts_table(contrasts(compared, paths), metric),
-        "pictures": gallery.gallery(run.folder),
         "record": record_section(run.folder, info, events),
     }
 

@@ -18,6 +18,7 @@ from plotly import graph_objects
 from safetensors.numpy import save_file
 from scipy import stats
 
+from raysearch.files import replace_json
 from raysearch.intervals import wilson
 from raysearch.recipe import Recipe, Stage
 from raysearch.reporting import charts, trial_charts, value_charts
@@ -351,7 +352,7 @@ def test_a_figure_that_is_not_finite_leaves_a_gap():
             assert one.figure["data"][0]["y"] == [2.0, None, None]
 
 
-def test_a_very_long_search_stays_a_page():
+def test_a_very_long_search_stays_a_page(tmp_path):
     head = Stage(depth=0, epochs=2)
     log = [made("h0000", None, [head]), *trained("h0000", [0.4, 0.5])]
     for i in range(600):
@@ -362,8 +363,15 @@ def test_a_very_long_search_stays_a_page():
             )
         )
         log += trained(f"t{i:04d}", [0.5 + (i * 7 + epoch) % 100 / 300 for epoch in range(20)])
-    run = RunOf(log)
-    assert len(page_text(run).encode()) < 6_000_000
+    (tmp_path / "pictures").mkdir()
+    for i in range(20):  # more than the page has room for
+        (tmp_path / "pictures" / f"{i}.webp").write_bytes(bytes(100_000))
+    strips = [{"file": f"{i}.webp", "width": 96, "class": str(i), "images": 1} for i in range(20)]
+    replace_json(tmp_path / "pictures" / "pictures.json", {"classes": strips, "mistaken": 0, "of": 1})
+    run = RunOf(log, tmp_path)
+    page = page_text(run)
+    assert 5_700_000 < len(page.encode()) < 6_000_000
+    assert "more are in the run folder, in pictures/" in page
     content = page_content(run)
     assert "the best 500" in " ".join(content["counts"])
     assert "Of 600 trials the best" in content["curves"].caption
