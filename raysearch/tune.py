@@ -254,6 +254,8 @@ def plan(settings: Settings, console: Console | None = None) -> None:
 
     if settings.resume is not None:
         raise InputError("--plan shows a new search; a run that is resumed has its plan already")
+    if settings.serve is not None:
+        raise InputError("--plan trains nothing, so there is no page to --serve")
     job = job_of(settings, settings.results / settings.run_name if settings.run_name else None)
     show_plan(as_plan(job, settings.results / (settings.run_name or _stem(settings))), console=console)
 

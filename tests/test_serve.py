@@ -149,6 +149,11 @@ def test_the_command_tells_of_the_port_together_with_all_else(taken, tmp_path, c
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_plan_has_no_page(capsys):
+    assert main(["--space", "baseline", "--plan", "--serve"]) == 2
+    assert "no page to --serve" in capsys.readouterr().err
+
+
 def test_one_port_is_named_or_none():
     assert port_of(()) == serve.PORT
     assert port_of((0,)) == 0
