@@ -15,7 +15,6 @@ from typing import Any
 
 import jinja2
 import pandas as pd
-from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from raysearch.files import replace_text
@@ -67,7 +66,7 @@ def whole_page(name: str, content: str, *, live: str = "") -> str:
         live: its version, if the page is to ask who served it for news (see `raysearch.serve`).
     """
     template = _environment().get_template("page.html.j2")
-    return template.render(name=name, content=Markup(content), plotly=Markup(get_plotlyjs()), live=live)
+    return template.render(name=name, content=content, plotly=get_plotlyjs(), live=live)
 
 
 def _environment() -> jinja2.Environment:
