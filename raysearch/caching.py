@@ -55,7 +55,8 @@ def plan_cache(job: Job) -> tuple[CachePlan, Costs]:
 
 def _workload(job: Job, reads: dict[int, Reads]) -> Workload:
     images, val_images = len(job.dataset.train.labels), len(job.dataset.val.labels)
-    return Workload(images, val_images, job.machine.concurrent, reads, job.settings.seed)
+    machine = job.machine
+    return Workload(images, val_images, machine.concurrent, reads, job.settings.seed, machine.workers)
 
 
 def _of_a_pack(job: Job, alone: DepthCosts) -> DepthCosts:

@@ -69,8 +69,10 @@ class Settings(BaseModel):
     precision: str
     preset: Preset
     concurrent: int
+    workers_per_trial: int
+    """Processes that train one trial together; another number gives other last digits."""
     cpus_per_trial: int
-    """Threads: another number gives other last digits, so a resume keeps it unless it is told otherwise."""
+    """Threads of one worker: another number gives other last digits, so a resume keeps it unless told otherwise."""
     trials: int
     heads: int
     """Of the head search; where that is the whole search, what --trials counts."""
@@ -188,6 +190,7 @@ def _check_numbers(flags: Any, problems: Problems) -> bool:
         ("image_size", MIN_IMAGE_SIZE),
         ("refits", 0),
         ("concurrent", 1),
+        ("workers_per_trial", 1),
         ("refit_workers", 1),
         ("seed", 0),
     ):
@@ -198,7 +201,7 @@ def _check_numbers(flags: Any, problems: Problems) -> bool:
     gpus = flags.gpus_per_trial
     share = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)
     problems.check(share, f"--gpus-per-trial {gpus}: must be a fraction from 0 to 1, or a whole number")
-    return share and (flags.concurrent is None or flags.concurrent >= 1)
+    return share and all(n is None or n >= 1 for n in (flags.concurrent, flags.workers_per_trial))
 
 
 def resolve(flags: Any, folder: Path | None = None) -> Job:
@@ -229,7 +232,9 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
     machine = None
     if device is not None and machine_flags_fit:
         machine = problems.attempt(
-            lambda: choose_machine(device.type, flags.concurrent, flags.gpus_per_trial, flags.address)
+            lambda: choose_machine(
+                device.type, flags.concurrent, flags.gpus_per_trial, flags.address, flags.workers_per_trial or 1
+            )
         )
 
     space = problems.attempt(lambda: _space(flags.space, wanted))
@@ -289,6 +294,7 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         precision=choose_precision(device),
         preset=flags.preset,
         concurrent=machine.concurrent,
+        workers_per_trial=machine.workers,
         cpus_per_trial=machine.cpus,
         # Of a tested level, a control too.
         trials=min(trials, len(space.levels) * (2 if space.tested else 1)) if short else trials,
@@ -389,9 +395,9 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     problems = Problems()
     machine_flags_fit = _check_numbers(flags, problems)
     counted = "trials" if settings.trials else "heads"  # what --trials says
-    before = getattr(settings, counted)
-    trials = before if flags.trials is None else flags.trials
-    problems.check(not 0 < trials < before, f"--trials {trials}: the run has {before} already; it can only grow")
+    had = getattr(settings, counted)
+    trials = had if flags.trials is None else flags.trials
+    problems.check(not 0 < trials < had, f"--trials {trials}: the run has {had} already; it can only grow")
     budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
     fixed = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
     space = problems.attempt(lambda: load_space(str(space_file), fixed=fixed))
@@ -419,13 +425,16 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
             f"the weights {settings.weights} are not those that the run was started with; start a new run",
         )
     machine = None
+    workers = flags.workers_per_trial or settings.workers_per_trial
     if device is not None and machine_flags_fit:
+        # With as many workers as before, what a trial gets is what it got.
+        before = settings.concurrent if workers == settings.workers_per_trial else None
         machine = problems.attempt(
             lambda: choose_machine(
-                device.type, flags.concurrent or settings.concurrent, flags.gpus_per_trial, flags.address
+                device.type, flags.concurrent or before, flags.gpus_per_trial, flags.address, workers
             )
         )
-        if machine is not None and flags.concurrent is None:
+        if machine is not None and flags.concurrent is None and before is not None:
             machine = replace(machine, cpus=settings.cpus_per_trial)
     problems.stop_if_any()
     assert (

@@ -21,32 +21,64 @@ class Machine:
 
     concurrent: int
     cpus: int
-    """Threads, and Ray's CPUs, of one trial."""
+    """Threads, and Ray's CPUs, of one worker."""
     gpus: float
+    """Of one worker."""
     address: str | None
+    workers: int = 1
+    """Processes of one trial."""
 
 
-def choose_machine(device: str, concurrent: int | None, gpus_per_trial: float | None, address: str | None) -> Machine:
+def choose_machine(
+    device: str, concurrent: int | None, gpus_per_trial: float | None, address: str | None, workers: int = 1
+) -> Machine:
     """How many trials run at once, and what each gets, on this machine or (with `address`) on a cluster.
 
     On a CPU, one thread a trial: networks of this size gain little from a second one, and trials do not wait for each
     other (DenseNet121 at 32 px on 2 cores: two trials of one thread train 1.5 times the images of one trial of two).
 
     Raises:
-        InputError: more GPUs a trial than there are.
+        InputError: more GPUs or workers a trial than there are, or workers that would have to share a GPU.
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = _cores()
     gpus_here = torch.cuda.device_count() if device == "cuda" else 0
-    gpus = gpus_per_trial if gpus_per_trial is not None else (1.0 if device == "cuda" else 0.0)
+    gpus = gpus_per_trial if gpus_per_trial is not None else (float(workers) if device == "cuda" else 0.0)
+    if workers > 1:
+        _check_workers(device, workers, gpus, cores if address is None and device == "cpu" else None)
     if address is None and gpus > gpus_here:
+        wanted = f"--workers-per-trial {workers}" if gpus_per_trial is None else f"--gpus-per-trial {gpus:g}"
         raise InputError(
-            f"--gpus-per-trial {gpus:g}: this machine has {gpus_here} GPU(s) that --device {device} can use, and no "
-            "cluster was given; lower it, or join a cluster by --address auto"
+            f"{wanted}: this machine has {gpus_here} GPU(s) that --device {device} can use, and no cluster was given; "
+            "lower it, or join a cluster by --address auto"
         )
     if concurrent is None:
-        concurrent = max(1, math.floor(gpus_here / gpus)) if gpus else min(cores, _MOST_ON_CPU)
+        concurrent = max(1, math.floor(gpus_here / gpus)) if gpus else max(1, min(cores, _MOST_ON_CPU) // workers)
         if address is None:
-            concurrent = min(concurrent, max(1, psutil.virtual_memory().available // _TRIAL_BYTES))
+            concurrent = min(concurrent, max(1, psutil.virtual_memory().available // (workers * _TRIAL_BYTES)))
         if device == "mps":  # one GPU, which Ray does not count
             concurrent = 1
-    return Machine(concurrent, max(1, cores // concurrent), gpus, address)
+    return Machine(concurrent, max(1, cores // (concurrent * workers)), gpus / workers, address, workers)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_workers(device: str, workers: int, gpus: float, cores: int | None) -> None:
+    """Refuses workers that could not train together.
+
+    Raises:
+        InputError: see `choose_machine`.
+    """
+    if device == "mps":
+        raise InputError(f"--workers-per-trial {workers}: --device mps has one GPU, which workers cannot share; take 1")
+    if device == "cuda" and gpus != workers:
+        raise InputError(
+            f"--gpus-per-trial {gpus:g} with --workers-per-trial {workers}: each worker needs a GPU of its own; give "
+            f"{workers}, or leave it out"
+        )
+    if cores is not None and workers > cores:
+        raise InputError(
+            f"--workers-per-trial {workers}: this machine has {cores} core(s); lower it, or join a cluster by "
+            "--address auto"
+        )

@@ -30,8 +30,10 @@ from raysearch.reporting.terminal import LiveView, summary
 from raysearch.run import Run
 from raysearch.search.actor import TrialActor
 from raysearch.search.controller import Controller
+from raysearch.search.crew import Crews
 from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
+from raysearch.search.relay import RESOURCES, Relay
 from raysearch.search.runner import ray_session, require_gpus, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.search.stopping import judge
@@ -65,6 +67,10 @@ class Flags(Protocol):
     @property
     def gpus_per_trial(self) -> float | None:
         """GPUs of one trial."""
+
+    @property
+    def workers_per_trial(self) -> int | None:
+        """Processes of one trial."""
 
     @property
     def address(self) -> str | None:
@@ -145,7 +151,7 @@ def _chatter(flags: Flags, console: Console) -> Console:
 
 
 def _ray(machine: Machine) -> AbstractContextManager[None]:
-    return ray_session(machine.address, machine.cpus * machine.concurrent)
+    return ray_session(machine.address, machine.cpus * machine.workers * machine.concurrent)
 
 
 def as_plan(job: Job, folder: Path) -> Plan:
@@ -170,8 +176,9 @@ def as_plan(job: Job, folder: Path) -> Plan:
         device=settings.device,
         precision=settings.precision,
         concurrent=job.machine.concurrent,
-        cpus_per_trial=job.machine.cpus,
-        gpus_per_trial=job.machine.gpus,
+        workers_per_trial=job.machine.workers,
+        cpus_per_worker=job.machine.cpus,
+        gpus_per_worker=job.machine.gpus,
         folder=folder,
     )
 
@@ -182,7 +189,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
     proposer = OptunaProposer(job.space, job.rules, settings.seed, settings.max_epochs)
     controller = Controller(job.rules, proposer)
     controller.replay(run.events())
-    workers = min(flags.refit_workers or machine.concurrent, max(1, settings.refits))
+    workers = min(flags.refit_workers or machine.concurrent * machine.workers, max(1, settings.refits))
     with LiveView(_chatter(flags, console)) as view:
         progress = Progress(job, controller, view, workers, began)
         bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
@@ -205,23 +212,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
                 torch.cuda.empty_cache()  # the trials want it
         driver.log(*begin)
         try:
-            run_segments(
-                driver,
-                TrialActor,
-                {
-                    "bench": bench,
-                    "checkpoints": str(driver.checkpoints.resolve()),
-                    "threads": machine.cpus,
-                    "heads": {
-                        # A few batches may hold fewer images of a class than there are folds.
-                        "folds": job.space.search.folds if settings.max_batches is None else 0,
-                        "reduction": settings.reduction,
-                        "first_rung_epochs": job.space.search.first_rung_epochs,
-                    },
-                },
-                {"cpu": machine.cpus, "gpu": machine.gpus},
-                progress.time_to_search,
-            )
+            _run_segments(job, driver, bench, progress.time_to_search)
             if driver.stopping == "Ctrl-C":
                 raise KeyboardInterrupt
             winner = controller.winner
@@ -260,6 +251,27 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
                 cache=run.info["cache"] | {"outcome": outcome(job, run.info["cache"], events)},
             )
             _write_page(run)
+
+
+def _run_segments(job: Job, driver: Driver, bench: dict[str, Any], time_left: Callable[[], float]) -> None:
+    """The trials, in Tune's own actors or in crews beside them."""
+    machine, search = job.machine, job.space.search
+    config = {
+        "bench": bench,
+        "checkpoints": str(driver.checkpoints.resolve()),
+        "threads": machine.cpus,
+        "heads": {
+            # A few batches may hold fewer images of a class than there are folds.
+            "folds": search.folds if job.settings.max_batches is None else 0,
+            "reduction": job.settings.reduction,
+            "first_rung_epochs": search.first_rung_epochs,
+        },
+    }
+    if machine.workers == 1:
+        run_segments(driver, TrialActor, config, {"cpu": machine.cpus, "gpu": machine.gpus}, time_left)
+        return
+    with Crews(machine.workers, {"CPU": machine.cpus, "GPU": machine.gpus}, config) as crews:
+        run_segments(driver, Relay, {"desk": crews.desk}, RESOURCES, time_left)
 
 
 def bench_keywords(job: Job) -> dict[str, Any]:
@@ -331,7 +343,7 @@ def _refit(
     if not recipes:
         return []
     progress.view.note(f"Training {winner.name} again with {len(recipes)} fresh seeds")
-    cpus = max(1, machine.cpus * machine.concurrent // workers)
+    cpus = max(1, machine.cpus * machine.workers * machine.concurrent // workers)
     resources = {"CPU": float(cpus), "GPU": min(1.0, machine.gpus)}
     outcomes = refit(
         run.folder,

@@ -57,8 +57,9 @@ class Plan:
     device: str
     precision: str
     concurrent: int
-    cpus_per_trial: float
-    gpus_per_trial: float
+    workers_per_trial: int
+    cpus_per_worker: float
+    gpus_per_worker: float
     folder: Path
     """Where the run would be."""
 
@@ -185,6 +186,12 @@ def work_table(plan: Plan) -> Table:
         table.add_row("trials", "none: only heads are searched")
     table.add_row("refits of the winner", f"{plan.refits}, with fresh seeds, then one look at the test images")
     table.add_row("at once", f"{plan.concurrent} trial(s) on {plan.device}, {plan.precision}")
+    if plan.workers_per_trial > 1:
+        table.add_row(
+            "workers of each trial",
+            f"{plan.workers_per_trial}, which share out every batch: batch sizes and learning rates are those of one; "
+            "heads are one worker's work",
+        )
     return table
 
 
@@ -194,11 +201,12 @@ def needs_table(plan: Plan, needs: Sequence[Needs]) -> Table:
     table = Table()
     for name in ("depth", "CPUs", "GPUs", "trained", "memory", "disk"):
         table.add_column(name, justify="right")
-    on_gpu = plan.gpus_per_trial > 0
+    workers, on_gpu = plan.workers_per_trial, plan.gpus_per_worker > 0
+    times = f"{workers} x " if workers > 1 else ""
     for need in needs:
         host = process + (0 if on_gpu else need.training_bytes)
-        memory = _size(host) + (f" + {_size(need.training_bytes)} on the GPU" if on_gpu else "")
-        shares = [f"{plan.cpus_per_trial:g}", f"{plan.gpus_per_trial:g}"]
+        memory = times + _size(host) + (f" + {_size(need.training_bytes)} on the GPU" if on_gpu else "")
+        shares = [f"{times}{plan.cpus_per_worker:g}", f"{times}{plan.gpus_per_worker:g}"]
         trained = f"{need.trained_parameters:,}"
         table.add_row(str(need.depth), *shares, trained, memory, _size(need.checkpoint_bytes))
     return table

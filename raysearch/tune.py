@@ -85,7 +85,10 @@ class Settings:
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"] | None, _unset("auto|cpu|cuda|mps")] = None
     """Where networks run. Default: auto."""
     gpus_per_trial: Annotated[float | None, _unset("X")] = None
-    """GPUs of one trial; fractions share one. Default: 1 where there are any."""
+    """GPUs of one trial; fractions share one. Default: 1 a worker where there are any."""
+    workers_per_trial: Annotated[int | None, _unset("N")] = None
+    """Processes that train one trial together, each on a GPU (or cores) of its own, perhaps of several machines. They
+    share out every batch, so learning rates need not change. Default: 1."""
     concurrent: Annotated[int | None, _unset("N")] = None
     """Trials at once. Default: as many as there are GPUs, or cores (at most 8)."""
     address: Annotated[str | None, _unset("auto|HOST:PORT")] = None
@@ -133,6 +136,7 @@ _ON_RESUME = {
     "concurrent",
     "address",
     "gpus_per_trial",
+    "workers_per_trial",
     "refit_workers",
     "serve",
     "quiet",

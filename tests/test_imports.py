@@ -68,6 +68,8 @@ ONLY_IN: dict[str, set[str]] = {
     "ray": {
         "raysearch/search/runner.py",
         "raysearch/search/actor.py",
+        "raysearch/search/crew.py",
+        "raysearch/search/relay.py",
         "raysearch/search/refit.py",
         "raysearch/space.py",
     },

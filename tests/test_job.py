@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -149,6 +150,36 @@ def test_gpus_are_shared_by_fractions(monkeypatch):
     assert choose_machine("cuda", None, 5, "auto").gpus == 5, "of a cluster, only the cluster knows"
 
 
+def test_workers_of_a_trial_divide_what_there_is(monkeypatch):
+    """How many cores and GPUs there are is made up, as above."""
+    monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
+    on_cpu = choose_machine("cpu", None, None, None, workers=3)
+    assert (on_cpu.concurrent, on_cpu.workers, on_cpu.cpus, on_cpu.gpus) == (2, 3, 1, 0.0)
+    assert choose_machine("cpu", 1, None, None, workers=3).cpus == 2
+    on_gpus = choose_machine("cuda", None, None, None, workers=2)
+    assert (on_gpus.concurrent, on_gpus.gpus) == (2, 1.0), "each worker has one"
+    assert choose_machine("cuda", None, 2, None, workers=2) == on_gpus
+    assert choose_machine("cuda", 3, None, "auto", workers=16).gpus == 1.0
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "says"),
+    [
+        ("cpu", None, "--workers-per-trial 9: this machine has 8 core(s); lower it, or join"),
+        ("cuda", None, "--workers-per-trial 9: this machine has 4 GPU(s)"),
+        ("cuda", 4, "--gpus-per-trial 4 with --workers-per-trial 9: each worker needs a GPU of its own; give 9"),
+        ("mps", None, "--workers-per-trial 9: --device mps has one GPU, which workers cannot share"),
+    ],
+)
+def test_workers_that_there_is_no_room_for_are_refused(monkeypatch, device, gpus, says):
+    monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    with pytest.raises(InputError, match=re.escape(says)):
+        choose_machine(device, None, gpus, None, workers=9)
+
+
 # ---- a new search ------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +264,8 @@ def test_what_a_space_fixes_is_used_for_data_and_weights_too(flags):
         ({"refits": -1}, "--refits -1: must be at least 0"),
         ({"concurrent": 0}, "--concurrent 0: must be at least 1"),
         ({"refit_workers": 0}, "--refit-workers 0: must be at least 1"),
+        ({"workers_per_trial": 0}, "--workers-per-trial 0: must be at least 1"),
+        ({"workers_per_trial": 4096, "device": "cpu"}, "--workers-per-trial 4096: this machine has"),
         ({"seed": -1}, "--seed -1: must be at least 0"),
         ({"seed": 2**32}, "--seed 4294967296: must be below 2**32"),
         ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1.0: must be a fraction from 0 to 1, or a whole number"),
@@ -502,6 +535,15 @@ def test_a_resume_may_add_trials_and_time(saved):
     assert again(saved, trials=40).settings.trials == 40
     assert again(saved, time_budget="5m").settings.time_budget == 300
     assert again(saved, trials=6).settings.trials == 6
+
+
+def test_a_resume_may_take_other_workers_and_then_divides_the_machine_anew(saved, monkeypatch):
+    monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
+    saved[1]["settings"] |= {"concurrent": 5, "cpus_per_trial": 3}
+    as_before, others = again(saved).machine, again(saved, workers_per_trial=4).machine
+    assert (as_before.workers, as_before.concurrent, as_before.cpus) == (1, 5, 3)
+    assert (others.workers, others.concurrent, others.cpus) == (4, 2, 1)
 
 
 def test_what_a_resume_cannot_do_is_said_at_once(saved, flags):

@@ -48,8 +48,9 @@ def plan_of(dataset, **changes) -> Plan:
         "device": "cpu",
         "precision": "fp32",
         "concurrent": 1,
-        "cpus_per_trial": 2,
-        "gpus_per_trial": 0,
+        "workers_per_trial": 1,
+        "cpus_per_worker": 2,
+        "gpus_per_worker": 0,
         "folder": Path("results/fine_tune-1"),
     }
     return Plan(**{**fields, **changes})
@@ -146,6 +147,18 @@ def test_needs_grow_with_depth_and_leave_the_classifier_as_it_was(backbone):
     assert all(torch.equal(before[name], tensor) for name, tensor in classifier.state_dict().items())
 
 
+def test_workers_are_counted_where_there_are_several(dataset, tmp_path):
+    said = []
+    for workers in (1, 3):
+        console = Console(file=io.StringIO(), width=160)
+        show_plan(plan_of(dataset, workers_per_trial=workers), tmp_path / "plan.png", console)
+        said.append(console.file.getvalue())
+    assert "3, which share out every batch: batch sizes and learning rates are those of one" in said[1]
+    assert "3 x 2" in said[1]
+    assert "workers of each trial" not in said[0]
+    assert " x 2 " not in said[0].partition("What a trial needs")[2]
+
+
 def test_needs_grow_with_the_batch():
     classifier = build_classifier(RECIPE, 3)
     larger = RECIPE.model_copy(update={"schedule": (STAGES[0], STAGES[1].model_copy(update={"batch_size": 900}))})
@@ -154,5 +167,5 @@ def test_needs_grow_with_the_batch():
 
 def test_memory_on_the_gpu_is_told_apart(dataset, tmp_path):
     console = Console(file=io.StringIO(), width=160)
-    show_plan(plan_of(dataset, gpus_per_trial=0.5, device="cuda"), tmp_path / "plan.png", console)
+    show_plan(plan_of(dataset, gpus_per_worker=0.5, device="cuda"), tmp_path / "plan.png", console)
     assert "on the GPU" in console.file.getvalue()

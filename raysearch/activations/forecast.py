@@ -68,6 +68,8 @@ class Workload:
     depths: Mapping[int, Reads]
     seed: int
     """Of the search's augmentation."""
+    workers: int = 1
+    """Of each trial, heads aside: they share out its images, while one of them fills the cache for all."""
 
 
 class Forecast:
@@ -93,16 +95,18 @@ class Forecast:
         """All but filling."""
         work, cost, reads = self._work, self.costs.depths[depth], self._work.depths[depth]
         images, val_images = reads.epochs * work.images, reads.epochs * work.val_images
+        workers = work.workers if depth else 1
+        at_once = work.concurrent * workers
         spent = images * cost.suffix + val_images * cost.evaluate
         if cached:
-            return (spent + (images + val_images) * cost.read) / work.concurrent
+            return (spent + (images + val_images) * cost.read) / at_once
         spent += reads.moving * images * (cost.prefix + self.costs.augment)
         for share, n, prefix in ((1 - reads.moving, work.images, cost.prefix), (1.0, work.val_images, cost.exact)):
             passes = share * reads.epochs
             if 4 * n * cost.numbers <= self._memory:  # once in each process
-                passes = min(passes, work.concurrent)
+                passes = min(passes, work.concurrent) * workers
             spent += passes * n * prefix
-        return spent / work.concurrent
+        return spent / at_once
 
     def passes(self, depths: Iterable[int], views: int) -> float:
         """How often the training images are expected to come to a boundary that these depths, and no others, need."""

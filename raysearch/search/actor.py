@@ -26,6 +26,7 @@ from raysearch.training.checkpoint import (
 )
 from raysearch.training.loop import Trainer
 from raysearch.training.memory import is_out_of_memory
+from raysearch.training.ranks import ALONE, Ranks
 from raysearch.training.stage import Bench, open_pack, open_stage
 
 logger = logging.getLogger(__name__)
@@ -51,36 +52,64 @@ class TrialActor(tune.Trainable):
         """Open what every segment needs.
 
         Args:
-            config: {"bench": keywords of `Bench.open`, "checkpoints", "threads", "heads": keywords of `PackWork`,
-                "segments": as of `Driver.start`}.
+            config: of `Workplace`, and "segments": as of `Driver.start`.
         """
-        torch.set_num_threads(config["threads"])
-        cv2.setNumThreads(config["threads"])
-        self._checkpoints, self._heads = Path(config["checkpoints"]), config["heads"]
-        self._bench = Bench.open(**config["bench"])
-        self._segments: list[dict[str, Any]] = config["segments"]
-        self._work: _Work | None = None
+        self._workplace = Workplace(config)
+        self._workplace.take(config["segments"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take other segments; they are opened in the next step, where a failure belongs to its trial."""
-        self._segments = new_config["segments"]
-        self._work = None
+        """Take other segments."""
+        self._workplace.take(new_config["segments"])
         return True
 
     def step(self) -> dict[str, Any]:
         """Train one epoch, or some short ones."""
         try:
-            if self._work is None:
-                if self._segments[0]["pack"] is not None:
-                    self._work = PackWork(self._bench, self._checkpoints, self._segments, **self._heads)
-                else:
-                    self._work = StageWork(self._bench, self._checkpoints, self._segments[0])
-            return {"results": self._work.step()}
-        except (ValueError, RuntimeError) as error:  # a hand-over, a loss, memory: it would happen again
-            failed = f"{type(error).__name__}: {error}"
-            segments = [one["trial"] for one in self._segments if "segment" in one]
-            trials = segments if self._work is None else self._work.running
-            return {"results": [{"trial": trial, "failed": failed} for trial in trials]}
+            return {"results": self._workplace.step()}
+        except (ValueError, RuntimeError) as error:
+            return {"results": self._workplace.failed(error)}
+
+
+class Workplace:
+    """A process's bench, and the work that it has in hand.
+
+    Args:
+        config: {"bench": keywords of `Bench.open`, "checkpoints", "threads", "heads": keywords of `PackWork`}.
+        ranks: the processes that train stages together, each at its own workplace. Packs, and files, are the first's.
+    """
+
+    def __init__(self, config: dict[str, Any], ranks: Ranks = ALONE) -> None:
+        torch.set_num_threads(config["threads"])
+        cv2.setNumThreads(config["threads"])
+        self._checkpoints, self._heads = Path(config["checkpoints"]), config["heads"]
+        self._bench = Bench.open(**config["bench"], ranks=ranks)
+        self._segments: list[dict[str, Any]] = []
+        self._work: _Work | None = None
+
+    def take(self, segments: list[dict[str, Any]]) -> None:
+        """Other segments; they are opened in the next step, where a failure belongs to its trial."""
+        self._segments, self._work = segments, None
+
+    def step(self) -> list[dict[str, Any]]:
+        """Train one epoch, or some short ones; where this process has no part in that, nothing.
+
+        Raises:
+            ValueError, RuntimeError: a hand-over, a loss, memory: it would happen again.
+        """
+        packed = self._segments[0]["pack"] is not None
+        if packed and not self._bench.ranks.first:
+            return []
+        if self._work is None and packed:
+            self._work = PackWork(self._bench, self._checkpoints, self._segments, **self._heads)
+        elif self._work is None:
+            self._work = StageWork(self._bench, self._checkpoints, self._segments[0])
+        return self._work.step()
+
+    def failed(self, error: Exception) -> list[dict[str, Any]]:
+        """What a step that raised came to, for `Driver.results`."""
+        segments = [one["trial"] for one in self._segments if "segment" in one]
+        trials = segments if self._work is None else self._work.running
+        return [{"trial": trial, "failed": f"{type(error).__name__}: {error}"} for trial in trials]
 
 
 class StageWork:
@@ -96,7 +125,8 @@ class StageWork:
         self._bench, self._trial = bench, segment["trial"]
         self._folder = checkpoints / self._trial
         self._folder.mkdir(parents=True, exist_ok=True)
-        _clear(self._folder)
+        if bench.ranks.first:
+            _clear(self._folder)
         recipe, stage = Recipe.model_validate(segment["recipe"]), segment["stage"]
         self._rows: list[dict[str, Any]] = []
         self._reported = 0
@@ -147,6 +177,8 @@ class StageWork:
 
     def _save(self) -> None:
         """The best tensors first: if the process dies in between, the epoch is trained again, to the same tensors."""
+        if not self._bench.ranks.first:
+            return
         if self._trainer.best["epoch"] == self._rows[-1]["epoch"] or len(self._rows) == 1:
             save_tensors(self._folder / "best.safetensors", self._trainer.best_state, best_metadata(self._trainer))
         save_checkpoint(self._folder / "last.pt", {"trainer": self._trainer.state(), "rows": self._rows})

@@ -56,6 +56,7 @@ class Driver:
         self._derive_at = 0.0
         # Trials that may be over, and whose folders may still be there.
         self._kept = {folder.name for folder in self.checkpoints.glob("[ht][0-9]*")} & set(controller.trials)
+        self._places: dict[str, int] = {}
         self.stopping: str | None = None
         """Why no more segments are started, or None."""
         for trial in controller.trials.values():
@@ -88,7 +89,10 @@ class Driver:
             return []
         self._judge_level()
         self._test_learning_rates()
+        self._places = {other: self._places[other] for other in self._work}
         segments = {segment["trial"]: segment for segment in self._begin(worker, self.controller.decide())}
+        if segments:
+            self._places[worker] = min(set(range(self.concurrency)) - set(self._places.values()))
         trials = [self.controller.trials[name] for name in segments]
         if trials and trials[0].pack is not None:
             trials = self.controller.packs.of(trials[0].pack)
@@ -103,6 +107,10 @@ class Driver:
             }
             for one in trials
         ]
+
+    def place(self, worker: str) -> int:
+        """Among those that work at once: the lowest number from 0 that was free when it started."""
+        return self._places[worker]
 
     def results(self, worker: str, results: Sequence[dict[str, Any]]) -> bool:
         """Take what a worker reports; whether it should go on.

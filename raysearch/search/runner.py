@@ -46,6 +46,12 @@ class _Stateless:
         return {}
 
 
+def _work_for(driver: Driver, worker: str) -> dict[str, Any] | None:
+    """What a free worker's config gets, if there is something for it."""
+    segments = driver.start(worker)
+    return {"segments": segments, "place": driver.place(worker)} if segments else None
+
+
 class _SegmentSearcher(_Stateless, Searcher):
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -54,8 +60,7 @@ class _SegmentSearcher(_Stateless, Searcher):
     def suggest(self, trial_id: str) -> Any:
         if self._driver.done:
             return Searcher.FINISHED
-        segments = self._driver.start(trial_id)
-        return {"segments": segments} if segments else None
+        return _work_for(self._driver, trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         if error:
@@ -83,12 +88,12 @@ class _SegmentScheduler(_Stateless, FIFOScheduler):
             return TrialScheduler.CONTINUE
         # Who waits for resources came first: Tune then lets it have this worker's actor.
         others_wait = tune_controller._actor_manager.num_pending_actors > 0
-        segments = [] if others_wait else self._driver.start(trial.trial_id)
-        if not segments:
+        work = None if others_wait else _work_for(self._driver, trial.trial_id)
+        if work is None:
             return TrialScheduler.STOP
         actor: Any = trial.temporary_state.ray_actor
         # An actor's calls run in the order in which they were made, and the next is Tune's for another step.
-        actor.reset_config.remote({**trial.config, "segments": segments})
+        actor.reset_config.remote(trial.config | work)
         return TrialScheduler.CONTINUE
 
 
@@ -178,8 +183,8 @@ def run_segments(
     Args:
         driver: decides and records.
         trainable: `TrialActor`, or another class whose step returns {"results": what `Driver.results` takes}, and whose
-            `reset_config` takes other "segments" after a step that ended its own.
-        config: what the trainable's setup gets beside "segments".
+            `reset_config` takes other "segments" and "place" after a step that ended its own.
+        config: what the trainable's setup gets beside "segments" and "place" (see `Driver`).
         resources: of one trial: {"cpu": …, "gpu": …}.
         time_left: seconds until no more is started.
     """

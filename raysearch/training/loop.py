@@ -25,6 +25,7 @@ from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics, score
 from raysearch.training.numerics import autocast, full_precision, seeded
 from raysearch.training.part import part_of
+from raysearch.training.ranks import ALONE, Ranks
 
 Row = dict[str, Any]
 """An epoch's figures by name; plain numbers."""
@@ -46,6 +47,11 @@ class Trainer:
     trainer that went through `state` and `load_state` gives bit for bit what one that never stopped gives (on the CPU,
     with the same number of threads).
 
+    Several processes (`ranks`) may train together, each with a Trainer of its own on the same images, stage and seed:
+    every batch, and every evaluation, is shared out among them, so that they take the steps that one alone would take,
+    to rounding. Figures, counters and tensors are the same in all of them. Dropout is drawn by each for itself; batch
+    statistics are of each one's share of a batch.
+
     Args:
         suffix: the unfrozen blocks and the head; maps train.batch(...) to logits (n, c), trained in place.
         stage: how to train it.
@@ -59,6 +65,7 @@ class Trainer:
         view_offset: epochs of the trial's earlier stages; epoch e (from 1) sees view view_offset + e - 1.
         signature: what the suffix was made for (see `handover`); goes into its checkpoints.
         held_out, held_out_labels: of images that decide nothing: see `best_held_out`.
+        ranks: the processes that train together, and which of them this is.
     """
 
     def __init__(
@@ -79,16 +86,17 @@ class Trainer:
         signature: dict[str, Any] | None = None,
         held_out: Activations | None = None,
         held_out_labels: np.ndarray | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.suffix, self.stage, self.seed, self.classes = suffix.to(device), stage, seed, tuple(classes)
         self.train, self.val, self.metric, self.view_offset = train, val, metric, view_offset
-        self.device, self.precision, self.signature = device, precision, signature or {}
+        self.device, self.precision, self.signature, self.ranks = device, precision, signature or {}, ranks
         self._numpy_labels = np.asarray(train_labels)
         self.train_labels = torch.tensor(self._numpy_labels, dtype=torch.long, device=device)
         self.val_labels = torch.tensor(np.asarray(val_labels), dtype=torch.long)
         self.loss_weights = class_weights(stage.class_weights, self.train_labels, self.classes).to(device)
-        trained = [p for p in self.suffix.parameters() if p.requires_grad]
-        self.penalized = [p for p in trained if p.ndim > 1]  # weights: biases and norms have one dimension
+        self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
+        self.penalized = [p for p in self.trained if p.ndim > 1]  # weights: biases and norms have one dimension
         # Fused: one kernel for all tensors, 4 times as fast on a CPU too; and fp16's scaler then never waits for CUDA.
         fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(_groups(self.suffix, stage), lr=stage.learning_rate, fused=fused)
@@ -119,26 +127,30 @@ class Trainer:
 
         Returns: epoch (from 1), lr (of the last step, the head's), train_loss (weighted and smoothed as trained,
             without penalties) and train_accuracy (running, under dropout and augmentation), `evaluate`'s, micro_batch
-            (images a pass), seconds.
+            (images a pass of one process, at most), seconds.
 
         Raises:
             NonFiniteLossError: with the step, from 1 within the epoch; the trainer is of no use afterwards.
+            ValueError: batch statistics are wanted, and a batch is too small to be shared out for them.
         """
         started, epoch, view = time.perf_counter(), self.at.epoch + 1, self.view_offset + self.at.epoch
         images = part_of(self.stage, self._numpy_labels, self.seed, epoch)
         order = np.random.default_rng([self.seed, view]).permutation(images)
         labels = self.train_labels[torch.from_numpy(order).to(self.device)]
         batches = slices(len(order), self.stage.batch_size)
+        self._check_shares(min(batch.stop - batch.start for batch in batches))
         # Filled on the device and read once, at the end: to read is to wait for the device.
         losses, hits = torch.zeros(len(batches), device=self.device), torch.zeros((), device=self.device)
         rate = self.stage.learning_rate
         self._train_mode()
-        with seeded(self.device, self.seed, view, 1):
+        with seeded(self.device, self.seed, view, 1 + self.ranks.rank):
             for step, batch in enumerate(batches):
                 rate = learning_rate(self.stage, self.at.epoch + (step + 0.5) / len(batches), self.at.drops)
                 losses[step], correct = self._step(order[batch], labels[batch], view, rate)
                 hits += correct
-        train_losses, sizes = losses.tolist(), [batch.stop - batch.start for batch in batches]
+        self.ranks.average_statistics(self.suffix)
+        self.ranks.total(hits)
+        train_losses, sizes = self.ranks.total(losses).tolist(), [batch.stop - batch.start for batch in batches]
         for step, loss in enumerate(train_losses, start=1):
             if not math.isfinite(loss):
                 raise NonFiniteLossError(step=step, epoch=epoch, value=loss)
@@ -184,9 +196,22 @@ class Trainer:
                 if isinstance(module, _BatchNorm):
                     module.eval()
 
+    def _check_shares(self, smallest: int) -> None:
+        """Refuses batches of which a process would get a lone image, where that one is to make statistics of it."""
+        if self.ranks.size > 1 and self.stage.batch_norm == "train" and smallest < 2 * self.ranks.size:
+            raise ValueError(
+                f'batch_norm "train" needs two images of each batch in each of the {self.ranks.size} workers, and '
+                f"there are batches of {smallest}: raise batch_size, lower --workers-per-trial, or freeze BatchNorm"
+            )
+
     def _fill_gradients(self, indices: np.ndarray, labels: Tensor, view: int) -> tuple[Tensor, Tensor]:
-        """Gradients of one step, accumulated over pieces that fit in memory; its loss and hits, on the device."""
-        total_weight = self.loss_weights[labels].sum()  # the whole batch's, so that pieces add up to the unsplit mean
+        """Gradients of one step, accumulated over pieces that fit in memory and over all ranks.
+
+        Returns: of this rank's images, their part of the batch's loss, and their hits; on the device.
+        """
+        total_weight = self.loss_weights[labels].sum()  # the whole batch's, so that parts add up to the unsplit mean
+        mine = self.ranks.share(len(indices))
+        indices, labels = indices[mine], labels[mine]
 
         def in_pieces_of(size: int) -> tuple[Tensor, Tensor]:
             self.optimizer.zero_grad()
@@ -202,13 +227,14 @@ class Trainer:
                 self.scaler.scale(summed / total_weight).backward()
                 loss += summed.detach() / total_weight
                 hits += (logits.detach().argmax(dim=1) == target).sum()
-            if self.stage.l1 or self.stage.l2:
+            if self.ranks.first and (self.stage.l1 or self.stage.l2):
                 terms = [self.stage.l1 * p.abs().sum() + self.stage.l2 / 2 * p.square().sum() for p in self.penalized]
                 self.scaler.scale(torch.stack(terms).sum()).backward()
             return loss, hits
 
         at_least = 2 if self.stage.batch_norm == "train" else 1  # one image has no batch statistics
         result, self.at.micro_batch = within_memory(in_pieces_of, self.at.micro_batch, at_least=at_least)
+        self.ranks.sum_gradients(self.trained)
         return result
 
     @torch.no_grad()
@@ -220,6 +246,7 @@ class Trainer:
         """
         self._val_logits = self._logits(self.val)
         figures = classification_metrics(self._val_logits, self.val_labels, self.classes)
+        figures = self.ranks.agree(figures, self.device)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
         return {f"val_{name}": value for name, value in figures.items()}
@@ -228,14 +255,15 @@ class Trainer:
         """Of the suffix as it is, in view 0, fp32, eval mode; on the CPU, shape (n, c)."""
         self.suffix.eval()
         n = len(images)
+        mine, none = np.arange(n)[self.ranks.share(n)], torch.empty(0, len(self.classes), device=self.device)
 
         def in_pieces_of(size: int) -> Tensor:
-            batches = (images.batch(np.arange(p.start, p.stop), 0) for p in slices(n, size))
-            return torch.cat([self.suffix(batch) for batch in batches])
+            batches = (images.batch(mine[piece], 0) for piece in slices(len(mine), size))
+            return torch.cat([none, *(self.suffix(batch) for batch in batches)])
 
         with full_precision(self.device), autocast(self.device, "fp32"):
             logits, self.at.evaluation_batch = within_memory(in_pieces_of, self.at.evaluation_batch)
-        return logits.float().cpu()
+        return self.ranks.gather(logits.float(), n).cpu()
 
     def evaluate_start(self) -> Row:
         """Evaluates the state that the stage was handed, as epoch 0: the best one until an epoch is better."""

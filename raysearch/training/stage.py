@@ -27,6 +27,7 @@ from raysearch.training.loop import Trainer
 from raysearch.training.metrics import check_metric
 from raysearch.training.numerics import choose_device, choose_precision
 from raysearch.training.pack import HeadPack
+from raysearch.training.ranks import ALONE, Ranks
 
 __all__ = ["Bench", "choose_device", "choose_precision", "open_pack", "open_stage"]
 
@@ -56,6 +57,8 @@ class Bench:
     """Spent by this process on filling the cache, or on waiting for another that fills it."""
     held_out: Split | None = None
     """Images that decide nothing, on which the best state of every stage is measured; None: none."""
+    ranks: Ranks = ALONE
+    """The processes that train every stage together, each at a bench of its own; packs of heads are one's work."""
     _kept: dict[tuple[Any, ...], Activations] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -75,6 +78,7 @@ class Bench:
         max_batches: int | None = None,
         cache: dict[str, Any] | None = None,
         halves: bool = False,
+        ranks: Ranks = ALONE,
     ) -> Bench:
         """A bench from plain values, as they travel to another process.
 
@@ -84,6 +88,7 @@ class Bench:
             device, precision, metric, max_batches: as the bench has them.
             cache: the fields of `CacheSettings`.
             halves: whether half of the validation images are held out.
+            ranks: as the bench has them.
         """
         images, held_out = Dataset.open(Path(dataset)), None
         if halves:
@@ -97,6 +102,7 @@ class Bench:
             max_batches=max_batches,
             cache=CacheSettings.from_json(cache) if cache else None,
             held_out=held_out,
+            ranks=ranks,
         )
 
     def part(self, split: Split, batch_size: int) -> Split:
@@ -218,6 +224,7 @@ def open_stage(
         precision=bench.precision if stage.depth else "fp32",
         view_offset=sum(earlier.epochs for earlier in recipe.schedule[:stage_index]),
         signature=on.signature(),
+        ranks=bench.ranks,
     )
     if expected_loss is not None:
         trainer.handover_delta = check_handover(

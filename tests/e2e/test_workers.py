@@ -1,0 +1,93 @@
+"""Trials of two workers each, as a person runs them: the curves of one worker, and an end whatever happens."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.e2e.commands import Desk, events, has_trained, table
+
+pytestmark = pytest.mark.slow
+
+# Nothing that several workers would draw or measure otherwise than one: no dropout, BatchNorm as it was trained.
+SPACE = """
+from ray import tune
+
+from raysearch.space import Search
+
+space = {
+    "schedule": [
+        {"depth": 0, "epochs": 2, "learning_rate": 3e-3, "batch_size": 16},
+        {
+            "depth": tune.choice([1, 2]),
+            "learning_rate": tune.loguniform(1e-4, 1e-3),
+            "strength": 0.5,
+            "class_weights": {"red": 3.0},
+            "batch_size": 15,
+        },
+    ],
+}
+default = {"schedule": [{}, {"depth": 2, "learning_rate": 1e-3}]}
+search = Search(sampler="random", heads=1, reduction=3)
+"""
+TRIALS = 20
+SECONDS = 240.0
+
+
+@pytest.fixture
+def search_flags(photos: Path, tmp_path: Path) -> list[str]:
+    """Twenty trials one after the other, of which nearly all are stopped after an epoch."""
+    path = tmp_path / "plain.py"
+    path.write_text(SPACE)
+    return [
+        *("--space", str(path), "--data", str(photos), "--backbone", "simple_cnn", "--weights", "random"),
+        *("--trials", str(TRIALS), "--max-epochs", "3", "--concurrent", "1", "--refits", "1", "--run-name", "plain"),
+    ]
+
+
+def workers_of(driver: int) -> list[psutil.Process]:
+    """Those of its crews, by the titles that Ray gives its processes."""
+    below = psutil.Process(driver).children(recursive=True)
+    return [process for process in below if process.is_running() and "RayTrainWorker" in " ".join(process.cmdline())]
+
+
+def test_two_workers_train_the_curves_of_one_though_one_is_killed_and_the_search_stopped(
+    desk: Desk, search_flags: list[str], tmp_path: Path
+) -> None:
+    run = desk.work / "results" / "plain"
+    command = desk.start("-m", "raysearch.tune", *search_flags, "--workers-per-trial", "2")
+    command.until(has_trained(run, "t0003", 1), SECONDS)
+    crew = workers_of(command.process.pid)
+    assert len(crew) == 2
+    os.kill(crew[1].pid, signal.SIGKILL)
+    command.until(has_trained(run, "t0009", 1), SECONDS)
+    command.interrupt()
+    ended = command.wait(60)
+    assert (ended.code, ended.err) == (130, ""), ended
+    assert command.left_behind() == []
+
+    ended = desk.start("-m", "raysearch.tune", "--resume", run, "--quiet").wait(SECONDS)
+    assert (ended.code, ended.err) == (0, ""), ended
+    log = events(run)
+    lost = [event["reason"] for event in log if event["event"] == "segment_lost"]
+    assert len(lost) == 1
+    trials = table(run, "trials")
+    assert len(trials) == TRIALS
+    assert set(trials["state"]) == {"done", "stopped"}
+    assert (trials["state"] == "stopped").sum() >= 10
+    assert [event["event"] for event in log].count("refit") == 1, "the crew gave back what the refit needs"
+
+    alone = Desk(tmp_path / "alone")
+    ended = alone.start("-m", "raysearch.tune", *search_flags, "--quiet").wait(SECONDS)
+    assert ended.code == 0, ended
+    both = table(run, "history").merge(
+        table(alone.work / "results" / "plain", "history"), on=["trial", "epoch"], suffixes=("", "_alone")
+    )
+    both = both[both["trial"].str.startswith("t")]
+    assert len(both) >= TRIALS
+    for figure in ("train_loss", "val_loss", "val_macro_f1", "lr"):
+        assert both[figure].to_numpy() == pytest.approx(both[f"{figure}_alone"].to_numpy(), rel=1e-3), figure
