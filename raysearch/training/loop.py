@@ -174,7 +174,7 @@ class Trainer:
             for step, rate in enumerate(rates):
                 batch = np.take(order, np.arange(step * size, (step + 1) * size), mode="wrap")
                 labels = self.train_labels[torch.from_numpy(batch).to(self.device)]
-                loss = float(self._step(batch, labels, self.view_offset, rate)[0])
+                loss = float(self.ranks.total(self._step(batch, labels, self.view_offset, rate)[0]))
                 if not math.isfinite(loss):
                     break
                 losses.append(loss)

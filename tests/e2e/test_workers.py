@@ -34,18 +34,17 @@ space = {
 default = {"schedule": [{}, {"depth": 2, "learning_rate": 1e-3}]}
 search = Search(sampler="random", heads=1, reduction=3)
 """
-TRIALS = 20
 SECONDS = 240.0
 
 
 @pytest.fixture
 def search_flags(photos: Path, tmp_path: Path) -> list[str]:
-    """Twenty trials one after the other, of which nearly all are stopped after an epoch."""
+    """Trials one after the other, of which nearly all are stopped after an epoch."""
     path = tmp_path / "plain.py"
     path.write_text(SPACE)
     return [
         *("--space", str(path), "--data", str(photos), "--backbone", "simple_cnn", "--weights", "random"),
-        *("--trials", str(TRIALS), "--max-epochs", "3", "--concurrent", "1", "--refits", "1", "--run-name", "plain"),
+        *("--max-epochs", "3", "--concurrent", "1", "--run-name", "plain", "--cache", "off"),
     ]
 
 
@@ -55,16 +54,42 @@ def workers_of(driver: int) -> list[psutil.Process]:
     return [process for process in below if process.is_running() and "RayTrainWorker" in " ".join(process.cmdline())]
 
 
-def test_two_workers_train_the_curves_of_one_though_one_is_killed_and_the_search_stopped(
+def test_twenty_stopped_trials_end_though_a_worker_is_killed_and_have_the_curves_of_one_worker(
     desk: Desk, search_flags: list[str], tmp_path: Path
 ) -> None:
-    run = desk.work / "results" / "plain"
-    command = desk.start("-m", "raysearch.tune", *search_flags, "--workers-per-trial", "2")
+    run, flags = desk.work / "results" / "plain", [*search_flags, "--trials", "20", "--refits", "0"]
+    command = desk.start("-m", "raysearch.tune", *flags, "--workers-per-trial", "2")
     command.until(has_trained(run, "t0003", 1), SECONDS)
     crew = workers_of(command.process.pid)
     assert len(crew) == 2
     os.kill(crew[1].pid, signal.SIGKILL)
-    command.until(has_trained(run, "t0009", 1), SECONDS)
+    ended = command.wait(SECONDS)
+    assert (ended.code, ended.err) == (0, ""), ended
+    assert command.left_behind() == []
+    assert [event["event"] for event in events(run)].count("segment_lost") == 1
+    trials = table(run, "trials")
+    assert len(trials) == 20
+    assert set(trials["state"]) == {"done", "stopped"}
+    assert (trials["state"] == "stopped").sum() >= 10
+
+    alone = Desk(tmp_path / "alone")
+    ended = alone.start("-m", "raysearch.tune", *flags, "--quiet").wait(SECONDS)
+    assert ended.code == 0, ended
+    both = table(run, "history").merge(
+        table(alone.work / "results" / "plain", "history"), on=["trial", "epoch"], suffixes=("", "_alone")
+    )
+    both = both[both["trial"].str.startswith("t")]
+    assert len(both) >= 20
+    for figure in ("train_loss", "val_loss", "lr"):
+        # The suffix may train in bf16: the loop's own tests hold fp32 to 1e-3.
+        assert both[figure].to_numpy() == pytest.approx(both[f"{figure}_alone"].to_numpy(), rel=1e-2), figure
+
+
+def test_ctrl_c_ends_the_crew_and_a_resume_refits_with_what_it_gave_back(desk: Desk, search_flags: list[str]) -> None:
+    run = desk.work / "results" / "plain"
+    flags = [*search_flags, "--trials", "4", "--refits", "1", "--workers-per-trial", "2"]
+    command = desk.start("-m", "raysearch.tune", *flags)
+    command.until(has_trained(run, "t0001", 1), SECONDS)
     command.interrupt()
     ended = command.wait(60)
     assert (ended.code, ended.err) == (130, ""), ended
@@ -72,22 +97,5 @@ def test_two_workers_train_the_curves_of_one_though_one_is_killed_and_the_search
 
     ended = desk.start("-m", "raysearch.tune", "--resume", run, "--quiet").wait(SECONDS)
     assert (ended.code, ended.err) == (0, ""), ended
-    log = events(run)
-    lost = [event["reason"] for event in log if event["event"] == "segment_lost"]
-    assert len(lost) == 1
-    trials = table(run, "trials")
-    assert len(trials) == TRIALS
-    assert set(trials["state"]) == {"done", "stopped"}
-    assert (trials["state"] == "stopped").sum() >= 10
-    assert [event["event"] for event in log].count("refit") == 1, "the crew gave back what the refit needs"
-
-    alone = Desk(tmp_path / "alone")
-    ended = alone.start("-m", "raysearch.tune", *search_flags, "--quiet").wait(SECONDS)
-    assert ended.code == 0, ended
-    both = table(run, "history").merge(
-        table(alone.work / "results" / "plain", "history"), on=["trial", "epoch"], suffixes=("", "_alone")
-    )
-    both = both[both["trial"].str.startswith("t")]
-    assert len(both) >= TRIALS
-    for figure in ("train_loss", "val_loss", "val_macro_f1", "lr"):
-        assert both[figure].to_numpy() == pytest.approx(both[f"{figure}_alone"].to_numpy(), rel=1e-3), figure
+    assert len(table(run, "trials")) == 4
+    assert [event["event"] for event in events(run)].count("refit") == 1

@@ -181,6 +181,10 @@ def real_network(ranks: Ranks) -> list[dict[str, Any]]:
     return found
 
 
+def swept(ranks: Ranks) -> list[float]:
+    return trainer(STAGES["class weights"], ranks=ranks).sweep_rates([1e-3, 1e-2, 1e-1])
+
+
 CASES = (
     seen_images,
     short_of_memory,
@@ -190,6 +194,7 @@ CASES = (
     with_dropout,
     broken_off,
     real_network,
+    swept,
 )
 
 
@@ -259,6 +264,11 @@ def test_three_train_a_path_through_a_backbone_as_one_does(cases):
     for case in cases:
         for stage, expected in zip(case["real_network"], alone, strict=True):
             assert_close(stage["rows"], expected["rows"], rel=1e-3)
+
+
+def test_a_range_test_sees_the_loss_of_the_whole_batch(cases):
+    for case in cases:
+        assert case["swept"] == pytest.approx(swept(ALONE), rel=1e-4)
 
 
 def test_one_goes_on_where_three_were_stopped(cases):
