@@ -19,7 +19,7 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.exceptions import RayError
+from ray.exceptions import RayActorError, RayError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
@@ -107,14 +107,17 @@ class Crews:
                 ),
             ).fit()
         except Exception as error:  # noqa: BLE001 - of the system or of a worker: the trial hears of it
-            reason = f"a worker died ({_first_line(error)})"
+            reason = _why(error)
         with suppress(RayError):  # the search is over, and the desk gone
             ray.get(self._desk.gone.remote(place, number, reason))
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line for line in str(error).splitlines() if line.strip()]
-    return lines[0].strip() if lines else type(error).__name__
+def _why(error: Exception) -> str:
+    """In a line: the first worker that failed, and how; the others only lost it."""
+    rank, failure = next(iter(getattr(error, "worker_failures", {}).items()), (None, error))
+    lines = [line.strip() for line in str(failure).splitlines() if line.strip()] or [type(failure).__name__]
+    said = lines[0] if isinstance(failure, RayActorError) else lines[-1]  # of a traceback, the last
+    return said if rank is None else f"worker {rank} died: {said}"
 
 
 def _serve(config: dict[str, Any]) -> None:
