@@ -18,16 +18,18 @@ from raysearch.data.pixels import load
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.search import actor
-from raysearch.search.actor import PackWork, StageWork, TrialActor
+from raysearch.search.actor import PackWork, StageWork, TrialActor, Workplace
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.sampler import OptunaProposer
 from raysearch.search.trial import Rules
 from raysearch.space import load_space
 from raysearch.training.checkpoint import load_tensors
+from raysearch.training.ranks import Ranks
 from raysearch.training.stage import open_stage
 from tests.training.bench import bench, recipe, split
 from tests.training.tiny import timeless
+from tests.training.together import together
 
 HEAD: dict[str, Any] = {"depth": 0, "epochs": 9, "batch_size": 8}
 BAD = 1e-9  # a learning rate that teaches nothing
@@ -293,6 +295,14 @@ def test_of_a_pack_that_cannot_be_opened_again_only_what_had_not_ended_fails(set
     assert trials == [f"h{number:04d}" for number in (0, *range(3, 9))]
 
 
+def test_a_pack_is_the_first_workers_work(settings, tmp_path):
+    about = {"bench": settings, "checkpoints": str(tmp_path), "threads": 1, "heads": HALVING | {"folds": 0}}
+    second = Workplace(about, Ranks(1, 2))
+    second.take(of_pack(heads()))
+    assert second.step() == []
+    assert list(tmp_path.iterdir()) == []
+
+
 # ---- a whole search for heads, which may be killed after any step ------------------------------------------------
 
 SPACE = """
@@ -480,3 +490,19 @@ def test_a_trial_without_a_parent_starts_from_the_weights_alone(tmp_path):
     trainer = open_stage(bench(), TRIAL, 0)
     assert [result["row"] for result in results] == [timeless(trainer.run_epoch()) for _ in range(2)]
     assert {result["handover_delta"] for result in results} == {None}
+
+
+def by_one_of_two(ranks: Ranks, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """What one of two workers says of a trial, and the files that it writes, in a folder of its own."""
+    own = folder / str(ranks.rank)
+    results = lines(StageWork(bench(ranks=ranks), own, of_trial(0) | {"parent": None, "stage": 0}))
+    return results, sorted(path.name for path in own.rglob("*.*"))
+
+
+def test_of_two_workers_both_know_what_came_of_a_trial_and_the_first_writes_it(tmp_path):
+    (first, written), (second, nothing) = together(2, by_one_of_two, tmp_path)
+    assert first == second
+    assert [result["row"]["epoch"] for result in first] == [1, 2]
+    assert (written, nothing) == (["best.safetensors", "last.pt"], [])
+    (told,) = StageWork(bench(), tmp_path / "0", of_trial(1) | {"parent": None, "stage": 0}).step()
+    assert plain(told) == first[1], "the search may go on with one worker"
