@@ -29,7 +29,8 @@ _Run = Annotated[
     str,
     tyro.conf.arg(
         metavar="RUN",
-        help="The run: the path of its folder, or its name under --results. A folder that holds only a best/ will do.",
+        help="The run: the path of its folder, its name under --results, or its URI in a storage "
+        "(s3://bucket/prefix/run). A folder that holds only a best/ will do.",
     ),
 ]
 _Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Where runs are looked for by name.")]
@@ -377,12 +378,13 @@ def report(
 ) -> int:
     """Write a run's report.html: one page with everything that the search found, which loads nothing.
 
-    A search writes it at its end; this makes it anew, while the search runs or after it was killed, too.
+    A search writes it at its end; this makes it anew, while the search runs or after it was killed, too. Of a run in a
+    storage, it is put there as well.
 
         raysearch report fine_tune-1
         raysearch report fine_tune-1 --serve
     """
-    from raysearch.run import Run
+    from raysearch.run import Run, is_uri
     from raysearch.serve import PageServer, port_of
 
     out = Console(soft_wrap=True, highlight=False)
@@ -394,7 +396,12 @@ def report(
     if port is None:
         from raysearch.reporting.page import write_page
 
-        out.print(str(write_page(opened)), markup=False)
+        page = write_page(opened)
+        if is_uri(run):
+            from raysearch.storage import Storage
+
+            Storage(run).put(page, page.name)
+        out.print(str(page), markup=False)
         return 0
     with PageServer(opened.folder, port) as server:
         out.print(f"{server.address} (Ctrl-C ends it)", markup=False)
@@ -402,6 +409,40 @@ def report(
             server.serve_forever()
         except KeyboardInterrupt:
             return 0
+    return 0
+
+
+def fetch(
+    run: Annotated[
+        str,
+        tyro.conf.arg(
+            metavar="RUN|URI",
+            help="A run in a storage (s3://bucket/prefix/run), or one under --results that was started with --storage.",
+        ),
+    ],
+    /,
+    *,
+    results: _Results = Path("results"),
+) -> int:
+    """Bring a run folder back from its storage, checkpoints included, to DIR/NAME, or bring one there up to date.
+
+    Without a storage the run folder is on the cluster's head alone: ray rsync-down cluster.yaml '~/shared/results/'
+    results/ brings it from there.
+
+        raysearch fetch s3://bucket/prefix/fine_tune-1
+    """
+    from raysearch.remote import bring
+    from raysearch.run import Run, is_uri
+    from raysearch.storage import Storage
+
+    uri, into = run, results
+    if not is_uri(run):
+        known = Run.open(run, results)
+        storage = known.info.get("settings", {}).get("storage")
+        if storage is None:
+            raise InputError(f"{known.folder} was not started with --storage: all of it is in that folder")
+        uri, into = (Storage(storage) / known.name).uri, known.folder.parent
+    Console(soft_wrap=True, highlight=False).print(str(bring(uri, into, checkpoints=True)), markup=False)
     return 0
 
 
@@ -486,6 +527,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "cache": cache,
     "evaluate": evaluate,
     "export": export,
+    "fetch": fetch,
     "predict": predict,
     "report": report,
     "show": show,

@@ -19,3 +19,7 @@ class InputError(ValueError):
 
 class NothingSucceededError(RuntimeError):
     """A search ended without a single trial that could be scored; the message says why the first one failed."""
+
+
+class StorageError(OSError):
+    """The storage refused for longer than one waits for it; says what was tried, and the last refusal."""

@@ -119,7 +119,7 @@ def _shipped(job: Job, refits: list[dict[str, Any]]) -> int:
 
 def best_tensors(run: Run, trial: Trial) -> Path:
     """The file of a trial's best suffix."""
-    return run.folder / "checkpoints" / trial.name / "best.safetensors"
+    return run.file(f"checkpoints/{trial.name}/best.safetensors")
 
 
 def _model(run: Run, bench: Bench, trial: Trial) -> nn.Sequential:

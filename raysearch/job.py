@@ -26,6 +26,7 @@ from raysearch.search.tracking.process import check_tracking
 from raysearch.search.trial import Rules
 from raysearch.space import Space, load_space
 from raysearch.starting_head import StartingHead, starting_head
+from raysearch.storage import Storage
 from raysearch.training.folds import check_folds
 from raysearch.training.metrics import check_metric, larger_is_better
 from raysearch.training.stage import choose_device, choose_precision
@@ -96,6 +97,8 @@ class Settings(BaseModel):
     wandb_mode: Literal["online", "offline"] | None
     """None: online if there is a key."""
     tensorboard: bool
+    storage: str | None
+    """URI of the folder that the run has a copy of its folder in, and its checkpoints."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ class Job:
     machine: Machine
     head: StartingHead | None = None
     """Of an earlier run; only when a search begins, later it is the run's own."""
+    storage: Storage | None = None
+    """What the settings name."""
 
     @property
     def head_rungs(self) -> tuple[int, ...]:
@@ -225,6 +230,9 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         )
     budget = problems.attempt(lambda: seconds(flags.time_budget)) if flags.time_budget is not None else None
     problems.attempt(lambda: check_tracking(flags.wandb, flags.wandb_mode))
+    storage = None
+    if flags.storage is not None:
+        storage = problems.attempt(lambda: _storage(flags.storage, folder.name if folder is not None else None))
     given = {key: value for key in (*DEFAULTS, *RECIPE_FLAGS) if (value := getattr(flags, key)) is not None}
     wanted = DEFAULTS | given
     problems.attempt(lambda: backbone_spec(wanted["backbone"]))
@@ -312,8 +320,23 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         wandb=flags.wandb,
         wandb_mode=flags.wandb_mode,
         tensorboard=flags.tensorboard,
+        storage=storage.uri if storage is not None else None,
     )
-    return Job(settings, _settled(space, settings), dataset, weights, machine, head)
+    return Job(settings, _settled(space, settings), dataset, weights, machine, head, storage)
+
+
+def _storage(uri: str, new_run: str | None = None) -> Storage:
+    """The storage, once it has let itself be written and read; it has no run of that name yet.
+
+    Raises:
+        InputError: it cannot be used, or the run is there.
+    """
+    storage = Storage(uri)
+    storage.check()
+    if new_run is not None and (storage / new_run).exists("run.json"):
+        there = (storage / new_run).uri
+        raise InputError(f"the run {there} is there already: go on with it by --resume {there}, or choose a --run-name")
+    return storage
 
 
 def _starting_head(name: str, results: Path) -> StartingHead:
@@ -414,6 +437,8 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     )
     weights = problems.attempt(lambda: load_weights(settings.backbone, settings.weights, settings.seed))
     device = problems.attempt(lambda: choose_device(settings.device))
+    place = settings.storage
+    storage = problems.attempt(lambda: _storage(place)) if place is not None else None
     if dataset is not None:
         problems.check(
             dataset.fingerprint == fingerprints["data"],
@@ -440,7 +465,7 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
     assert (
         space is not None and dataset is not None and weights is not None and device is not None and machine is not None
     )
-    return Job(settings, _settled(space, settings), dataset, weights, machine)
+    return Job(settings, _settled(space, settings), dataset, weights, machine, storage=storage)
 
 
 def _settled(space: Space, settings: Settings) -> Space:

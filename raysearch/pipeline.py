@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from rich.console import Console
 
 from raysearch.activations.planner import CachePlan
 from raysearch.caching import expected_reads, outcome, plan_cache, record
+from raysearch.data.shared import put_images
 from raysearch.errors import InputError, NothingSucceededError
 from raysearch.files import replace_with
 from raysearch.finish import best_tensors, evaluate_run
@@ -41,6 +42,7 @@ from raysearch.search.tracking.process import tracked
 from raysearch.search.trial import Event, Trial
 from raysearch.space import describe
 from raysearch.starting_head import starting_head
+from raysearch.sync import RunSync
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.numerics import choose_device
 from raysearch.training.range_test import range_test
@@ -128,6 +130,9 @@ def go_on(run: Run, flags: Flags, console: Console, began: float) -> Run:
     wanted = (job.settings.heads, job.settings.trials)
     if events and events[-1]["event"] == "finished" and budgets[-1] == wanted:
         console.print(f"{run.folder} is finished; --trials N adds to it.", highlight=False, soft_wrap=True)
+        if job.storage is not None:
+            run.storage = job.storage / run.name
+            RunSync(run, console.print).copy()
     else:
         with _ray(job.machine):
             require_gpus(job.machine.gpus)
@@ -190,11 +195,17 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
     controller = Controller(job.rules, proposer)
     controller.replay(run.events())
     workers = min(flags.refit_workers or machine.concurrent * machine.workers, max(1, settings.refits))
-    with LiveView(_chatter(flags, console)) as view:
+    if job.storage is not None:
+        run.storage = job.storage / run.name
+    with LiveView(_chatter(flags, console)) as view, ExitStack() as open_:
+        if job.storage is not None:
+            view.note(f"Images and checkpoints are kept in {job.storage.uri}")
+            put_images(job.storage, job.dataset.folder)
+        sync = open_.enter_context(RunSync(run, view.note)) if run.storage is not None else None
         progress = Progress(job, controller, view, workers, began)
         bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
         judge_level, test_rates = _judge(job, run), _test_rates(job, run, bench)
-        driver = Driver(run, controller, machine.concurrent, progress.take, judge_level, test_rates)
+        driver = Driver(run, controller, machine.concurrent, progress.take, judge_level, test_rates, sync)
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         begin: list[Event] = []
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
@@ -208,6 +219,8 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
                 )
             view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
             begin += head.adopt(driver.checkpoints / "h0000", Bench.open(**bench))
+            if sync is not None:
+                sync.put("checkpoints/h0000/best.safetensors")
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()  # the trials want it
         driver.log(*begin)
@@ -260,6 +273,7 @@ def _run_segments(job: Job, driver: Driver, bench: dict[str, Any], time_left: Ca
         "bench": bench,
         "checkpoints": str(driver.checkpoints.resolve()),
         "threads": machine.cpus,
+        "storage": driver.run.storage.uri if driver.run.storage is not None else None,
         "heads": {
             # A few batches may hold fewer images of a class than there are folds.
             "folds": search.folds if job.settings.max_batches is None else 0,
@@ -354,6 +368,7 @@ def _refit(
         workers=workers,
         resources=resources,
         watch=progress.refits,
+        storage=run.storage,
     )
     for one in outcomes:
         driver.log({"event": "refit_failed" if "error" in one else "refit", "trial": winner.name, **one})
@@ -387,7 +402,7 @@ def _write_page(run: Run) -> None:
 
 def resume_command(run: Run) -> str:
     """What a person types to go on."""
-    return f"python -m raysearch.tune --resume {run.folder}"
+    return f"python -m raysearch.tune --resume {run.folder if run.storage is None else run.storage.uri}"
 
 
 def draw_curves(run: Run, metric: str, winner: Trial | None) -> None:

@@ -123,6 +123,8 @@ class Progress:
             self._segment_end(event)
         elif event["event"] == "level":
             self.view.note(verdict_line(event))
+        elif event["event"] == "storage_refused":
+            self.view.note(f"{event['trial']}: the storage refused for {event['seconds']:.0f} s: {event['error']}")
         elif event["event"] in ("failed", "segment_lost", "refit_failed"):
             self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
 

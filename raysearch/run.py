@@ -20,6 +20,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ from raysearch.reporting.tables import heads_table, history_table, trials_table
 if TYPE_CHECKING:
     from raysearch.export import Exported, Format
     from raysearch.predict import Best, Images
+    from raysearch.storage import Storage
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,8 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.storage: Storage | None = None
+        """Where checkpoints are, while a search with --storage runs; None: in the folder."""
         self._log = folder / "log.jsonl"
         self._events: list[dict[str, Any]] = []
         self._read_bytes = 0
@@ -90,7 +94,7 @@ class Run:
 
     @classmethod
     def open(cls, run: Path | str, results: Path | str = "results") -> Run:
-        """Opens a run by its path, or by its name under `results`.
+        """Opens a run by its path, by its name under `results`, or by its URI in a storage (a copy, to be read only).
 
         Raises:
             InputError: there is no such folder, or it is not a run.
@@ -158,6 +162,13 @@ class Run:
         # An object is complete exactly when it parses: a last line that lacks nothing but its line end counts.
         last = self._parse(tail, quiet=True)
         return [*self._events, *([last] if last is not None else [])]
+
+    def file(self, name: str) -> Path:
+        """A file of the run, brought from its storage if it has one: workers on other machines write there."""
+        if self.storage is not None:
+            with suppress(FileNotFoundError):
+                self.storage.get(name, self.folder / name)
+        return self.folder / name
 
     def write_json(self, name: str, tree: Any) -> None:
         """Replaces the file `name` in the run folder, atomically; NaN and infinities become null."""
@@ -235,11 +246,15 @@ class Run:
 
 
 def locate(run: Path | str, results: Path | str = "results") -> Path:
-    """The folder that RUN means: a path, or a name under `results`.
+    """The folder that RUN means: a path, a name under `results`, or a copy of what is at a URI.
 
     Raises:
         InputError: there is no such folder; the nearest name under `results` is suggested.
     """
+    if is_uri(run):
+        from raysearch.remote import copy_to_read  # pyarrow takes a moment to import
+
+        return copy_to_read(str(run))
     for folder in (Path(run), Path(results) / run):
         if folder.is_dir() and str(run):
             return folder
@@ -247,6 +262,11 @@ def locate(run: Path | str, results: Path | str = "results") -> Path:
     near = difflib.get_close_matches(str(run), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"runs there: {', '.join(known[-5:]) or 'none'}"
     raise InputError(f"no run {str(run)!r}: it is neither a folder nor a name under {str(results)!r}; {hint}")
+
+
+def is_uri(run: Path | str) -> bool:
+    """Whether this names a place in a storage, not a path of this machine."""
+    return isinstance(run, str) and "://" in run
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from raysearch.errors import InputError, NothingSucceededError
-from raysearch.run import Run
+from raysearch.errors import InputError, NothingSucceededError, StorageError
+from raysearch.run import Run, is_uri
 
 if TYPE_CHECKING:
     from raysearch.job import Job
@@ -105,10 +105,15 @@ class Settings:
     """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
     results: Path = Path("results")
     """Where run folders are."""
+    storage: Annotated[str | None, _unset("URI")] = None
+    """Keep checkpoints, decoded images and a copy of the run folder there, too, for workers that share no disk, and to
+    go on elsewhere: s3://bucket/prefix, or whatever pyarrow or fsspec opens. Credentials come from the environment
+    alone. Default: everything is under --results."""
     run_name: Annotated[str | None, _unset("NAME")] = None
     """The run's name. Default: the space and the time."""
     resume: Annotated[str | None, _unset("RUN")] = None
-    """Go on with this run (a path, or a name under --results), with its own settings; --trials may add more."""
+    """Go on with this run (a path, a name under --results, or its URI under --storage), with its own settings; --trials
+    may add more."""
     wandb: Annotated[str | None, _unset("PROJECT")] = None
     """Show the search in this project (or ENTITY/PROJECT) of Weights & Biases. Default: not there."""
     wandb_mode: Annotated[Literal["online", "offline"] | None, _unset("online|offline")] = None
@@ -160,7 +165,7 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         if settings.resume is not None:
             wanted = settings.resume
             problems.attempt(lambda: _refuse_changes(settings))
-            run = problems.attempt(lambda: Run.open(wanted, settings.results))
+            run = problems.attempt(lambda: _brought(wanted, settings.results))
             folder = run.folder if run is not None else settings.results
             problems.attempt(lambda: _serve(settings, folder, console, at_the_end))
             problems.stop_if_any()
@@ -187,6 +192,18 @@ def _serve(settings: Settings, folder: Path, console: Console, at_the_end: ExitS
     page = at_the_end.enter_context(LivePage(folder, port_of(settings.serve)))
     if not settings.quiet:
         console.print(f"The report page, live: {page.address}", highlight=False, soft_wrap=True)
+
+
+def _brought(wanted: str, results: Path) -> Run:
+    """The run to go on with; one in a storage is brought under `results` first, and stays there as well."""
+    if not is_uri(wanted):
+        return Run.open(wanted, results)
+    from raysearch.remote import bring
+    from raysearch.storage import Storage
+
+    run = Run.open(bring(wanted, results, checkpoints=False))
+    run.update_info(settings=run.info["settings"] | {"storage": Storage(wanted).parent.uri})
+    return run
 
 
 def job_of(settings: Settings, folder: Path | None) -> Job:
@@ -279,7 +296,10 @@ def _refuse_changes(settings: Settings) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code: 0 done, 1 no trial succeeded, 2 bad input, 130 stopped by Ctrl-C."""
+    """The command; returns its exit code.
+
+    Returns: 0 done, 1 no trial succeeded or the storage failed, 2 bad input, 130 stopped by Ctrl-C.
+    """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     settings = tyro.cli(
         Settings, args=arguments, prog="python -m raysearch.tune", config=(tyro.conf.FlagCreatePairsOff,)
@@ -294,7 +314,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             errors.print(f"error: {problem}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
-    except NothingSucceededError as error:
+    except (NothingSucceededError, StorageError) as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:

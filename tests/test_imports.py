@@ -35,13 +35,17 @@ COMMANDS = {
 # A part of the package (a subpackage, or a module at its top) -> the parts that it may import, itself aside.
 _DATA_AND_MODELS = {"errors", "files", "recipe", "data", "models"}
 _TRAINING = _DATA_AND_MODELS | {"activations"}
-_SEARCH = _TRAINING | {"training", "space", "run", "reporting", "intervals"}  # a search writes its run folder
+_SEARCH = _TRAINING | {"training", "space", "run", "reporting", "intervals", "storage", "sync"}
+# (a search writes its run folder)
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
+    "storage": {"errors", "files"},
+    "sync": {"errors", "run", "storage"},
+    "remote": {"data", "errors", "files", "storage"},
     "intervals": set(),
     "recipe": {"errors"},
-    "data": {"errors", "files", "recipe"},
+    "data": {"errors", "files", "recipe", "storage"},
     "models": {"errors", "recipe"},
     "activations": _DATA_AND_MODELS,
     "training": _TRAINING,
@@ -58,8 +62,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         "predict",
         "export",
         "tune",
-    },  # the last three only when asked to predict, to export or to start
-    **dict.fromkeys(COMMANDS, _SEARCH | {"search", "replay"} | COMMANDS),
+        "remote",
+        "storage",
+    },  # the last five only when asked to predict, to export, to start, or for a run in a storage
+    **dict.fromkeys(COMMANDS, _SEARCH | {"search", "replay", "remote"} | COMMANDS),
 }
 
 # A library -> the only modules that may import it.
@@ -74,6 +80,7 @@ ONLY_IN: dict[str, set[str]] = {
         "raysearch/space.py",
     },
     **{name: {"raysearch/export.py"} for name in ("onnx", "onnx_ir", "onnxruntime", "onnxscript")},
+    "pyarrow": {"raysearch/storage.py"},
     "wandb": {"raysearch/search/tracking/wandb_runs.py"},
     "tensorboardX": {"raysearch/search/tracking/tensorboard.py"},
 }

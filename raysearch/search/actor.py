@@ -14,8 +14,11 @@ import cv2
 import torch
 from ray import tune
 
+from raysearch.data.shared import bring_images
 from raysearch.recipe import Recipe
 from raysearch.search.asha import rungs_for
+from raysearch.search.scratch import Scratch
+from raysearch.storage import Storage
 from raysearch.training.checkpoint import (
     best_metadata,
     describe_tensors,
@@ -69,12 +72,17 @@ class TrialActor(tune.Trainable):
         except (ValueError, RuntimeError) as error:
             return {"results": self._workplace.failed(error)}
 
+    def cleanup(self) -> None:
+        """The actor ends."""
+        self._workplace.close()
+
 
 class Workplace:
     """A process's bench, and the work that it has in hand.
 
     Args:
-        config: {"bench": keywords of `Bench.open`, "checkpoints", "threads", "heads": keywords of `PackWork`}.
+        config: {"bench": keywords of `Bench.open`, "checkpoints", "threads", "heads": keywords of `PackWork`}; of a run
+            with storage also "storage": its URI there.
         ranks: the processes that train stages together, each at its own workplace. Packs, and files, are the first's.
     """
 
@@ -82,7 +90,14 @@ class Workplace:
         torch.set_num_threads(config["threads"])
         cv2.setNumThreads(config["threads"])
         self._checkpoints, self._heads = Path(config["checkpoints"]), config["heads"]
-        self._bench = Bench.open(**config["bench"], ranks=ranks)
+        bench = config["bench"]
+        self._scratch: Scratch | None = None
+        if config.get("storage") is not None:
+            run = Storage(config["storage"])
+            self._scratch = Scratch(run / "checkpoints")
+            self._checkpoints = self._scratch.folder
+            bench = bench | {"dataset": str(bring_images(run.parent, Path(bench["dataset"])))}
+        self._bench = Bench.open(**bench, ranks=ranks)
         self._segments: list[dict[str, Any]] = []
         self._work: _Work | None = None
 
@@ -95,21 +110,39 @@ class Workplace:
 
         Raises:
             ValueError, RuntimeError: a hand-over, a loss, memory: it would happen again.
+            StorageError: the storage refused too long. That ends the process, and its segments run again elsewhere.
         """
         packed = self._segments[0]["pack"] is not None
         if packed and not self._bench.ranks.first:
             return []
+        if self._work is None and self._scratch is not None:
+            self._scratch.bring(self._segments)
         if self._work is None and packed:
             self._work = PackWork(self._bench, self._checkpoints, self._segments, **self._heads)
         elif self._work is None:
             self._work = StageWork(self._bench, self._checkpoints, self._segments[0])
-        return self._work.step()
+        return self._kept(self._work.step())
+
+    def close(self) -> None:
+        """The process ends."""
+        if self._scratch is not None:
+            self._scratch.close()
 
     def failed(self, error: Exception) -> list[dict[str, Any]]:
         """What a step that raised came to, for `Driver.results`."""
         segments = [one["trial"] for one in self._segments if "segment" in one]
         trials = segments if self._work is None else self._work.running
         return [{"trial": trial, "failed": f"{type(error).__name__}: {error}"} for trial in trials]
+
+    def _kept(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """What came of a step, once its checkpoints are where another machine finds them."""
+        if self._scratch is None or not self._bench.ranks.first:
+            return results
+        self._scratch.put(segment["trial"] for segment in self._segments)
+        refusal = self._scratch.take_refusal()
+        if refusal is not None and results:
+            results[0]["refused"] = refusal
+        return results
 
 
 class StageWork:
@@ -131,8 +164,13 @@ class StageWork:
         self._rows: list[dict[str, Any]] = []
         self._reported = 0
         last = self._folder / "last.pt"
-        if last.exists():
-            saved = load_checkpoint(last)
+        saved = load_checkpoint(last) if last.exists() else None
+        if saved is not None and saved["recipe"] != segment["recipe"]:
+            # A search that goes on from an older log may draw another recipe for the trial than the one lost with it.
+            logger.warning("%s has a checkpoint of another recipe, which is passed over", self._trial)
+            saved = None
+        self._recipe = segment["recipe"]
+        if saved is not None:
             self._trainer = open_stage(bench, recipe, stage, ended_rate=segment["ended_rate"])
             self._trainer.load_state(saved["trainer"])
             self._rows = saved["rows"]
@@ -181,7 +219,8 @@ class StageWork:
             return
         if self._trainer.best["epoch"] == self._rows[-1]["epoch"] or len(self._rows) == 1:
             save_tensors(self._folder / "best.safetensors", self._trainer.best_state, best_metadata(self._trainer))
-        save_checkpoint(self._folder / "last.pt", {"trainer": self._trainer.state(), "rows": self._rows})
+        state = {"trainer": self._trainer.state(), "rows": self._rows, "recipe": self._recipe}
+        save_checkpoint(self._folder / "last.pt", state)
 
 
 class PackWork:

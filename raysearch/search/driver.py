@@ -15,6 +15,7 @@ from typing import Any
 from raysearch.run import Run
 from raysearch.search.controller import Controller
 from raysearch.search.trial import Event, Trial
+from raysearch.sync import RunSync
 
 logger = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ class Driver:
         watch: called after every event that was logged.
         judge: says of a level's leader and its control (None: there is none) what the level brought: the figures of a
             "level" event.
+        sync: of a run with storage; there the checkpoints are, and are deleted through it. None: in the run folder.
         test_rates: of a level and the trial that it may start from, what a range test says at each depth: the figures
             of an "lr_find" event, by depth.
     """
@@ -47,15 +49,17 @@ class Driver:
         watch: Callable[[Event], None] = lambda event: None,
         judge: Callable[[Trial, Trial | None], Event] = lambda leader, control: {"verdict": "untested"},
         test_rates: Callable[[int, Trial], Event] = lambda level, start: {},
+        sync: RunSync | None = None,
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
-        self._judge, self._test_rates, self._watch = judge, test_rates, watch
+        self._judge, self._test_rates, self._watch, self._sync = judge, test_rates, watch, sync
         self._work: dict[str, dict[str, Event]] = {}  # worker -> its open segments by trial; many of a pack of heads
         self._sizes: dict[str, int] = {}
         self._began: dict[str, float] = {}
         self._derive_at = 0.0
         # Trials that may be over, and whose folders may still be there.
-        self._kept = {folder.name for folder in self.checkpoints.glob("[ht][0-9]*")} & set(controller.trials)
+        there = sync.trials if sync is not None else {one.name for one in self.checkpoints.glob("[ht][0-9]*")}
+        self._kept = there & set(controller.trials)
         self._places: dict[str, int] = {}
         self.stopping: str | None = None
         """Why no more segments are started, or None."""
@@ -96,6 +100,8 @@ class Driver:
         trials = [self.controller.trials[name] for name in segments]
         if trials and trials[0].pack is not None:
             trials = self.controller.packs.of(trials[0].pack)
+        if self._sync is not None:
+            self._sync.keep(trial.name for trial in trials)
         return [
             {
                 "trial": one.name,
@@ -125,6 +131,10 @@ class Driver:
         ended: list[str] = []
         for result in results:
             name = result["trial"]
+            if "refused" in result:
+                seconds, reason = result["refused"]
+                told = {"trial": name, "seconds": round(seconds, 1), "error": reason}
+                events.append({"event": "storage_refused", **told})
             segment = self._work[worker][name]
             if "failed" in result:
                 ended.append(name)
@@ -245,16 +255,29 @@ class Driver:
             self.log({"event": "dropped", "trial": name})
         keep, packs = self.controller.keepers(), {segment.get("pack") for segment in self._segments()}
         for trial in [self.controller.trials[name] for name in self._kept]:
-            folder = self.checkpoints / trial.name
             if trial.state == "done":
-                (folder / "last.pt").unlink(missing_ok=True)
+                self._delete(f"{trial.name}/last.pt")
             over = trial.state in ("done", "failed") or trial.dropped
             if trial.pack is not None:
                 over = trial.pack not in packs
-            if over and trial.name not in keep and folder.exists():
-                shutil.rmtree(folder)
-            if not folder.exists() or not (over or trial.is_head):  # a later event will tell of it again
+            if over and trial.name not in keep and self._has_checkpoints(trial.name):
+                self._delete(trial.name)
+            if not self._has_checkpoints(trial.name) or not (over or trial.is_head):  # a later event will tell of it again
                 self._kept.discard(trial.name)
+
+    def _has_checkpoints(self, trial: str) -> bool:
+        """Or may have, in a storage."""
+        return trial in self._sync.trials if self._sync is not None else (self.checkpoints / trial).exists()
+
+    def _delete(self, name: str) -> None:
+        """A trial's checkpoints, or one of them, if they are there."""
+        if self._sync is not None:
+            self._sync.forget(name)
+        path = self.checkpoints / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def _paused(trial: str, segment: str, reason: str) -> Event:

@@ -12,6 +12,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -22,8 +23,10 @@ import torch
 from ray.train.torch import TorchTrainer
 
 from raysearch.data.pixels import Dataset, Split
+from raysearch.data.shared import bring_images
 from raysearch.files import replace_text
 from raysearch.recipe import Recipe
+from raysearch.storage import Storage
 from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
 from raysearch.training.path import train_recipe
 from raysearch.training.stage import Bench
@@ -61,6 +64,7 @@ def refit(
     workers: int,
     resources: dict[str, float],
     watch: Callable[[int], None] = lambda epochs: None,
+    storage: Storage | None = None,
 ) -> list[dict[str, Any]]:
     """Train the recipes, and leave each one's best suffix in checkpoints/refit-TRIAL-SEED/best.safetensors.
 
@@ -74,7 +78,9 @@ def refit(
         on: "train" or "train+val".
         workers: of the job, at most.
         resources: of one worker, {"CPU": …, "GPU": …}.
-        watch: called now and then with the epochs that all of them have trained so far.
+        watch: called now and then with the epochs that all of them have trained so far, as far as they train on a
+            machine that has the run folder.
+        storage: of the run, through which workers on other machines get the images and hand over their tensors.
 
     Returns: {"seed", "recipe", "best": the row of the epoch it kept, "seconds"} of each recipe, or {"seed", "error"}
         of one that diverged: another seed's luck is no reason to lose the others.
@@ -89,6 +95,7 @@ def refit(
             "recipes": [recipe.model_dump(mode="json") for recipe in missing],
             "on": on,
             "threads": max(1, int(resources["CPU"])),
+            "storage": storage.uri if storage is not None else None,
         }
         # More workers than there is room for would wait for it for ever.
         there = ray.cluster_resources()
@@ -111,6 +118,9 @@ def refit(
                 run_config=ray.train.RunConfig(name="refit", storage_path=scratch),
             )
             _fit(trainer, lambda: watch(sum(path.read_bytes().count(b"\n") for path in histories if path.exists())))
+        if storage is not None:
+            for recipe in missing:
+                _bring(storage, _file(checkpoints, trial, recipe.seed))
     return [_outcome(_file(checkpoints, trial, recipe.seed), recipe) for recipe in recipes]
 
 
@@ -121,6 +131,13 @@ def refit_tensors(run_folder: Path, trial: str, seed: int) -> dict[str, torch.Te
 
 def _file(checkpoints: Path, trial: str, seed: int) -> Path:
     return checkpoints / f"refit-{trial}-{seed}" / "best.safetensors"
+
+
+def _bring(storage: Storage, path: Path) -> None:
+    """What a worker on another machine has made."""
+    for name in (path.name, _ERROR):
+        with suppress(FileNotFoundError):
+            storage.get(f"checkpoints/{path.parent.name}/{name}", path.with_name(name))
 
 
 def _outcome(path: Path, recipe: Recipe) -> dict[str, Any]:
@@ -170,7 +187,11 @@ def _train_share(config: dict[str, Any]) -> None:
     """One worker: every `world_size`-th recipe."""
     torch.set_num_threads(config["threads"])
     context = ray.train.get_context()
-    bench = Bench.open(**config["bench"])
+    keywords = config["bench"]
+    storage = Storage(config["storage"]) if config["storage"] is not None else None
+    if storage is not None:
+        keywords = keywords | {"dataset": str(bring_images(storage.parent, Path(keywords["dataset"])))}
+    bench = Bench.open(**keywords)
     if config["on"] == "train+val":
         bench.dataset = _joined(bench.dataset)
     mine = config["recipes"][context.get_world_rank() :: context.get_world_size()]
@@ -181,10 +202,13 @@ def _train_share(config: dict[str, Any]) -> None:
         try:
             trainer = train_recipe(bench, recipe, _Recorder(path.with_name("history.jsonl")))
         except RuntimeError as error:  # a loss that is not finite, a hand-over, memory
-            replace_text(path.with_name(_ERROR), f"{type(error).__name__}: {error}")
-            continue
-        seconds = round(time.perf_counter() - began, 3)
-        save_tensors(path, trainer.best_state, {**best_metadata(trainer), "seconds": seconds})
+            path = path.with_name(_ERROR)
+            replace_text(path, f"{type(error).__name__}: {error}")
+        else:
+            seconds = round(time.perf_counter() - began, 3)
+            save_tensors(path, trainer.best_state, {**best_metadata(trainer), "seconds": seconds})
+        if storage is not None:
+            storage.put(path, f"checkpoints/{path.parent.name}/{path.name}")
     ray.train.report({"recipes": len(mine)})
 
 

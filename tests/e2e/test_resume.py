@@ -26,7 +26,7 @@ def _resume(desk: Desk, run: Path) -> Command:
     return desk.start("-m", "raysearch.tune", "--resume", run.name, "--concurrent", "1")
 
 
-def _assert_same(run: Path, other: Path) -> None:
+def assert_same(run: Path, other: Path) -> None:
     for name in ("trials", "heads", "history"):
         assert table(run, name).to_csv(index=False) == table(other, name).to_csv(index=False), name
     one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, other))
@@ -56,7 +56,7 @@ def test_ctrl_c_stops_cleanly_and_resume_gives_the_same_search(
 
     resumed = _resume(desk, run).wait()
     assert (resumed.code, resumed.err) == (0, "")
-    _assert_same(run, undisturbed.run)
+    assert_same(run, undisturbed.run)
 
 
 def test_kill_9_loses_nothing_that_was_finished(desk: Desk, flags: list[str], undisturbed: Search) -> None:
@@ -69,7 +69,7 @@ def test_kill_9_loses_nothing_that_was_finished(desk: Desk, flags: list[str], un
 
     resumed = _resume(desk, run).wait()
     assert (resumed.code, resumed.err) == (0, "")
-    _assert_same(run, undisturbed.run)
+    assert_same(run, undisturbed.run)
 
 
 def test_a_finished_run_says_so_and_stays_as_it_is(undisturbed: Search) -> None:

@@ -485,6 +485,15 @@ def test_a_trial_whose_checkpoint_is_gone_starts_again(checkpoints, unbroken, ca
     assert "t0000 has no checkpoint: it starts again at its first epoch" in caplog.text
 
 
+def test_a_checkpoint_of_another_recipe_is_passed_over(checkpoints, unbroken, caplog):
+    """A search that goes on from an older log may draw another recipe for a trial that has left a checkpoint."""
+    stage = TRIAL.schedule[1].model_copy(update={"dropout": 0.1})
+    other = TRIAL.model_copy(update={"schedule": (TRIAL.schedule[0], stage)})
+    lines(StageWork(bench(), checkpoints, of_trial(0) | {"recipe": other.model_dump(mode="json")}), steps=3)
+    assert lines(StageWork(bench(), checkpoints, of_trial(0))) == unbroken[0]
+    assert "t0000 has a checkpoint of another recipe" in caplog.text
+
+
 def test_a_trial_without_a_parent_starts_from_the_weights_alone(tmp_path):
     results = lines(StageWork(bench(), tmp_path, of_trial(0) | {"parent": None, "stage": 0}))
     trainer = open_stage(bench(), TRIAL, 0)

@@ -15,6 +15,8 @@ from raysearch.search import driver as driver_module
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.trial import Rules
+from raysearch.storage import Storage
+from raysearch.sync import RunSync
 from tests.search.simulated import Proposals
 
 RULES = Rules(rungs=(2, 6), reduction=3)
@@ -25,11 +27,11 @@ def run(tmp_path) -> Run:
     return Run.create(tmp_path / "run", {})
 
 
-def driver_of(run, heads=0, trials=3, concurrency=3, watch=lambda event: None) -> Driver:
+def driver_of(run, heads=0, trials=3, concurrency=3, watch=lambda event: None, sync=None) -> Driver:
     """As a search starts or goes on: the controller is replayed from the log."""
     controller = Controller(replace(RULES, levels=(int(heads > 0),)), Proposals(6, heads=heads > 0, depths=1))
     controller.replay(run.events())
-    driver = Driver(run, controller, concurrency, watch)
+    driver = Driver(run, controller, concurrency, watch, sync=sync)
     if controller.trials_wanted != trials:
         driver.log({"event": "budget", "heads": heads, "trials": trials, "max_epochs": 6})
     return driver
@@ -284,6 +286,43 @@ def test_tables_are_not_written_so_often_that_it_takes_the_time(run, monkeypatch
         driver.results("w", [{"trial": trial, "failed": "loss is nan"}])
         files.append((run.folder / "trials.csv").stat().st_ino)
     assert sum(before != after for before, after in pairwise(files)) == written
+
+
+def test_checkpoints_in_a_storage_are_as_few(run, tmp_path):
+    run.storage = Storage((tmp_path / "there").as_uri()) / "run"
+    sync = RunSync(run, pytest.fail)
+    driver = driver_of(run, trials=6, concurrency=1, sync=sync)
+    for accuracy in (0.3, 0.31, 0.1, 0.2, 0.4, 0.05):
+        segment = start(driver, "w")
+        for name in ("best.safetensors", "last.pt"):
+            (run.storage / "checkpoints" / segment["trial"]).put(tmp_path / "run" / "run.json", name)
+        train(driver, "w", segment, [accuracy] * 2, finished=True)
+        sync.copy()
+        assert list(run.storage.files("checkpoints")) == [f"checkpoints/{name}" for name in files(driver)]
+    assert files(driver) == ["t0000/best.safetensors", "t0004/best.safetensors"]
+
+
+def test_a_head_of_a_pack_that_is_trained_again_is_not_deleted_for_what_it_was_before(run, tmp_path):
+    run.storage = Storage((tmp_path / "there").as_uri()) / "run"
+    sync = RunSync(run, pytest.fail)
+    driver = driver_of(run, heads=3, trials=1, sync=sync)
+    driver.results("w0", pack_results(driver.start("w0"), 2, [0.1, 0.2, 0.3], stopped=["h0000"]))
+    driver.lost("w0", "its worker died")
+    driver.start("w1")
+    run.storage.put(run.folder / "run.json", "checkpoints/h0000/best.safetensors")
+    sync.copy()
+    assert run.storage.exists("checkpoints/h0000/best.safetensors")
+
+
+def test_that_a_storage_refused_is_in_the_log_before_the_epoch(run):
+    driver = driver_of(run)
+    segment = start(driver, "w0")
+    result = {"trial": "t0000", "row": row(1, 0.5), "best": row(1, 0.5), "finished": False}
+    driver.results("w0", [result | {"refused": (63.21, "Slow down")}])
+    assert segment["trial"] == "t0000"
+    assert kinds(run, "t0000")[-2:] == ["storage_refused", "epoch"]
+    (told,) = [event for event in run.events() if event["event"] == "storage_refused"]
+    assert (told["seconds"], told["error"]) == (63.2, "Slow down")
 
 
 def pack_results(segments, epoch, accuracies, **ends):
