@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +28,7 @@ def copy_to_read(uri: str) -> Path:
     brought = here / _BROUGHT
     had = json.loads(brought.read_text(encoding="utf-8")) if brought.exists() else {}
     has = {name: [entry.bytes, entry.modified] for name, entry in there.items() if not _is_checkpoint(name)}
-    _told(uri, lambda: [storage.get(name, here / name) for name in has if had.get(name) != has[name]])
+    _get(storage, [name for name in has if had.get(name) != has[name]], here)
     for name in had.keys() - has.keys():
         (here / name).unlink(missing_ok=True)
     replace_json(brought, has)
@@ -57,14 +57,16 @@ def bring(uri: str, results: Path, *, checkpoints: bool) -> Path:
             raise InputError(f"{folder} is there already and is not the run {uri}: choose another --results")
     wanted = [name for name in there if checkpoints or not _is_checkpoint(name)]
     # The log last: whoever finds it finds what it speaks of.
-    _told(uri, lambda: [storage.get(name, folder / name) for name in sorted(wanted, key=lambda name: name == _LOG)])
+    _get(storage, sorted(wanted, key=lambda name: name == _LOG), folder)
     return folder
 
 
 def _listed(uri: str) -> tuple[Storage, dict[str, Entry]]:
     storage = Storage(uri, patience_seconds=10.0)
-    there: dict[str, Entry] = {}
-    _told(uri, lambda: there.update(storage.files()))
+    try:
+        there = storage.files()
+    except StorageError as error:
+        raise InputError(f"the run {uri} cannot be read: {error}") from error
     if "run.json" not in there:
         runs = sorted({name.split("/")[0] for name in there if name.endswith("/run.json")})
         hint = f"; runs there: {', '.join(runs)}" if runs else ""
@@ -76,16 +78,16 @@ def _log_there(storage: Storage, there: dict[str, Entry]) -> bytes:
     if _LOG not in there:
         return b""
     with TemporaryDirectory(prefix="raysearch-") as scratch:
-        log = Path(scratch) / _LOG
-        _told(storage.uri, lambda: storage.get(_LOG, log))
-        return log.read_bytes()
+        _get(storage, [_LOG], Path(scratch))
+        return (Path(scratch) / _LOG).read_bytes()
 
 
-def _told(uri: str, act: Callable[[], object]) -> None:
+def _get(storage: Storage, names: Iterable[str], into: Path) -> None:
     try:
-        act()
+        for name in names:
+            storage.get(name, into / name)
     except StorageError as error:
-        raise InputError(f"the run {uri} cannot be read: {error}") from error
+        raise InputError(f"the run {storage.uri} cannot be read: {error}") from error
 
 
 def _is_checkpoint(name: str) -> bool:

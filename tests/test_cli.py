@@ -184,6 +184,27 @@ def test_report_writes_the_page_or_says_why_it_cannot_serve_it(here, capsys):
     assert f"--serve {port}" in capsys.readouterr().err
 
 
+def test_fetch_of_a_run_without_a_storage_says_where_it_is(here, capsys):
+    assert main(["fetch", "one"]) == 2
+    assert "results/one was not started with --storage: all of it is in that folder" in capsys.readouterr().err
+
+
+def test_verbs_take_a_run_in_a_storage(here, capsys):
+    (here / "there").mkdir()
+    (here / "results" / "one").rename(here / "there" / "one")
+    uri = f"{(here / 'there').as_uri()}/one"
+    assert main(["predict", uri, "photos/red/000.png"]) == 0
+    assert capsys.readouterr().out.startswith("photos/red/000.png  red ")
+    assert main(["report", uri]) == 0
+    assert "<html" in (here / "there" / "one" / "report.html").read_text()
+    capsys.readouterr()
+    assert main(["fetch", uri]) == 0
+    assert capsys.readouterr().out == "results/one\n"
+    assert (here / "results" / "one" / "best" / "recipe.json").exists()
+    assert main(["show", f"{uri}-not"]) == 2
+    assert "it has no run.json" in capsys.readouterr().err
+
+
 def test_a_run_that_was_cut_short_has_nothing_to_predict_with(here, capsys):
     Run.create(here / "results" / "two", {})
     assert main(["predict", "two", "photos"]) == 2

@@ -346,6 +346,28 @@ def test_bad_data_is_said_beside_bad_flags(flags):
     assert len(found) == 5
 
 
+def test_a_storage_is_tried_before_an_image_is_decoded_and_left_as_it_was(flags, tmp_path, monkeypatch):
+    there = tmp_path / "there"
+    job = resolve(flags(storage=f"{there.as_uri()}/"), tmp_path / "one")
+    assert job.settings.storage == job.storage.uri == there.as_uri()
+    assert list(there.iterdir()) == []
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "file").write_text("")
+    found = problems_of(flags(storage=(tmp_path / "file").as_uri(), trials=0))
+    assert [problem.split(":")[0] for problem in found] == ["--trials 0", "--storage file"]
+    assert "cannot be written, read and deleted in" in found[1]
+    assert not (tmp_path / "cache").exists()
+
+
+def test_a_run_that_is_in_the_storage_is_not_overwritten(flags, tmp_path):
+    uri = (tmp_path / "there").as_uri()
+    (tmp_path / "there" / "one").mkdir(parents=True)
+    (tmp_path / "there" / "one" / "run.json").write_text("{}")
+    (found,) = problems_of(flags(storage=uri), tmp_path / "one")
+    assert f"the run {uri}/one is there already: go on with it by --resume {uri}/one" in found
+    assert resolve(flags(storage=uri), tmp_path / "two").storage is not None
+
+
 # ---- heads alone -------------------------------------------------------------------------------------------------
 
 

@@ -125,7 +125,8 @@ class Driver:
             worker: as given to `start`.
             results: each either {"trial", "failed": message} or {"trial", "row": the epoch's metrics, "best": the best
                 row so far, "finished": whether its stage is over, "stopped": whether it goes on no further, though its
-                stage is not over, "handover_delta": only with a stage's first row}.
+                stage is not over, "handover_delta": only with a stage's first row, "refused": only if the storage made
+                it wait, for how many seconds and why}.
         """
         events: list[Event] = []
         ended: list[str] = []

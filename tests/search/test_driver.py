@@ -298,7 +298,7 @@ def test_checkpoints_in_a_storage_are_as_few(run, tmp_path):
             (run.storage / "checkpoints" / segment["trial"]).put(tmp_path / "run" / "run.json", name)
         train(driver, "w", segment, [accuracy] * 2, finished=True)
         sync.copy()
-        assert list(run.storage.files("checkpoints")) == [f"checkpoints/{name}" for name in files(driver)]
+        assert sorted(run.storage.files("checkpoints")) == [f"checkpoints/{name}" for name in files(driver)]
     assert files(driver) == ["t0000/best.safetensors", "t0004/best.safetensors"]
 
 
