@@ -137,6 +137,7 @@ def _serve(config: dict[str, Any]) -> None:
         goes_on = ray.get(desk.told.remote(*me, order["number"], results, failed=failure is not None))
         if failure is not None and not goes_on:
             raise failure
+    workplace.close()
     ended.set()
 
 
