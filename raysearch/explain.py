@@ -17,6 +17,7 @@ from torch import nn
 from torch.nn import functional
 
 from raysearch.data.decode import decode
+from raysearch.errors import InputError
 from raysearch.files import replace_with
 from raysearch.models.boundary import NOT_BLOCKS, prepare
 from raysearch.predict import Best, ImageLike
@@ -93,9 +94,17 @@ def resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 
 
 class Explainer:
-    """Writes a PNG for each prediction: the image as the network sees it, and beside it the map of the class."""
+    """Writes a PNG for each prediction: the image as the network sees it, and beside it the map of the class.
+
+    Raises:
+        InputError: the folder cannot be made.
+    """
 
     def __init__(self, best: Best, folder: Path, device: torch.device | str = "cpu") -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--explain {folder}: the folder cannot be made: {error.strerror}") from error
         self._best, self._folder, self._device = best, folder, torch.device(device)
         self._model = best.model()
         self._written: set[str] = set()

@@ -96,6 +96,11 @@ def test_predict_explains_each_image_with_a_picture(here, capsys):
     )
 
 
+def test_predict_says_where_it_cannot_explain(here, capsys):
+    assert main(["predict", "one", "photos", "--explain", "photos/red/000.png"]) == 2
+    assert "--explain photos/red/000.png: the folder cannot be made" in capsys.readouterr().err
+
+
 def test_predict_reports_an_unreadable_image_goes_on_and_exits_with_1(here, capsys):
     (here / "photos" / "blue" / "004.png").write_bytes(b"broken")
     assert main(["predict", "one", "photos", "--json"]) == 1
