@@ -84,12 +84,13 @@ def test_those_that_work_at_once_have_a_place_each_and_a_newcomer_takes_a_free_o
 
 
 def test_who_goes_on_with_another_segment_keeps_its_place(run):
-    driver = driver_of(run, trials=4, concurrency=2)
-    first, second = start(driver, "w0"), start(driver, "w1")
-    assert not train(driver, "w0", first, [0.1], finished=True)
-    assert train(driver, "w1", second, [0.9, 0.9]), "it is promoted at once"
-    assert start(driver, "w2")
-    assert (driver.place("w1"), driver.place("w2")) == (1, 0)
+    driver = driver_of(run, trials=4)
+    segments = {worker: start(driver, worker) for worker in ("w0", "w1", "w2")}
+    assert not train(driver, "w0", segments["w0"], [0.1, 0.1], finished=True)
+    assert not train(driver, "w1", segments["w1"], [0.2, 0.2])
+    assert train(driver, "w2", segments["w2"], [0.9, 0.9]), "it is promoted at once"
+    assert start(driver, "w3")
+    assert (driver.place("w2"), driver.place("w3")) == (2, 0)
 
 
 def test_a_segment_from_start_to_end_in_the_log(run):
