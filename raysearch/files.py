@@ -1,4 +1,4 @@
-"""Writes one file at a time, wholly or not at all, and turns what Python holds into strict JSON."""
+"""Writes one file at a time, wholly or not at all, patiently if asked; turns what Python holds into strict JSON."""
 
 from __future__ import annotations
 
@@ -6,11 +6,83 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+
+from raysearch.errors import StorageError
+
+T = TypeVar("T")
+
+PATIENCE_SECONDS = 300.0
+"""That a search waits for storage that refuses: a full disk, a bucket that is away."""
+_PAUSE_SECONDS = 1.0
+_NOT_REFUSED = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""Of the OSErrors, those that waiting does not mend."""
+
+
+@dataclass
+class _Patience:
+    seconds: float
+    tell: Callable[[str], None]
+    spent: bool = False
+
+
+_patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
+
+
+@contextmanager
+def patient(tell: Callable[[str], None], seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
+    """Within this, what is written here is tried again while the storage refuses, for so long; see `insist`.
+
+    Args:
+        tell: called when something is refused, and when it is taken again.
+        seconds: of one refusal.
+    """
+    before = _patience.set(_Patience(seconds, tell))
+    try:
+        yield
+    finally:
+        _patience.reset(before)
+
+
+def insist(work: Callable[[], T]) -> T:
+    """Does `work`, which writes and can be done again; within `patient`, until it succeeds.
+
+    Raises:
+        StorageError: the patience is at its end, or that of a storage was. What follows is tried once, or the end would
+            take as long again.
+        OSError: as of `work`, outside of `patient`, or where waiting does not help.
+    """
+    patience = _patience.get()
+    if patience is None:
+        return work()
+    until, refused = time.monotonic() + (0.0 if patience.spent else patience.seconds), False
+    while True:
+        try:
+            done = work()
+        except (StorageError, *_NOT_REFUSED):
+            raise
+        except OSError as error:
+            if time.monotonic() >= until:
+                patience.spent = True
+                raise StorageError(f"the storage refuses to be written to: {error}") from error
+            if not refused:
+                again = f"trying again for {patience.seconds:.0f} s"
+                patience.tell(f"The storage refuses to be written to ({error}); {again}")
+            refused = True
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            patience.spent = False
+            if refused:
+                patience.tell("The storage is written to again")
+            return done
 
 
 def replace_with(path: Path, write: Callable[[Path], object]) -> None:
@@ -18,8 +90,12 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
 
     On return it is on the disk. The folder is made if it is missing. The temporary file is hidden, has a name of its
     own, so that processes may write the same file, and keeps the suffix of `path`, by which some writers choose their
-    format.
+    format. Within `patient`, `write` may be called more than once.
     """
+    insist(lambda: _replace_with(path, write))
+
+
+def _replace_with(path: Path, write: Callable[[Path], object]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}-{secrets.token_hex(6)}{path.suffix}")
     try:

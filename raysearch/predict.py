@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from raysearch.data.decode import EXTENSIONS, decode
@@ -261,7 +261,7 @@ def write_best(
         for name, tensor in classifier.state_dict().items()
     }
     metadata = {"format": "pt", "recipe_digest": _digest(tree, classes), "weights": weights_digest}
-    replace_with(folder / "model.safetensors", lambda path: save_file(tensors, path, metadata=metadata))
+    replace_with(folder / "model.safetensors", lambda path: path.write_bytes(save(tensors, metadata)))
 
 
 def load_best(folder: Path) -> Best:

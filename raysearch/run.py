@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import functools
 import json
 import logging
@@ -28,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from raysearch.errors import InputError
-from raysearch.files import plain, replace_json, replace_with
+from raysearch.files import insist, plain, replace_json, replace_with
 from raysearch.reporting.tables import heads_table, history_table, trials_table
 
 if TYPE_CHECKING:
@@ -134,19 +135,27 @@ class Run:
         return self.folder.resolve().name
 
     def append(self, *events: Mapping[str, Any]) -> None:
-        """Adds events to the log, each a line with the time (seconds since 1970), in one flushed write.
+        """Adds events to the log, each a line with the time (seconds since 1970), in one flushed write: all or none.
 
         A line that a crash left torn is closed first, so that the new ones stand alone.
         """
         at = round(time.time(), 3)
         lines = [json.dumps(plain({**event, "time": at}), ensure_ascii=False).encode() + b"\n" for event in events]
+        insist(lambda: self._append(b"".join(lines)))
+
+    def _append(self, lines: bytes) -> None:
         with self._log.open("ab+", buffering=0) as log:
             size = log.seek(0, os.SEEK_END)
             if size:
                 log.seek(size - 1)
                 if log.read(1) != b"\n":
-                    lines.insert(0, b"\n")
-            log.write(b"".join(lines))
+                    lines = b"\n" + lines
+            try:
+                if log.write(lines) < len(lines):  # all that there was room for
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._log))
+            except OSError:
+                log.truncate(size)
+                raise
 
     def events(self) -> list[dict[str, Any]]:
         """Every event of the log, oldest first. Lines that a crash left torn are passed over."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from raysearch.files import plain, replace_json, replace_text, replace_with
+from raysearch import files
+from raysearch.errors import StorageError
+from raysearch.files import insist, patient, plain, replace_json, replace_text, replace_with
+from tests.full_disk import full_disk
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -63,3 +67,64 @@ def test_json_is_strict_and_takes_what_numpy_gives(tmp_path):
 def test_what_has_no_plain_form_is_refused_by_name():
     with pytest.raises(TypeError, match="object"):
         plain({"x": object()})
+
+
+# ---- storage that refuses ----------------------------------------------------------------------------------------
+
+
+class Storage:
+    """Refuses so many times."""
+
+    def __init__(self, refusals: int, error: type[OSError] = OSError) -> None:
+        self.left, self.error = refusals, error
+
+    def __call__(self) -> str:
+        self.left -= 1
+        if self.left >= 0:
+            raise self.error("No space left on device")
+        return "written"
+
+
+def test_storage_that_refuses_for_a_while_is_waited_for_and_both_are_said(monkeypatch):
+    monkeypatch.setattr(files, "_PAUSE_SECONDS", 0.0)
+    said: list[str] = []
+    with patient(said.append, 60):
+        assert insist(Storage(3)) == "written"
+    assert said == [
+        "The storage refuses to be written to (No space left on device); trying again for 60 s",
+        "The storage is written to again",
+    ]
+
+
+def test_nobody_is_patient_who_was_not_asked_to_be():
+    with pytest.raises(OSError, match="No space"):
+        insist(Storage(1))
+
+
+def test_patience_ends_and_what_follows_is_tried_once(monkeypatch):
+    monkeypatch.setattr(files, "_PAUSE_SECONDS", 0.0)
+    with patient(lambda message: None, 0.01):
+        with pytest.raises(StorageError, match="the storage refuses to be written to: No space left"):
+            insist(Storage(10**9))
+        storage = Storage(2)
+        with pytest.raises(StorageError):
+            insist(storage)
+        assert storage.left == 1, "tried once"
+        assert insist(Storage(0)) == "written"
+        assert insist(Storage(1)) == "written", "what was written has mended it"
+
+
+def test_a_file_that_is_not_there_is_not_waited_for():
+    with patient(lambda message: None, 60), pytest.raises(FileNotFoundError):
+        insist(Storage(1, FileNotFoundError))
+
+
+def test_a_file_is_written_once_the_disk_has_room(tmp_path, monkeypatch):
+    """The disk has room again when it is said that it has none."""
+    monkeypatch.setattr(files, "_PAUSE_SECONDS", 0.0)
+    with ExitStack() as disk:
+        disk.enter_context(full_disk(100))
+        with patient(lambda message: disk.close(), 60):
+            replace_text(tmp_path / "it.txt", "x" * 1000)
+    assert [path.name for path in tmp_path.iterdir()] == ["it.txt"]
+    assert (tmp_path / "it.txt").stat().st_size == 1000

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from raysearch.errors import InputError
 from raysearch.run import Run, locate
+from tests.full_disk import full_disk
 from tests.reporting.events import LOG
 
 
@@ -153,3 +154,14 @@ def test_a_run_without_an_end_has_no_evaluation_and_no_best(run):
 def test_start_refuses_a_flag_that_the_command_does_not_have():
     with pytest.raises(InputError, match="trails"):
         Run.start(space="fine_tune", trails=3)
+
+
+def test_a_full_disk_takes_an_event_wholly_or_not_at_all(run):
+    """A write that is cut short raises nothing: it must not pass for one that was done."""
+    run.append({"event": "epoch", "trial": "t0000", "epoch": 1})
+    before = (run.folder / "log.jsonl").read_bytes()
+    with full_disk(len(before) + 20), pytest.raises(OSError, match="No space left|too large"):
+        run.append({"event": "epoch", "trial": "t0000", "epoch": 2}, {"event": "epoch", "trial": "t0000", "epoch": 3})
+    assert (run.folder / "log.jsonl").read_bytes() == before
+    run.append({"event": "epoch", "trial": "t0000", "epoch": 2})
+    assert [event["epoch"] for event in run.events()] == [1, 2]

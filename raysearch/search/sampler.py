@@ -9,12 +9,14 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean as mean
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import optuna
@@ -298,9 +300,12 @@ def export_study(path: Path, state: Controller, space: Space, name: str) -> None
         storage.remove_session()
         storage.engine.dispose()
 
-    with warnings.catch_warnings():
+    # SQLite has errors of its own for a full disk: there, the file is only copied.
+    with TemporaryDirectory(prefix="raysearch-study-") as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        replace_with(path, write)
+        made = Path(scratch) / path.name
+        write(made)
+        replace_with(path, lambda temporary: shutil.copyfile(made, temporary))
 
 
 def _exported(trial: Trial, distributions: Distributions, rules: Rules) -> FrozenTrial:

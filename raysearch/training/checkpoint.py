@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import pickle
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from raysearch.files import replace_with
@@ -37,8 +38,15 @@ def describe_tensors(row: Row, signature: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:
-    """Writes tensors, numbers, strings and containers of them."""
-    replace_with(path, lambda temporary: torch.save(dict(payload), temporary))
+    """Writes tensors, numbers, strings and containers of them.
+
+    Raises:
+        OSError: it cannot be written. (torch and safetensors, when they write files themselves, raise errors of their
+            own for a full disk, which look like any other.)
+    """
+    buffer = BytesIO()
+    torch.save(dict(payload), buffer)
+    replace_with(path, lambda temporary: temporary.write_bytes(buffer.getbuffer()))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
@@ -56,13 +64,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Writes a safetensors file; each value of the metadata as JSON, because the format has room for strings only."""
+    """Writes a safetensors file; each value of the metadata as JSON, because the format has room for strings only.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     strings = {key: json.dumps(value) for key, value in metadata.items()}
     # A layout such as channels_last is not kept by the format, and shared memory is refused.
     plain = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
     }
-    replace_with(path, lambda temporary: save_file(plain, temporary, strings))
+    data = save(plain, strings)
+    replace_with(path, lambda temporary: temporary.write_bytes(data))
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

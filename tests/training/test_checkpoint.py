@@ -16,6 +16,7 @@ from raysearch.training.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
+from tests.full_disk import full_disk
 from tests.training.tiny import trainer
 
 
@@ -85,3 +86,15 @@ def test_what_breaks_off_while_writing_leaves_the_old_file(tmp_path):
     save_checkpoint(path, {"epoch": 2})
     assert load_checkpoint(path) == {"epoch": 2}
     assert [found.name for found in tmp_path.iterdir()] == ["last.pt"]
+
+
+@pytest.mark.parametrize("write", [save_checkpoint, lambda path, tensors: save_tensors(path, tensors, {})])
+def test_a_full_disk_is_an_error_of_the_system_and_leaves_the_old_file(tmp_path, write):
+    """Not one of torch or safetensors, which looks as if the tensors were to blame."""
+    path = tmp_path / "it"
+    write(path, {"a": torch.zeros(8)})
+    before = path.read_bytes()
+    with full_disk(1000), pytest.raises(OSError, match="too large"):
+        write(path, {"a": torch.zeros(1000)})
+    assert path.read_bytes() == before
+    assert [found.name for found in tmp_path.iterdir()] == ["it"]
