@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from statistics import mean
 from typing import Any
 
@@ -16,6 +17,8 @@ from raysearch.activations.measure import measure
 from raysearch.activations.planner import CachePlan, plan
 from raysearch.job import Job
 from raysearch.models.boundary import build_classifier
+from raysearch.recipe import Recipe
+from raysearch.search.cluster import Call, call_here
 from raysearch.space import Space
 from raysearch.training.pack import HeadPack
 
@@ -24,33 +27,44 @@ _TIMED_SHAPES = 8
 _TIMED_IMAGES = 1024  # for a pack
 
 
-def plan_cache(job: Job) -> tuple[CachePlan, Costs]:
+def plan_cache(job: Job, call: Call = call_here) -> tuple[CachePlan, Costs]:
     """Measure prefix and suffix on a few batches, with one trial's threads, and choose a way for every depth.
+
+    Args:
+        job: of the search.
+        call: calls a function where trials run.
 
     Returns: the choice, and the costs that it rests on.
     """
     settings, recipe = job.settings, job.space.recipe({}, job.settings.max_epochs)
     work = _workload(job, expected_reads(job))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(job.machine.cpus)
-    try:
-        costs = measure(
-            build_classifier(recipe, len(job.dataset.classes)),
-            image_size=recipe.image_size,
-            batch_size=recipe.schedule[-1].batch_size,
-            device=torch.device(settings.device),
-            precision=settings.precision,
-            depths=work.depths,
-            augmentation=recipe.augmentation,
-        )
-        if settings.heads and settings.head is None:
-            costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, costs.depths[0])})
-    finally:
-        torch.set_num_threads(threads)
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()  # the trials want it
+    measured = partial(
+        measure,
+        build_classifier(recipe, len(job.dataset.classes)),
+        image_size=recipe.image_size,
+        batch_size=recipe.schedule[-1].batch_size,
+        device=torch.device(settings.device),
+        precision=settings.precision,
+        depths=work.depths,
+        augmentation=recipe.augmentation,
+    )
+    packs = _packs(job) if settings.heads and settings.head is None else []
+    costs, seconds = call(_measured, job.machine.cpus, measured, packs)
+    if packs:
+        costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, costs.depths[0], mean(seconds))})
     chosen = plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=_MEMORY_BYTES, mode=settings.cache)
     return chosen, costs
+
+
+def _measured(threads: int, measured: Callable[[], Costs], packs: list[_Pack]) -> tuple[Costs, list[float]]:
+    """The costs, and those of each pack, where trials run and on as many threads as one has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        costs = measured()
+        return costs, [pack.seconds(costs.depths[0].numbers) for pack in packs]
+    finally:
+        torch.set_num_threads(before)
 
 
 def _workload(job: Job, reads: dict[int, Reads]) -> Workload:
@@ -59,12 +73,14 @@ def _workload(job: Job, reads: dict[int, Reads]) -> Workload:
     return Workload(images, val_images, machine.concurrent, reads, job.settings.seed, machine.workers)
 
 
-def _of_a_pack(job: Job, alone: DepthCosts) -> DepthCosts:
-    """The costs at depth 0 where a whole pack trains on each reading of the features: timed on random ones.
+def _of_a_pack(job: Job, alone: DepthCosts, seconds: float) -> DepthCosts:
+    """The costs at depth 0 where a whole pack trains on each reading of the features.
 
-    The mean over the shapes that heads may have, or the first few of them.
+    Args:
+        job: of the search.
+        alone: the costs at depth 0 of a single head.
+        seconds: of a pack's epoch, for each training image.
     """
-    seconds = mean(_pack_seconds(job, shape, alone.numbers) for shape in job.space.head_shapes()[:_TIMED_SHAPES])
     if folds := job.space.search.folds:  # each trains on all images but its own
         seconds *= folds
     # Halving leaves fewer heads, which cost less; what is read stays the same.
@@ -72,38 +88,56 @@ def _of_a_pack(job: Job, alone: DepthCosts) -> DepthCosts:
     return replace(alone, suffix=seconds * sum(alive) / len(alive), evaluate=0.0)
 
 
-def _pack_seconds(job: Job, shape: dict[str, Any], numbers: int) -> float:
-    """Of one epoch of a pack of such heads, for each training image, evaluation included.
-
-    Args:
-        job: of the search.
-        shape: of the heads.
-        numbers: stored for an image: average and maximum of each channel.
-    """
-    space, classes, device = job.space, job.dataset.classes, torch.device(job.settings.device)
-    shared = {path: space.default[path] for path in space.pack_paths()} | shape
-    own = {path: values for path in space.head_paths() if path not in shared and (values := space.every_value(path))}
-    drawn = [{path: values[i % len(values)] for path, values in own.items()} for i in range(_pack_size(job))]
-    recipes = [space.head_recipe(params | shared, job.settings.max_epochs) for params in drawn]
+def _packs(job: Job) -> list[_Pack]:
+    """A pack of each shape that heads may have, or of the first few of them."""
+    space, classes, found = job.space, job.dataset.classes, list[_Pack]()
     images = min(len(job.dataset.train.labels), _TIMED_IMAGES)
     val_images = max(1, images * len(job.dataset.val.labels) // len(job.dataset.train.labels))
-    width = numbers if recipes[0].pooling == "both" else numbers // 2
-    pack = HeadPack(
-        recipes,
-        classes=classes,
-        train=_Features(torch.rand(images, width, device=device)),
-        train_labels=np.arange(images) % len(classes),
-        val=_Features(torch.rand(val_images, width, device=device)),
-        val_labels=np.arange(val_images) % len(classes),
-        metric="loss",
-        device=device,
-    )
-    pack.run_epoch()
-    if pack.finished:
-        return 0.0
-    began = time.perf_counter()
-    pack.run_epoch()
-    return (time.perf_counter() - began) / images
+    for shape in space.head_shapes()[:_TIMED_SHAPES]:
+        shared = {path: space.default[path] for path in space.pack_paths()} | shape
+        own = {
+            path: values for path in space.head_paths() if path not in shared and (values := space.every_value(path))
+        }
+        drawn = [{path: values[i % len(values)] for path, values in own.items()} for i in range(_pack_size(job))]
+        recipes = [space.head_recipe(params | shared, job.settings.max_epochs) for params in drawn]
+        found.append(_Pack(recipes, classes, images, val_images, job.settings.device))
+    return found
+
+
+@dataclass(frozen=True)
+class _Pack:
+    """Heads that train together, to be timed on random features."""
+
+    recipes: list[Recipe]
+    classes: tuple[str, ...]
+    images: int
+    val_images: int
+    device: str
+
+    def seconds(self, numbers: int) -> float:
+        """Of one epoch, for each training image, evaluation included.
+
+        Args:
+            numbers: stored for an image: average and maximum of each channel.
+        """
+        width = numbers if self.recipes[0].pooling == "both" else numbers // 2
+        device, classes = torch.device(self.device), len(self.classes)
+        pack = HeadPack(
+            self.recipes,
+            classes=self.classes,
+            train=_Features(torch.rand(self.images, width, device=device)),
+            train_labels=np.arange(self.images) % classes,
+            val=_Features(torch.rand(self.val_images, width, device=device)),
+            val_labels=np.arange(self.val_images) % classes,
+            metric="loss",
+            device=device,
+        )
+        pack.run_epoch()
+        if pack.finished:
+            return 0.0
+        began = time.perf_counter()
+        pack.run_epoch()
+        return (time.perf_counter() - began) / self.images
 
 
 class _Features:

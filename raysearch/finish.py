@@ -6,45 +6,81 @@ alone. Which file the winner's model is, is decided on validation.
 
 from __future__ import annotations
 
-import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from raysearch.card import model_card
 from raysearch.data.augment import Augmenter
-from raysearch.data.pixels import Split
+from raysearch.data.pixels import Dataset, Split
+from raysearch.data.shared import bring_images
 from raysearch.evaluate import Evaluation, Metrics, evaluate_model, evaluation_document
 from raysearch.files import replace_with
 from raysearch.job import Job
 from raysearch.predict import write_best
 from raysearch.recipe import Recipe
 from raysearch.run import Run
+from raysearch.search.cluster import Call, call_here
 from raysearch.search.controller import Controller
 from raysearch.search.refit import refit_tensors
 from raysearch.search.trial import Trial
+from raysearch.storage import Storage
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.path import assemble
 from raysearch.training.stage import Bench
 
-logger = logging.getLogger(__name__)
+
+@dataclass(frozen=True)
+class Look:
+    """One model on one split."""
+
+    model: nn.Module
+    split: str
+    """train, val, test, or half: the validation images that chose."""
+    augment: Augmenter | None = None
 
 
-def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refits: list[dict[str, Any]]) -> None:
+def look(dataset: str, storage: str | None, seed: int, device: str, looks: dict[Any, Look]) -> dict[Any, Evaluation]:
+    """Measure models, with nothing but the images' folder at hand: this runs where trials run.
+
+    Args:
+        dataset: the cache folder of the decoded images.
+        storage: where they are for machines that do not have it; None: all have it.
+        seed: of the search.
+        device: its type.
+        looks: by any key.
+    """
+    folder = Path(dataset)
+    data = Dataset.open(folder if storage is None else bring_images(Storage(storage), folder))
+    splits = {"train": data.train, "val": data.val, "test": data.test}
+    if any(one.split == "half" for one in looks.values()):
+        splits["half"] = data.halved(seed)[0].val
+    return {
+        key: evaluate_model(one.model, splits[one.split], data.classes, device, augment=one.augment)
+        for key, one in looks.items()
+    }
+
+
+def evaluate_run(
+    job: Job, run: Run, controller: Controller, refits: list[dict[str, Any]], call: Call = call_here
+) -> None:
     """Write best/, predictions.parquet and evaluation.json.
 
     Args:
         job: the settings and what they name.
         run: the run folder.
         controller: the search at its end; it has a winner.
-        bench: images and base weights.
         refits: of `refit`; empty if the winner is not trained again.
+        call: calls a function where trials run.
     """
     winner = controller.winner
     assert winner is not None and winner.best is not None
+    bench = Bench(job.dataset, job.weights, torch.device("cpu"), job.settings.precision)
     recipes, models = _winners(run, bench, winner, refits)
     shipped = _shipped(job, refits)
     others = {
@@ -59,25 +95,24 @@ def evaluate_run(job: Job, run: Run, controller: Controller, bench: Bench, refit
     strength = recipes[shipped].schedule[-1].strength
     augmenter = Augmenter(recipes[shipped].augmentation, strength, job.settings.seed)
 
-    def measure(model: nn.Module, split: Split, augment: Augmenter | None = None) -> Evaluation:
-        return evaluate_model(model, split, classes, bench.device, augment=augment)
-
-    val = [measure(model, data.val) for model in models]
-    test = [measure(model, data.test) for model in models]
     seen_val = job.settings.refit_on == "train+val" and refits
+    halves = job.space.tested and not seen_val
+    looks: dict[Any, Look] = {
+        **{(split, number): Look(model, split) for number, model in enumerate(models) for split in ("val", "test")},
+        **{("half", number): Look(model, "half") for number, model in enumerate(models) if halves},
+        **{(split, name): Look(model, split) for name, (_, model) in others.items() for split in ("val", "test")},
+        "train": Look(models[shipped], "train"),
+        "train_augmented": Look(models[shipped], "train", augmenter),
+    }
+    seen = call(look, str(data.folder), job.settings.storage, job.settings.seed, job.settings.device, looks)
+    val, test = ([seen[split, number] for number in range(len(models))] for split in ("val", "test"))
     splits: dict[str, list[Metrics]] = {
-        "train": [measure(models[shipped], data.train).metrics],
-        "train_augmented": [measure(models[shipped], data.train, augmenter).metrics],
+        **{split: [seen[split].metrics] for split in ("train", "train_augmented")},
         **({} if seen_val else {"val": [one.metrics for one in val]}),
         "test": [one.metrics for one in test],
     }
-    measured = {
-        name: (trial, measure(model, data.val), measure(model, data.test)) for name, (trial, model) in others.items()
-    }
-    chosen_by = [] if seen_val else [one.metrics for one in val]
-    if job.space.tested and not seen_val:
-        half = data.halved(job.settings.seed)[0].val
-        chosen_by = [measure(model, half).metrics for model in models]
+    measured = {name: (trial, seen["val", name], seen["test", name]) for name, (trial, _) in others.items()}
+    chosen_by = [] if seen_val else [seen["half" if halves else "val", number].metrics for number in range(len(models))]
     document = evaluation_document(
         splits,
         trial=winner.name,

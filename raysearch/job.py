@@ -16,7 +16,7 @@ from raysearch.activations.store import default_limit
 from raysearch.data.pixels import MIN_IMAGE_SIZE, Dataset, load
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
-from raysearch.machine import Machine, choose_machine
+from raysearch.machine import Machine, ask_numerics, find_machine
 from raysearch.models.registry import BACKBONES, backbone_spec
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
@@ -29,7 +29,6 @@ from raysearch.starting_head import StartingHead, starting_head
 from raysearch.storage import Storage
 from raysearch.training.folds import check_folds
 from raysearch.training.metrics import check_metric, larger_is_better
-from raysearch.training.stage import choose_device, choose_precision
 
 T = TypeVar("T")
 
@@ -90,6 +89,8 @@ class Settings(BaseModel):
     refit_on: Literal["train", "train+val"]
     max_batches: int | None
     """Batches an epoch at most; --fast-dev-run sets it to two."""
+    max_failures: int
+    """How often a trial may lose its process before it counts as failed; losing its machine does not count."""
     time_budget: float | None
     """seconds"""
     wandb: str | None
@@ -132,6 +133,7 @@ class Job:
             settings.reduction,
             f"val_{settings.metric}",
             larger_is_better(settings.metric),
+            max_failures=settings.max_failures,
             levels=tuple(space.levels),
             most=_most_a_level(space),
             beam=space.search.beam,
@@ -197,6 +199,7 @@ def _check_numbers(flags: Any, problems: Problems) -> bool:
         ("concurrent", 1),
         ("workers_per_trial", 1),
         ("refit_workers", 1),
+        ("max_failures", 0),
         ("seed", 0),
     ):
         value = getattr(flags, name)
@@ -236,14 +239,11 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
     given = {key: value for key in (*DEFAULTS, *RECIPE_FLAGS) if (value := getattr(flags, key)) is not None}
     wanted = DEFAULTS | given
     problems.attempt(lambda: backbone_spec(wanted["backbone"]))
-    device = problems.attempt(lambda: choose_device(wanted["device"]))
-    machine = None
-    if device is not None and machine_flags_fit:
-        machine = problems.attempt(
-            lambda: choose_machine(
-                device.type, flags.concurrent, flags.gpus_per_trial, flags.address, flags.workers_per_trial or 1
-            )
-        )
+    machine = (
+        problems.attempt(lambda: find_machine(wanted["device"], flags, flags.workers_per_trial or 1))
+        if machine_flags_fit
+        else None
+    )
 
     space = problems.attempt(lambda: _space(flags.space, wanted))
     own = space.tree if space is not None else {}
@@ -281,11 +281,10 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         if head is not None and space is not None and dataset is not None and weights is not None:
             problems.found += head.problems(space, dataset, weights)
     problems.stop_if_any()
-    assert (
-        space is not None and dataset is not None and weights is not None and device is not None and machine is not None
-    )
+    assert space is not None and dataset is not None and weights is not None and machine is not None
     if head is not None:
         space = space.with_head(head.recipe)
+    device, precision = ask_numerics(machine, wanted["device"])
     short = flags.fast_dev_run
     heads, trials = _budget(space, flags, preset)
     max_epochs = 1 if short else flags.max_epochs or (space.head_epochs() if space.heads_only else preset["max_epochs"])
@@ -298,8 +297,8 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         weights=weights.again,
         metric=recipe["metric"],
         seed=seed,
-        device=device.type,
-        precision=choose_precision(device),
+        device=device,
+        precision=precision,
         preset=flags.preset,
         concurrent=machine.concurrent,
         workers_per_trial=machine.workers,
@@ -316,6 +315,7 @@ def resolve(flags: Any, folder: Path | None = None) -> Job:
         refits=1 if short else preset["refits"] if flags.refits is None else flags.refits,
         refit_on=flags.refit_on,
         max_batches=2 if short else None,
+        max_failures=3 if flags.max_failures is None else flags.max_failures,
         time_budget=budget,
         wandb=flags.wandb,
         wandb_mode=flags.wandb_mode,
@@ -431,12 +431,12 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
         problems.check(
             trials <= most, f"--trials {trials}: the space has {most} combinations; widen it and start a new run"
         )
-    settings = settings.model_copy(update={"time_budget": budget, counted: trials})
+    failures = settings.max_failures if flags.max_failures is None else flags.max_failures
+    settings = settings.model_copy(update={"time_budget": budget, counted: trials, "max_failures": failures})
     dataset = problems.attempt(
         lambda: load(settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)
     )
     weights = problems.attempt(lambda: load_weights(settings.backbone, settings.weights, settings.seed))
-    device = problems.attempt(lambda: choose_device(settings.device))
     place = settings.storage
     storage = problems.attempt(lambda: _storage(place)) if place is not None else None
     if dataset is not None:
@@ -450,21 +450,15 @@ def reopen(saved: dict[str, Any], space_file: Path, flags: Any) -> Job:
             f"the weights {settings.weights} are not those that the run was started with; start a new run",
         )
     machine = None
-    workers = flags.workers_per_trial or settings.workers_per_trial
-    if device is not None and machine_flags_fit:
+    if machine_flags_fit:
+        workers = flags.workers_per_trial or settings.workers_per_trial
         # With as many workers as before, what a trial gets is what it got.
         before = settings.concurrent if workers == settings.workers_per_trial else None
-        machine = problems.attempt(
-            lambda: choose_machine(
-                device.type, flags.concurrent or before, flags.gpus_per_trial, flags.address, workers
-            )
-        )
-        if machine is not None and flags.concurrent is None and before is not None:
+        machine = problems.attempt(lambda: find_machine(settings.device, flags, workers, before))
+        if machine is not None and flags.concurrent is None and before is not None and machine.address is None:
             machine = replace(machine, cpus=settings.cpus_per_trial)
     problems.stop_if_any()
-    assert (
-        space is not None and dataset is not None and weights is not None and device is not None and machine is not None
-    )
+    assert space is not None and dataset is not None and weights is not None and machine is not None
     return Job(settings, _settled(space, settings), dataset, weights, machine, storage=storage)
 
 

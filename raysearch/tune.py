@@ -90,7 +90,11 @@ class Settings:
     """Processes that train one trial together, each on a GPU (or cores) of its own, perhaps of several machines. They
     share out every batch, so learning rates need not change. Default: 1."""
     concurrent: Annotated[int | None, _unset("N")] = None
-    """Trials at once. Default: as many as there are GPUs, or cores (at most 8)."""
+    """Trials at once, at most. Default: as many as there are GPUs, or cores (at most 8); on a cluster, as many as it
+    has room for, while nodes come and go."""
+    max_failures: Annotated[int | None, _unset("N")] = None
+    """How often a trial may lose its process, and go on from its last checkpoint, before it counts as failed. Losing
+    its machine does not count. Default: 3."""
     address: Annotated[str | None, _unset("auto|HOST:PORT")] = None
     """A Ray cluster to join (auto finds the one of this machine). Default: a Ray of its own."""
     cache: Literal["auto", "on", "off"] = "auto"
@@ -143,6 +147,7 @@ _ON_RESUME = {
     "gpus_per_trial",
     "workers_per_trial",
     "refit_workers",
+    "max_failures",
     "serve",
     "quiet",
 }
@@ -155,6 +160,7 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         InputError: whatever is wrong with the settings, the space, the data or the weights, all together.
         KeyboardInterrupt: the search was stopped by Ctrl-C; everything that was finished is in the run folder.
         NothingSucceededError: every trial failed.
+        StorageError: the run folder could not be written to, for minutes.
     """
     began = time.monotonic()
     from raysearch.job import Problems
@@ -298,7 +304,7 @@ def _refuse_changes(settings: Settings) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code.
 
-    Returns: 0 done, 1 no trial succeeded or the storage failed, 2 bad input, 130 stopped by Ctrl-C.
+    Returns: 0 done, 1 no trial succeeded or nothing could be written, 2 bad input, 130 stopped by Ctrl-C.
     """
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     settings = tyro.cli(

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from raysearch.errors import InputError
 from raysearch.job import PRESETS, Job, reopen, resolve, seconds
-from raysearch.machine import choose_machine
+from raysearch.machine import choose_machine, share_cluster
 from raysearch.run import Run
 from raysearch.search.actor import PackWork
+from raysearch.search.capacity import Cluster
 from raysearch.training.stage import Bench
 from raysearch.tune import Settings
 from tests.trained import CLASSES, write_pictures
@@ -130,24 +131,65 @@ def test_durations_add_up(h, m, s):
 
 def test_a_cpu_trial_has_one_thread_and_there_is_one_a_core():
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    machine = choose_machine("cpu", None, None, None)
+    machine = choose_machine("cpu", None, None)
     assert (machine.gpus, machine.address) == (0.0, None)
     assert 1 <= machine.concurrent <= cores
     assert machine.cpus * machine.concurrent <= cores
-    assert choose_machine("cpu", 1, None, None).cpus == cores
-    assert choose_machine("cpu", 10 * cores, None, None).cpus == 1
+    assert choose_machine("cpu", 1, None).cpus == cores
+    assert choose_machine("cpu", 10 * cores, None).cpus == 1
 
 
 def test_gpus_are_shared_by_fractions(monkeypatch):
     """How many GPUs there are is the one thing that is made up: the arithmetic over it is ours."""
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
-    assert choose_machine("cuda", None, None, None).concurrent == 4
-    assert choose_machine("cuda", None, 0.5, None).concurrent == 8
-    assert choose_machine("cuda", None, 2, None).concurrent == 2
+    assert choose_machine("cuda", None, None).concurrent == 4
+    assert choose_machine("cuda", None, 0.5).concurrent == 8
+    assert choose_machine("cuda", None, 2).concurrent == 2
     with pytest.raises(InputError, match=r"--gpus-per-trial 5: this machine has 4 GPU"):
-        choose_machine("cuda", None, 5, None)
-    assert choose_machine("cuda", None, 5, "auto").gpus == 5, "of a cluster, only the cluster knows"
+        choose_machine("cuda", None, 5)
+
+
+GPU_NODE = {"CPU": 4.0, "GPU": 1.0}
+
+
+def test_on_a_cluster_it_is_the_cluster_that_has_gpus():
+    """This machine has none: the head of a cluster seldom has."""
+    machine = share_cluster(Cluster(({}, GPU_NODE, GPU_NODE)), "auto", None, None, "auto")
+    assert (machine.concurrent, machine.cpus, machine.gpus) == (2, 4, 1.0)
+    assert machine.elsewhere
+    halves = share_cluster(Cluster(({}, GPU_NODE, GPU_NODE)), "cuda", None, 0.5, "auto")
+    assert (halves.concurrent, halves.cpus, halves.gpus) == (4, 2, 0.5)
+
+
+def test_a_cluster_that_can_grow_is_counted_as_it_may_become():
+    empty = Cluster(({},), types=(GPU_NODE,), more=8)
+    machine = share_cluster(empty, "auto", None, None, "auto")
+    assert (machine.concurrent, machine.at_most, machine.gpus) == (8, None, 1.0)
+    assert share_cluster(empty, "cuda", 3, None, "auto").concurrent == 3
+    unknown = Cluster(({},), unknown=True)
+    assert share_cluster(unknown, "cuda", None, None, "auto").concurrent == 1
+    assert share_cluster(unknown, "auto", None, None, "auto").gpus == 0, "nobody knows of any"
+
+
+def test_trials_of_a_cluster_on_its_cpus_have_one_each_or_their_share():
+    nodes = Cluster(({"CPU": 2.0}, {"CPU": 6.0}))
+    assert [share_cluster(nodes, "cpu", n, None, "x").cpus for n in (None, 8, 4, 2, 1)] == [1, 1, 2, 3, 6]
+    assert share_cluster(nodes, "auto", None, None, "x").concurrent == 8
+
+
+@pytest.mark.parametrize(
+    ("device", "gpus", "says"),
+    [
+        ("cuda", None, r"no node of this cluster has 1 GPU and 1 CPU for a trial.*give --device cpu"),
+        ("cpu", 1.0, r"--gpus-per-trial 1: trials with --device cpu use none"),
+    ],
+)
+def test_what_no_node_can_hold_is_refused(device, gpus, says):
+    with pytest.raises(InputError, match=says):
+        share_cluster(Cluster(({"CPU": 2.0},)), device, None, gpus, "auto")
+    with pytest.raises(InputError, match="lower --gpus-per-trial; the most that a machine has is 1"):
+        share_cluster(Cluster((GPU_NODE,)), "cuda", None, 2, "auto")
 
 
 def test_workers_of_a_trial_divide_what_there_is(monkeypatch):
@@ -155,13 +197,14 @@ def test_workers_of_a_trial_divide_what_there_is(monkeypatch):
     monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
-    on_cpu = choose_machine("cpu", None, None, None, workers=3)
+    on_cpu = choose_machine("cpu", None, None, workers=3)
     assert (on_cpu.concurrent, on_cpu.workers, on_cpu.cpus, on_cpu.gpus) == (2, 3, 1, 0.0)
-    assert choose_machine("cpu", 1, None, None, workers=3).cpus == 2
-    on_gpus = choose_machine("cuda", None, None, None, workers=2)
+    assert choose_machine("cpu", 1, None, workers=3).cpus == 2
+    on_gpus = choose_machine("cuda", None, None, workers=2)
     assert (on_gpus.concurrent, on_gpus.gpus) == (2, 1.0), "each worker has one"
-    assert choose_machine("cuda", None, 2, None, workers=2) == on_gpus
-    assert choose_machine("cuda", 3, None, "auto", workers=16).gpus == 1.0
+    assert choose_machine("cuda", None, 2, workers=2) == on_gpus
+    many = share_cluster(Cluster((GPU_NODE,) * 48), "cuda", 3, None, "auto", workers=16)
+    assert (many.concurrent, many.gpus, many.cpus) == (3, 1.0, 4)
 
 
 @pytest.mark.parametrize(
@@ -177,7 +220,7 @@ def test_workers_that_there_is_no_room_for_are_refused(monkeypatch, device, gpus
     monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     with pytest.raises(InputError, match=re.escape(says)):
-        choose_machine(device, None, gpus, None, workers=9)
+        choose_machine(device, None, gpus, workers=9)
 
 
 # ---- a new search ------------------------------------------------------------------------------------------------

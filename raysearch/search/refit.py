@@ -20,16 +20,20 @@ from typing import Any
 import numpy as np
 import ray.train
 import torch
+from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 
 from raysearch.data.pixels import Dataset, Split
 from raysearch.data.shared import bring_images
-from raysearch.files import replace_text
+from raysearch.files import insist, patient, replace_text
 from raysearch.recipe import Recipe
+from raysearch.search.cluster import look_at_cluster
 from raysearch.storage import Storage
 from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
 from raysearch.training.path import train_recipe
 from raysearch.training.stage import Bench
+
+logger = logging.getLogger(__name__)
 
 _ERROR = "error.txt"
 
@@ -62,13 +66,16 @@ def refit(
     *,
     on: str,
     workers: int,
-    resources: dict[str, float],
+    gpus: float,
+    max_failures: int = 0,
     watch: Callable[[int], None] = lambda epochs: None,
+    lost: Callable[[str], None] = lambda reason: None,
     storage: Storage | None = None,
 ) -> list[dict[str, Any]]:
     """Train the recipes, and leave each one's best suffix in checkpoints/refit-TRIAL-SEED/best.safetensors.
 
-    Those that are there already are not trained again.
+    Those that are there already are not trained again, so that a job that loses a worker or a machine goes on with the
+    others, sized by what the cluster has then.
 
     Args:
         run_folder: of the run.
@@ -77,51 +84,64 @@ def refit(
         recipes: the winner's, a seed each.
         on: "train" or "train+val".
         workers: of the job, at most.
-        resources: of one worker, {"CPU": …, "GPU": …}.
+        gpus: of one worker.
+        max_failures: how often the job may be lost.
         watch: called now and then with the epochs that all of them have trained so far, as far as they train on a
             machine that has the run folder.
+        lost: called with the reason when the job was lost and is started again.
         storage: of the run, through which workers on other machines get the images and hand over their tensors.
 
     Returns: {"seed", "recipe", "best": the row of the epoch it kept, "seconds"} of each recipe, or {"seed", "error"}
         of one that diverged: another seed's luck is no reason to lose the others.
     """
     checkpoints = run_folder.resolve() / "checkpoints"
-    missing = [recipe for recipe in recipes if not _file(checkpoints, trial, recipe.seed).exists()]
-    if missing:
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    while missing := [recipe for recipe in recipes if not _file(checkpoints, trial, recipe.seed).exists()]:
+        room, cpus = look_at_cluster().share(workers, gpus)
         config = {
             "bench": bench,
             "trial": trial,
             "checkpoints": str(checkpoints),
             "recipes": [recipe.model_dump(mode="json") for recipe in missing],
             "on": on,
-            "threads": max(1, int(resources["CPU"])),
+            "threads": cpus,
             "storage": storage.uri if storage is not None else None,
         }
-        # More workers than there is room for would wait for it for ever.
-        there = ray.cluster_resources()
-        room = min(int(there.get(name, 0) // amount) for name, amount in resources.items() if amount)
-        for name in ("ray.train", "ray.data"):
-            logging.getLogger(name).setLevel(logging.ERROR)
-        histories = [_file(checkpoints, trial, recipe.seed).with_name("history.jsonl") for recipe in missing]
-        for history in histories:
-            history.unlink(missing_ok=True)  # of a job that was broken off: its refits begin again
-        # Ctrl-C leaves workers behind that may still write there, until Ray is shut down.
-        with TemporaryDirectory(prefix="raysearch-refit-", ignore_cleanup_errors=True) as scratch:
-            trainer = TorchTrainer(
-                _train_share,
-                train_loop_config=config,
-                scaling_config=ray.train.ScalingConfig(
-                    num_workers=max(1, min(workers, len(missing), room)),
-                    use_gpu=resources.get("GPU", 0) > 0,
-                    resources_per_worker=resources,
-                ),
-                run_config=ray.train.RunConfig(name="refit", storage_path=scratch),
-            )
-            _fit(trainer, lambda: watch(sum(path.read_bytes().count(b"\n") for path in histories if path.exists())))
-        if storage is not None:
-            for recipe in missing:
-                _bring(storage, _file(checkpoints, trial, recipe.seed))
+        try:
+            _job(config, min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, watch)
+            break
+        except TrainingFailedError as error:
+            if not max_failures:
+                raise
+            max_failures -= 1
+            lost(str(error).strip().splitlines()[-1])
+        finally:
+            if storage is not None:
+                for recipe in missing:
+                    _bring(storage, _file(checkpoints, trial, recipe.seed))
     return [_outcome(_file(checkpoints, trial, recipe.seed), recipe) for recipe in recipes]
+
+
+def _job(config: dict[str, Any], workers: int, resources: dict[str, float], watch: Callable[[int], None]) -> None:
+    """One Ray Train job over the recipes of `config`."""
+    checkpoints = Path(config["checkpoints"])
+    histories = [
+        _file(checkpoints, config["trial"], tree["seed"]).with_name("history.jsonl") for tree in config["recipes"]
+    ]
+    for history in histories:
+        history.unlink(missing_ok=True)  # of a job that was broken off: its refits begin again
+    # Ctrl-C leaves workers behind that may still write there, until Ray is shut down.
+    with TemporaryDirectory(prefix="raysearch-refit-", ignore_cleanup_errors=True) as scratch:
+        trainer = TorchTrainer(
+            _train_share,
+            train_loop_config=config,
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(name="refit", storage_path=scratch),
+        )
+        _fit(trainer, lambda: watch(sum(path.read_bytes().count(b"\n") for path in histories if path.exists())))
 
 
 def refit_tensors(run_folder: Path, trial: str, seed: int) -> dict[str, torch.Tensor]:
@@ -156,8 +176,12 @@ class _Recorder:
         path.parent.mkdir(parents=True, exist_ok=True)
 
     def __call__(self, stage: int, row: dict[str, Any]) -> None:
+        line = json.dumps({"stage": stage, **row}) + "\n"
+        insist(lambda: self._append(line))
+
+    def _append(self, line: str) -> None:
         with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"stage": stage, **row}) + "\n")
+            file.write(line)
 
 
 def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
@@ -185,6 +209,11 @@ def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
 
 def _train_share(config: dict[str, Any]) -> None:
     """One worker: every `world_size`-th recipe."""
+    with patient(logger.warning):
+        _train(config)
+
+
+def _train(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     context = ray.train.get_context()
     keywords = config["bench"]

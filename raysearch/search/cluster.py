@@ -1,0 +1,134 @@
+"""What the Ray cluster has, and work of the search that is no trial but runs where trials run."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import ray
+from ray.exceptions import RayActorError
+
+from raysearch.search.capacity import Cluster, Resources, needs
+from raysearch.training.numerics import choose_device, choose_precision
+
+T = TypeVar("T")
+
+
+class Call(Protocol):
+    """Calls a function somewhere, with these arguments."""
+
+    def __call__(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Its result; its errors are raised here."""
+
+
+_LOOK_SECONDS = 1.0  # between two looks at the cluster's nodes
+_PATIENCE_SECONDS = 5.0  # until it is said that a machine is waited for
+MACHINE_LOST = "its machine was lost"
+_LAUNCHED = Path("~/ray_bootstrap_config.yaml")
+"""Where Ray's cluster launcher leaves its configuration on the head."""
+
+
+def look_at_cluster() -> Cluster:
+    """The nodes of the cluster that this process has joined, and what its launcher's autoscaler may add."""
+    nodes = tuple(node["Resources"] for node in ray.nodes() if node["Alive"])
+    path = _LAUNCHED.expanduser()
+    if not path.is_file():
+        return Cluster(nodes)
+    return launched(nodes, json.loads(path.read_text(encoding="utf-8")))
+
+
+def lost_with_machine(error: RayActorError) -> bool:
+    """Whether an actor died because its node did."""
+    said = str(error)
+    return error.preempted or "node has died" in said or "node was terminated" in said
+
+
+def launched(nodes: tuple[Resources, ...], config: Mapping[str, Any]) -> Cluster:
+    """A cluster of Ray's launcher.
+
+    Args:
+        nodes: that are there.
+        config: cluster.yaml as the launcher completed it. Machines that one has already are not described in it.
+    """
+    kinds = [kind for name, kind in config["available_node_types"].items() if name != config["head_node_type"]]
+    counted = [kind for kind in kinds if kind.get("max_workers", config["max_workers"])]
+    described = tuple(kind["resources"] for kind in counted if kind.get("resources"))
+    return Cluster(
+        nodes,
+        described,
+        more=max(0, config["max_workers"] - (len(nodes) - 1)),
+        unknown=len(described) < len(counted),
+    )
+
+
+class Room:
+    """How many trials the cluster holds at this moment; it is looked at no more often than once a second.
+
+    Args:
+        trial: what one needs; each of its workers, if there are several.
+        at_most: trials at once, however many there is room for; None: no bound.
+        workers: of a trial.
+    """
+
+    def __init__(self, trial: Resources, at_most: int | None, workers: int = 1) -> None:
+        self.trial, self._at_most, self._workers = trial, at_most, workers
+        self._looked, self._now, self._most = float("-inf"), 0, 0
+
+    def now(self) -> int:
+        """On the nodes that are there."""
+        self._look()
+        return self._now
+
+    def wanted(self) -> int:
+        """Trials to start: what waits for a node makes an autoscaler bring one. Never 0, or nobody would wait."""
+        self._look()
+        return max(1, min(self._most, self._at_most or self._most))
+
+    def _look(self) -> None:
+        if time.monotonic() - self._looked < _LOOK_SECONDS:
+            return
+        cluster, self._looked = look_at_cluster(), time.monotonic()
+        self._now, self._most = (n // self._workers for n in (cluster.now(self.trial), cluster.most(self.trial)))
+
+
+def call_here(work: Callable[..., T], *arguments: Any) -> T:
+    """In this process."""
+    return work(*arguments)
+
+
+def on_worker(
+    work: Callable[..., T], *arguments: Any, trial: Resources, tell: Callable[[str], None] = lambda message: None
+) -> T:
+    """Runs `work` as a Ray task with a trial's resources, and waits for it; its errors are raised here.
+
+    A task whose machine or process dies is run again, as Ray does by itself. The process ends with the task, and gives
+    back its GPU.
+
+    Args:
+        work: a function; it, what it takes and what it returns travel between machines.
+        arguments: for it.
+        trial: {"CPU": …, "GPU": …}.
+        tell: called once if no machine has room for it soon.
+    """
+    began = time.monotonic()
+    task = ray.remote(num_cpus=trial["CPU"], num_gpus=trial.get("GPU", 0.0), max_calls=1)(work).remote(*arguments)
+    told = False
+    try:
+        while not ray.wait([task], timeout=0.5)[0]:
+            if not told and time.monotonic() - began > _PATIENCE_SECONDS and not look_at_cluster().now(trial):
+                told = True
+                tell(f"Waiting for a machine with {needs(trial)}")
+    except KeyboardInterrupt:
+        ray.cancel(task, force=True)
+        raise
+    result: T = ray.get(task)
+    return result
+
+
+def numerics(device: str) -> tuple[str, str]:
+    """Type and precision of the device that trials get in this process; `device` is as of `choose_device`."""
+    chosen = choose_device(device)
+    return chosen.type, choose_precision(chosen)
