@@ -10,14 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from rich.console import Console
 
 from raysearch.activations.planner import CachePlan
 from raysearch.caching import expected_reads, outcome, plan_cache, record
 from raysearch.data.shared import put_images
-from raysearch.errors import InputError, NothingSucceededError
-from raysearch.files import replace_with
+from raysearch.errors import InputError, NothingSucceededError, StorageError
+from raysearch.files import patient, replace_with
 from raysearch.finish import best_tensors, evaluate_run
 from raysearch.job import Job, reopen
 from raysearch.machine import Machine
@@ -30,12 +29,13 @@ from raysearch.reporting.plots import learning_curves
 from raysearch.reporting.terminal import LiveView, summary
 from raysearch.run import Run
 from raysearch.search.actor import TrialActor
+from raysearch.search.cluster import Call, Room, call_here, on_worker
 from raysearch.search.controller import Controller
 from raysearch.search.crew import Crews
 from raysearch.search.driver import Driver
 from raysearch.search.refit import refit, refit_recipe, refit_seeds
 from raysearch.search.relay import RESOURCES, Relay
-from raysearch.search.runner import ray_session, require_gpus, run_segments
+from raysearch.search.runner import ray_session, run_segments
 from raysearch.search.sampler import OptunaProposer, export_study
 from raysearch.search.stopping import judge
 from raysearch.search.tracking.process import tracked
@@ -45,8 +45,7 @@ from raysearch.starting_head import starting_head
 from raysearch.sync import RunSync
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.numerics import choose_device
-from raysearch.training.range_test import range_test
-from raysearch.training.stage import Bench, open_stage
+from raysearch.training.stage import Bench
 
 logger = logging.getLogger(__name__)
 
@@ -96,11 +95,13 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
     """
     chatter = _chatter(flags, console)
     chatter.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
-    chosen, costs = plan_cache(job)
-    for line in chosen.lines():
-        chatter.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
-    with _ray(job.machine):
-        require_gpus(job.machine.gpus)
+    with ExitStack() as session:
+        if job.machine.elsewhere:  # what is measured there needs it; what is measured here is better off alone
+            session.enter_context(_ray(job.machine))
+        chosen, costs = plan_cache(job, _call(job.machine, chatter))
+        for line in chosen.lines():
+            chatter.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
+        session.enter_context(_ray(job.machine))
         run = Run.create(folder, job.settings.model_dump(mode="json"))
         (folder / "space.py").write_text(job.space.source, encoding="utf-8")
         run.update_info(
@@ -135,7 +136,6 @@ def go_on(run: Run, flags: Flags, console: Console, began: float) -> Run:
             RunSync(run, console.print).copy()
     else:
         with _ray(job.machine):
-            require_gpus(job.machine.gpus)
             run.update_info(settings=job.settings.model_dump(mode="json"))
             with tracked(run, partial(_chatter(flags, console).print, highlight=False, soft_wrap=True)):
                 _run(job, run, flags, console, began)
@@ -157,6 +157,17 @@ def _chatter(flags: Flags, console: Console) -> Console:
 
 def _ray(machine: Machine) -> AbstractContextManager[None]:
     return ray_session(machine.address, machine.cpus * machine.workers * machine.concurrent)
+
+
+def _call(machine: Machine, console: Console) -> Call:
+    """Calls what needs a trial's device: as a Ray task with a trial's resources, unless this process may use it."""
+    if not machine.elsewhere:
+        return call_here
+
+    def tell(message: str) -> None:
+        console.print(message, highlight=False, soft_wrap=True)
+
+    return partial(on_worker, trial=machine.trial, tell=tell)
 
 
 def as_plan(job: Job, folder: Path) -> Plan:
@@ -195,17 +206,18 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
     controller = Controller(job.rules, proposer)
     controller.replay(run.events())
     workers = min(flags.refit_workers or machine.concurrent * machine.workers, max(1, settings.refits))
+    call = _call(machine, _chatter(flags, console))
     if job.storage is not None:
         run.storage = job.storage / run.name
     with LiveView(_chatter(flags, console)) as view, ExitStack() as open_:
+        open_.enter_context(patient(view.note))
         if job.storage is not None:
             view.note(f"Images and checkpoints are kept in {job.storage.uri}")
             put_images(job.storage, job.dataset.folder)
         sync = open_.enter_context(RunSync(run, view.note)) if run.storage is not None else None
         progress = Progress(job, controller, view, workers, began)
         bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
-        judge_level, test_rates = _judge(job, run), _test_rates(job, run, bench)
-        driver = Driver(run, controller, machine.concurrent, progress.take, judge_level, test_rates, sync)
+        driver = Driver(run, controller, machine.concurrent, progress.take, _judge(job, run), _range_test(job), sync)
         budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
         begin: list[Event] = []
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
@@ -218,11 +230,11 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
                     f"{run.info['head']['trial']}; start a new run"
                 )
             view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
-            begin += head.adopt(driver.checkpoints / "h0000", Bench.open(**bench))
+            # On the CPU, where trials have a GPU: this process has none.
+            here = bench | ({"device": "cpu", "precision": "fp32", "cache": None} if machine.elsewhere else {})
+            begin += head.adopt(driver.checkpoints / "h0000", Bench.open(**here))
             if sync is not None:
                 sync.put("checkpoints/h0000/best.safetensors")
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()  # the trials want it
         driver.log(*begin)
         try:
             _run_segments(job, driver, bench, progress.time_to_search)
@@ -242,7 +254,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
                 bench_keywords(job) | {"cache": cached, "halves": job.space.tested and settings.refit_on == "train"},
             )
             view.note("Evaluating: one look at the test images")
-            evaluate_run(job, run, controller, Bench.open(**bench), refits)
+            evaluate_run(job, run, controller, refits, call)
             export_study(run.folder / "study.db", controller, job.space, run.name)
             _write_pictures(job, run, trained_on_val=settings.refit_on == "train+val" and bool(refits))
             if driver.stopping is None:
@@ -250,6 +262,9 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
             else:
                 driver.log({"event": "interrupted", "reason": driver.stopping})
                 view.note(f"Stopped: {driver.stopping}; go on with: {resume_command(run)}")
+        except StorageError:
+            view.note(f"Stopped. Nothing that was finished is lost; go on with: {resume_command(run)}")
+            raise
         except KeyboardInterrupt:
             driver.log({"event": "interrupted", "reason": "Ctrl-C"})
             export_study(run.folder / "study.db", controller, job.space, run.name)
@@ -281,11 +296,12 @@ def _run_segments(job: Job, driver: Driver, bench: dict[str, Any], time_left: Ca
             "first_rung_epochs": search.first_rung_epochs,
         },
     }
+    room = Room(machine.trial, machine.at_most, machine.workers) if machine.address is not None else None
     if machine.workers == 1:
-        run_segments(driver, TrialActor, config, {"cpu": machine.cpus, "gpu": machine.gpus}, time_left)
+        run_segments(driver, TrialActor, config, {"cpu": machine.cpus, "gpu": machine.gpus}, time_left, room)
         return
     with Crews(machine.workers, {"CPU": machine.cpus, "GPU": machine.gpus}, config) as crews:
-        run_segments(driver, Relay, {"desk": crews.desk}, RESOURCES, time_left)
+        run_segments(driver, Relay, {"desk": crews.desk}, RESOURCES, time_left, room)
 
 
 def bench_keywords(job: Job) -> dict[str, Any]:
@@ -322,23 +338,20 @@ def _judge(job: Job, run: Run) -> Callable[[Trial, Trial | None], Event]:
     return judge_level
 
 
-def _test_rates(job: Job, run: Run, keywords: dict[str, Any]) -> Callable[[int, Trial], Event]:
-    """Says between which learning rates each depth of a level is to be searched: a range test from where it starts."""
+def _range_test(job: Job) -> Callable[[int, Trial], Event]:
+    """Says with which recipe the learning rates of each depth of a level are tested."""
 
-    def test(level: int, start: Trial) -> Event:
-        bench = Bench.open(**keywords)
-        tensors, about = load_tensors(best_tensors(run, start))
+    def recipes(level: int, start: Trial) -> Event:
         recipe = job.space.recipe({}, job.settings.max_epochs)
         begun = Recipe.model_validate(start.recipe)
         found = {}
         for depth in job.space.every_value(f"schedule.{level}.depth"):
             stage = recipe.schedule[level].model_copy(update={"depth": depth, "inherit": None})
             path = begun.model_copy(update={"schedule": (*begun.schedule, stage)})
-            trainer = open_stage(bench, path, level, tensors, expected_signature=about["signature"])
-            found[str(depth)] = asdict(range_test(trainer))
+            found[str(depth)] = path.model_dump(mode="json")
         return found
 
-    return test
+    return recipes
 
 
 def _refit(
@@ -357,8 +370,11 @@ def _refit(
     if not recipes:
         return []
     progress.view.note(f"Training {winner.name} again with {len(recipes)} fresh seeds")
-    cpus = max(1, machine.cpus * machine.workers * machine.concurrent // workers)
-    resources = {"CPU": float(cpus), "GPU": min(1.0, machine.gpus)}
+
+    def lost(reason: str) -> None:
+        driver.log({"event": "refit_lost", "reason": reason})
+        progress.view.note(f"The refits were lost ({reason}); those that had not ended begin again")
+
     outcomes = refit(
         run.folder,
         winner.name,
@@ -366,8 +382,10 @@ def _refit(
         recipes,
         on=settings.refit_on,
         workers=workers,
-        resources=resources,
+        gpus=min(1.0, machine.gpus),
+        max_failures=settings.max_failures,
         watch=progress.refits,
+        lost=lost,
         storage=run.storage,
     )
     for one in outcomes:
@@ -383,7 +401,7 @@ def _write_pictures(job: Job, run: Run, *, trained_on_val: bool) -> None:
             job.dataset,
             shown_strengths(job.space),
             seed=job.settings.seed,
-            device=choose_device(job.settings.device),
+            device=choose_device("cpu" if job.machine.elsewhere else job.settings.device),
             trained_on_val=trained_on_val,
         )
     except Exception as error:  # noqa: BLE001 - whatever it is, the search itself is done

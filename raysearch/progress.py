@@ -11,7 +11,7 @@ from raysearch.activations.forecast import expected_trials
 from raysearch.job import Job
 from raysearch.reporting.terminal import Leader, LiveView, segment_line, verdict_line
 from raysearch.search.controller import Controller
-from raysearch.search.trial import Event
+from raysearch.search.trial import Event, Trial
 
 _OVER = ("stopped", "done", "failed")
 _NAMED = 16  # of the trials that run
@@ -123,10 +123,14 @@ class Progress:
             self._segment_end(event)
         elif event["event"] == "level":
             self.view.note(verdict_line(event))
+        elif event["event"] == "storage_refuses":
+            self.view.note(f"{event['trial']}: the storage refuses: {event['error']}; trying again")
         elif event["event"] == "storage_refused":
             self.view.note(f"{event['trial']}: the storage refused for {event['seconds']:.0f} s: {event['error']}")
         elif event["event"] in ("failed", "segment_lost", "refit_failed"):
             self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
+        elif event["event"] == "lr_find" and "error" in event:
+            self.view.note(f"The range test of level {event['level']} failed: {event['error']}")
 
     def _segment_end(self, event: Event) -> None:
         """Heads end by the dozen: of them, one line a pack."""
@@ -171,11 +175,24 @@ def _heads_over(controller: Controller) -> int:
 
 
 def _activity(controller: Controller) -> Sequence[str]:
-    """What runs, a line each; a large cluster's trials are too many to be named."""
-    running = controller.running
+    """What runs, and what waits, a line each; a large cluster's trials are too many to be named."""
+    running = [trial for trial in controller.running if not trial.needs]
+    waiting = {
+        trial.name if trial.pack is None else f"pack {trial.pack}": trial.needs
+        for trial in controller.running
+        if trial.needs
+    }
+    waits = [f"{name} waits for {needs}" for name, needs in waiting.items()]
+    return [*_running(controller, running), *_few(waits)]
+
+
+def _running(controller: Controller, running: Sequence[Trial]) -> Sequence[str]:
     if running and running[0].is_head:
         packs = sorted({head.pack for head in running if head.pack is not None})
         together = f"pack{'s' if len(packs) > 1 else ''} {', '.join(map(str, packs))} of {len(running)} heads running"
         return [f"head search: {_heads_over(controller)} of {controller.heads_wanted} heads done; {together}"]
-    named = [f"{trial.name} at depth {trial.depth}" for trial in running[:_NAMED]]
-    return named + ([f"and {len(running) - _NAMED} more"] if len(running) > _NAMED else [])
+    return _few([f"{trial.name} at depth {trial.depth}" for trial in running])
+
+
+def _few(lines: list[str]) -> list[str]:
+    return lines[:_NAMED] + ([f"and {len(lines) - _NAMED} more"] if len(lines) > _NAMED else [])

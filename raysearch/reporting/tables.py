@@ -134,6 +134,7 @@ class _Trial:
         self.made: Event = {}
         self.failed = False
         self.open: set[str] = set()
+        self.waits = False
         self.owed = True
         self.ends: dict[str, Event] = {}
         self.epoch = 0
@@ -145,7 +146,7 @@ class _Trial:
         if self.failed:
             return "failed"
         if self.open:
-            return "running"
+            return "waiting" if self.waits else "running"
         if self.owed or self.last_end is None:
             return "waiting"
         return "done" if self.last_end["finished"] else "stopped"
@@ -158,6 +159,7 @@ class _Trial:
                 self.owed = True
             case "segment":
                 self.open.add(event["segment"])
+                self.waits = False
                 # Epochs logged after the checkpoint that this segment starts from were lost and will be run again.
                 self.epoch = event["from_epoch"]
             case "epoch":
@@ -169,6 +171,8 @@ class _Trial:
                 self.owed = False
                 self.ends[event["segment"]] = self.last_end = event
                 self.epoch = event["epoch"]
+            case "waiting" | "placed":
+                self.waits = event["event"] == "waiting"
             case "segment_lost" | "segment_paused":
                 self.open.discard(event["segment"])
             case "failed":

@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raysearch.reporting.incidents import incidents
 from raysearch.reporting.tables import STATES, deciding, leaders, recipe_columns, varying
 
 _STYLES = {"waiting": "dim", "running": "cyan", "stopped": "yellow", "done": "green", "failed": "red"}
@@ -197,6 +198,8 @@ def summary(run: FinishedRun, console: Console | None = None) -> None:
     if skipped:
         console.print(f"[yellow]{len(skipped)} unreadable image(s) skipped[/], listed in run.json, e.g. ", end="")
         console.print(_skipped(skipped[0]), markup=False, highlight=False)
+    for incident in incidents(run.events()):
+        console.print(incident, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if failed:
         console.print(f"[red]{failed} of the {what} failed[/]; why is in log.jsonl", highlight=False)
     console.print(Text(f"The run is in {run.folder}", style="bold"), soft_wrap=True)

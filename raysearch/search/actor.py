@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,12 +31,14 @@ from raysearch.training.checkpoint import (
 )
 from raysearch.training.loop import Trainer
 from raysearch.training.memory import is_out_of_memory
+from raysearch.training.range_test import range_test
 from raysearch.training.ranks import ALONE, Ranks
 from raysearch.training.stage import Bench, open_pack, open_stage
 
 logger = logging.getLogger(__name__)
 
 _STEP_SECONDS = 0.5  # of a pack's epochs, which are too short to be told one by one
+_PAUSE_SECONDS = 1.0  # before storage that refused is tried again
 
 
 class _Work(Protocol):
@@ -112,15 +116,17 @@ class Workplace:
             ValueError, RuntimeError: a hand-over, a loss, memory: it would happen again.
             StorageError: the storage refused too long. That ends the process, and its segments run again elsewhere.
         """
-        packed = self._segments[0]["pack"] is not None
-        if packed and not self._bench.ranks.first:
+        if self._segments[0]["pack"] is not None and not self._bench.ranks.first:
             return []
-        if self._work is None and self._scratch is not None:
-            self._scratch.bring(self._segments)
-        if self._work is None and packed:
-            self._work = PackWork(self._bench, self._checkpoints, self._segments, **self._heads)
-        elif self._work is None:
-            self._work = StageWork(self._bench, self._checkpoints, self._segments[0])
+        if self._work is None:
+            if self._scratch is not None:
+                self._scratch.bring(self._segments)
+            try:
+                self._work = self._open()
+            except OSError as error:
+                if self._bench.ranks.size > 1:  # the others may be training already
+                    raise
+                return _unsaved(self._trials(), error)
         return self._kept(self._work.step())
 
     def close(self) -> None:
@@ -128,21 +134,32 @@ class Workplace:
         if self._scratch is not None:
             self._scratch.close()
 
+    def _open(self) -> _Work:
+        first = self._segments[0]
+        if "range_test" in first:
+            return RangeTestWork(self._bench, self._checkpoints, first)
+        if first["pack"] is not None:
+            return PackWork(self._bench, self._checkpoints, self._segments, **self._heads)
+        return StageWork(self._bench, self._checkpoints, first)
+
     def failed(self, error: Exception) -> list[dict[str, Any]]:
         """What a step that raised came to, for `Driver.results`."""
-        segments = [one["trial"] for one in self._segments if "segment" in one]
-        trials = segments if self._work is None else self._work.running
+        trials = self._trials() if self._work is None else self._work.running
         return [{"trial": trial, "failed": f"{type(error).__name__}: {error}"} for trial in trials]
 
     def _kept(self, results: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """What came of a step, once its checkpoints are where another machine finds them."""
-        if self._scratch is None or not self._bench.ranks.first:
+        if self._scratch is None or not self._bench.ranks.first or any("unsaved" in one for one in results):
             return results
         self._scratch.put(segment["trial"] for segment in self._segments)
         refusal = self._scratch.take_refusal()
         if refusal is not None and results:
             results[0]["refused"] = refusal
         return results
+
+    def _trials(self) -> list[str]:
+        """Of the segments that it took; of a pack that began before, those whose ends have not been told."""
+        return [one["trial"] for one in self._segments if "segment" in one or "range_test" in one]
 
 
 class StageWork:
@@ -163,6 +180,7 @@ class StageWork:
         recipe, stage = Recipe.model_validate(segment["recipe"]), segment["stage"]
         self._rows: list[dict[str, Any]] = []
         self._reported = 0
+        self._saved = True
         last = self._folder / "last.pt"
         saved = load_checkpoint(last) if last.exists() else None
         if saved is not None and saved["recipe"] != segment["recipe"]:
@@ -198,10 +216,15 @@ class StageWork:
         return [self._trial]
 
     def step(self) -> list[dict[str, Any]]:
-        """One epoch, or one that the last checkpoint has and the log has not."""
-        if self._reported == len(self._rows):
+        """One epoch, or one that the last checkpoint has and the log has not. It is told once it is saved."""
+        if self._saved and self._reported == len(self._rows):
             self._rows.append(_timed(self._bench, self._trainer))
-            self._save()
+            self._saved = False
+        if not self._saved:
+            refusal = self._refusal()
+            if refusal is not None:
+                return _unsaved([self._trial], refusal)
+            self._saved = True
         row = self._rows[self._reported]
         self._reported += 1
         result = {
@@ -212,6 +235,18 @@ class StageWork:
             "handover_delta": self._trainer.handover_delta if self._reported == 1 else None,
         }
         return [result]
+
+    def _refusal(self) -> OSError | None:
+        """What kept the checkpoint from being written; all workers of a trial hear of it, and wait together."""
+        refusal: OSError | None = None
+        try:
+            self._save()
+        except OSError as error:
+            refusal = error
+        ranks, device = self._bench.ranks, self._bench.device
+        if ranks.agree({"refused": float(refusal is not None)}, device)["refused"]:
+            return refusal or OSError("the first worker could not write the checkpoint")
+        return None
 
     def _save(self) -> None:
         """The best tensors first: if the process dies in between, the epoch is trained again, to the same tensors."""
@@ -256,35 +291,44 @@ class PackWork:
         """The trials whose ends have not been told."""
         recipes = [Recipe.model_validate(segment["recipe"]) for segment in segments]
         self._pack, self._signature = open_pack(bench, recipes, folds)
+        self._untold: list[dict[str, Any]] = []
+        self._over = False
+        """Whether no head trains any more."""
         epochs = max(recipe.schedule[0].epochs for recipe in recipes)
         self._rungs = rungs_for(epochs, reduction, first_rung_epochs)[:-1]
 
     def step(self) -> list[dict[str, Any]]:
         """A few epochs, of about half a second together; all that are left once there is no other end to tell."""
         began = time.monotonic()
-        results: list[dict[str, Any]] = []
-        over: set[str] = set()
-        while not self._pack.finished:
+        ended = self._ended()
+        while not self._over:
             try:
-                results += self._epoch()
+                self._untold += self._epoch()
             except RuntimeError as error:
-                return results + self._break_off(error, over)
-            over = {one["trial"] for one in results if "failed" in one or one["finished"] or one["stopped"]}
-            if over < set(self.running) and time.monotonic() - began > _STEP_SECONDS:
+                self._untold += self._broken_off(error)
+                self._over = True
+            self._over = self._over or self._pack.finished
+            ended = self._ended()
+            if ended < set(self.running) and time.monotonic() - began > _STEP_SECONDS:
                 break
-        if self._pack.finished:
-            self._save()
-        self.running = [trial for trial in self.running if trial not in over]
-        return results
+        if self._over:
+            try:
+                self._save()
+            except OSError as error:
+                return _unsaved(self.running, error)
+        told, self._untold = self._untold, []
+        self.running = [trial for trial in self.running if trial not in ended]
+        return told
 
-    def _break_off(self, error: RuntimeError, over: set[str]) -> list[dict[str, Any]]:
+    def _ended(self) -> set[str]:
+        """The trials that are over, which nobody has been told."""
+        return {one["trial"] for one in self._untold if "failed" in one or one["finished"] or one["stopped"]}
+
+    def _broken_off(self, error: RuntimeError) -> list[dict[str, Any]]:
         """What still ran has failed; what had ended has its result."""
         advice = "; a smaller `pack` in the space's Search takes less memory" if is_out_of_memory(error) else ""
-        failed = f"{type(error).__name__}: {error}{advice}"
-        running = [trial for trial in self.running if trial not in over]
-        self._save()
-        self.running = []
-        return [{"trial": trial, "failed": failed} for trial in running]
+        failed, ended = f"{type(error).__name__}: {error}{advice}", self._ended()
+        return [{"trial": trial, "failed": failed} for trial in self.running if trial not in ended]
 
     def _epoch(self) -> list[dict[str, Any]]:
         before = self._pack.running
@@ -319,6 +363,40 @@ class PackWork:
                 path = self._checkpoints / self._trials[head] / "best.safetensors"
                 about = describe_tensors(self._pack.best(head), self._signature)
                 save_tensors(path, self._pack.best_state(head), about)
+
+
+class RangeTestWork:
+    """The range test of a level that is about to begin: one step, one result.
+
+    Args:
+        bench: of this process.
+        checkpoints: the run's folder of them.
+        asked: {"trial": what the level starts from, "range_test": {"stage": of the level, "recipes": by depth}}.
+    """
+
+    def __init__(self, bench: Bench, checkpoints: Path, asked: dict[str, Any]) -> None:
+        self._bench, self._trial, self._asked = bench, asked["trial"], asked["range_test"]
+        self._start, self._about = load_tensors(checkpoints / self._trial / "best.safetensors")
+
+    @property
+    def running(self) -> list[str]:
+        """What the level starts from."""
+        return [self._trial]
+
+    def step(self) -> list[dict[str, Any]]:
+        """The rates of every depth."""
+        found = {}
+        for depth, tree in self._asked["recipes"].items():
+            recipe, signature = Recipe.model_validate(tree), self._about["signature"]
+            trainer = open_stage(self._bench, recipe, self._asked["stage"], self._start, expected_signature=signature)
+            found[depth] = asdict(range_test(trainer))
+        return [{"trial": self._trial, "range_test": found}]
+
+
+def _unsaved(trials: Sequence[str], error: OSError) -> list[dict[str, Any]]:
+    """What to tell when the disk takes nothing at the moment; the next step tries again."""
+    time.sleep(_PAUSE_SECONDS)
+    return [{"trial": trial, "unsaved": str(error)} for trial in trials]
 
 
 def _clear(folder: Path) -> None:

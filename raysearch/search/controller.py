@@ -131,12 +131,18 @@ class Controller:
 
     def _on_segment_lost(self, event: Event) -> None:
         trial = self._close(event)
-        trial.lost += 1
+        trial.lost += event["cause"] == "process"
         self._open[trial.name] = None
+
+    def _on_waiting(self, event: Event) -> None:
+        self.trials[event["trial"]].needs = event["needs"]
+
+    def _on_placed(self, event: Event) -> None:
+        self.trials[event["trial"]].needs = None
 
     def _on_failed(self, event: Event) -> None:
         trial = self.trials[event["trial"]]
-        trial.running, trial.failed = None, True
+        trial.running, trial.needs, trial.failed = None, None, True
         self._count(trial, -1)
         self._running.discard(trial.name)
         self._open.pop(trial.name, None)
@@ -164,7 +170,7 @@ class Controller:
         trial = self.trials[event["trial"]]
         if trial.running != event["segment"]:
             raise ValueError(f"{event['event']} for segment {event['segment']}, but {trial.name} runs {trial.running}")
-        trial.running = None
+        trial.running = trial.needs = None
         self._running.discard(trial.name)
         return trial
 

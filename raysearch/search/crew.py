@@ -24,6 +24,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.search.actor import Workplace
+from raysearch.search.cluster import MACHINE_LOST, lost_with_machine
 from raysearch.search.desk import Desk
 from raysearch.training.ranks import Ranks
 
@@ -117,6 +118,8 @@ def _why(error: Exception) -> str:
     rank, failure = next(iter(getattr(error, "worker_failures", {}).items()), (None, error))
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()] or [type(failure).__name__]
     said = lines[0] if isinstance(failure, RayActorError) else lines[-1]  # of a traceback, the last
+    if isinstance(failure, RayActorError) and lost_with_machine(failure):
+        said = MACHINE_LOST
     return said if rank is None else f"worker {rank} died: {said}"
 
 

@@ -5,25 +5,46 @@ Knows no Ray: a runner asks `start` for work, tells `result` what came of it, an
 
 from __future__ import annotations
 
-import logging
+import functools
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from raysearch.errors import StorageError
+from raysearch.files import PATIENCE_SECONDS, insist
 from raysearch.run import Run
 from raysearch.search.controller import Controller
 from raysearch.search.trial import Event, Trial
 from raysearch.sync import RunSync
 
-logger = logging.getLogger(__name__)
-
 _DERIVE_SECONDS = 5.0  # the tables are rewritten no more often than this
 _DERIVE_PAUSES = 50  # nor so often that it takes more of the time than one part in so many, however long they are
+_START_SECONDS = 60.0  # that a process may take to start before it is said to wait for its machine
 
 _MAY_FREE = frozenset({"segment_end", "segment_lost", "segment_paused", "failed", "dropped"})
 """Events after which a trial's tensors may have no use any more."""
+
+
+@dataclass
+class _Worker:
+    """What a worker has in hand."""
+
+    segments: dict[str, Event]
+    """Open ones, by trial: many of a pack of heads, none of a range test."""
+    began: float = field(default_factory=time.monotonic)
+    """When its segments were decided, or it began with them."""
+    placed: bool = False
+    """Whether it has begun."""
+    waiting: bool = False
+    """Whether it was said to wait for a machine."""
+    refused: tuple[float, Event] | None = None
+    """Since when the disk refuses what it writes, and what was said of it."""
+
+    def __post_init__(self) -> None:
+        self.size = len(self.segments)
 
 
 class Driver:
@@ -32,13 +53,12 @@ class Driver:
     Args:
         run: the run folder; its log is written here and nowhere else while the search runs.
         controller: replayed from the run's log.
-        concurrency: segments that may run at once.
+        concurrency: workers at once; may be set anew at any time.
         watch: called after every event that was logged.
         judge: says of a level's leader and its control (None: there is none) what the level brought: the figures of a
             "level" event.
+        range_test: of a level and the trial that it starts from, the recipe to test learning rates with, by depth.
         sync: of a run with storage; there the checkpoints are, and are deleted through it. None: in the run folder.
-        test_rates: of a level and the trial that it may start from, what a range test says at each depth: the figures
-            of an "lr_find" event, by depth.
     """
 
     def __init__(
@@ -48,19 +68,20 @@ class Driver:
         concurrency: int,
         watch: Callable[[Event], None] = lambda event: None,
         judge: Callable[[Trial, Trial | None], Event] = lambda leader, control: {"verdict": "untested"},
-        test_rates: Callable[[int, Trial], Event] = lambda level, start: {},
+        range_test: Callable[[int, Trial], Event] = lambda level, start: {},
         sync: RunSync | None = None,
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
-        self._judge, self._test_rates, self._watch, self._sync = judge, test_rates, watch, sync
-        self._work: dict[str, dict[str, Event]] = {}  # worker -> its open segments by trial; many of a pack of heads
-        self._sizes: dict[str, int] = {}
-        self._began: dict[str, float] = {}
+        self._judge, self._range_test, self._watch, self._sync = judge, range_test, watch, sync
+        self._work: dict[str, _Worker] = {}
         self._derive_at = 0.0
         # Trials that may be over, and whose folders may still be there.
         there = sync.trials if sync is not None else {one.name for one in self.checkpoints.glob("[ht][0-9]*")}
         self._kept = there & set(controller.trials)
         self._places: dict[str, int] = {}
+        self._test: tuple[str, int, Trial] | None = None
+        """The range test that is under way: its worker, the level, what that starts from."""
+        self._tests_lost = 0
         self.stopping: str | None = None
         """Why no more segments are started, or None."""
         for trial in controller.trials.values():
@@ -84,19 +105,25 @@ class Driver:
     def start(self, worker: str) -> list[dict[str, Any]]:
         """The next segments for a free worker, more than one if they are a pack; none if there is nothing to run now.
 
-        Returns: of each: trial, pack (None, unless it is a head), segment, stage, from_epoch, to_epoch, recipe, and
+        Returns: of a range test, the trial from which a level starts, and range_test: stage, and recipes by depth; of
+            each segment: trial, pack (None, unless it is a head), segment, stage, from_epoch, to_epoch, recipe, and
             parent: the trial that it starts from, or None; ended_rate: the parent's last learning rate. Of a pack that
             was broken off, also the heads that had ended, without a segment: it is trained again whole, or others would
             survive its halving.
         """
         if self.stopping is not None or len(self._work) >= self.concurrency:
             return []
+        if self._test is not None:  # what is to be trained at the level depends on it
+            return []
         self._judge_level()
-        self._test_learning_rates()
         self._places = {other: self._places[other] for other in self._work}
+        place = min(set(range(self.concurrency)) - set(self._places.values()))
+        if self.controller.to_test is not None:
+            self._places[worker] = place
+            return [self._begin_test(worker, *self.controller.to_test)]
         segments = {segment["trial"]: segment for segment in self._begin(worker, self.controller.decide())}
         if segments:
-            self._places[worker] = min(set(range(self.concurrency)) - set(self._places.values()))
+            self._places[worker] = place
         trials = [self.controller.trials[name] for name in segments]
         if trials and trials[0].pack is not None:
             trials = self.controller.packs.of(trials[0].pack)
@@ -123,11 +150,22 @@ class Driver:
 
         Args:
             worker: as given to `start`.
-            results: each either {"trial", "failed": message} or {"trial", "row": the epoch's metrics, "best": the best
-                row so far, "finished": whether its stage is over, "stopped": whether it goes on no further, though its
-                stage is not over, "handover_delta": only with a stage's first row, "refused": only if the storage made
-                it wait, for how many seconds and why}.
+            results: each either {"trial", "failed": message}, or {"trial", "unsaved": message} where the disk takes
+                nothing at the moment, or {"trial", "range_test": figures by depth}, or {"trial", "row": the epoch's
+                metrics, "best": the best row so far, "finished": whether its stage is over, "stopped": whether it goes
+                on no further, though its stage is not over, "handover_delta": only with a stage's first row, "refused":
+                only if the storage made it wait, for how many seconds and why}.
+
+        Raises:
+            StorageError: the disk has been refusing for too long.
         """
+        if any("unsaved" in result for result in results):
+            self._note_unsaved(worker, results[0])
+            return True
+        self._note_saved(worker)
+        if self._test is not None and self._test[0] == worker:
+            self._end_test(results[0])
+            return False
         events: list[Event] = []
         ended: list[str] = []
         for result in results:
@@ -136,7 +174,7 @@ class Driver:
                 seconds, reason = result["refused"]
                 told = {"trial": name, "seconds": round(seconds, 1), "error": reason}
                 events.append({"event": "storage_refused", **told})
-            segment = self._work[worker][name]
+            segment = self._work[worker].segments[name]
             if "failed" in result:
                 ended.append(name)
                 events.append({"event": "failed", "trial": name, "error": result["failed"]})
@@ -152,14 +190,15 @@ class Driver:
         if not ended:
             return True
         for name in ended:
-            del self._work[worker][name]
-        over = not self._work[worker]
+            del self._work[worker].segments[name]
+        over = not self._work[worker].segments
         if over:
             self._free(worker)
         self._keep_few_checkpoints()
         self._judge_level()
         if over and self.stopping is None and self.controller.may_go_on(ended[-1]):
             self._begin(worker, self.controller.decide(prefer=ended[-1]))
+            self.placed(worker)
             return True
         return not over
 
@@ -171,19 +210,68 @@ class Driver:
             told = {"level": leader.stage, "leader": leader.name, "control": control.name if control else None}
             self.log({"event": "level", **told, **self._judge(leader, control)})
 
-    def _test_learning_rates(self) -> None:
-        """Where a level is about to begin, log what a range test says, if one is wanted."""
-        due = self.controller.to_test
-        if due is not None:
-            level, start = due
-            self.log(
-                {"event": "lr_find", "level": level, "start": start.name, "depths": self._test_rates(level, start)}
-            )
+    def _begin_test(self, worker: str, level: int, start: Trial) -> Event:
+        self._test = worker, level, start
+        self._work[worker] = _Worker({})
+        tested = {"trial": start.name, "pack": None, "parent": None}
+        return {**tested, "range_test": {"stage": level, "recipes": self._range_test(level, start)}}
+
+    def _end_test(self, result: dict[str, Any]) -> None:
+        """Log what it found; if it failed, nothing bounds the learning rates but the space."""
+        assert self._test is not None
+        worker, level, start = self._test
+        self._test = None
+        self._free(worker)
+        error = {"error": result["failed"]} if "failed" in result else {}
+        depths = result.get("range_test", {})
+        self.log({"event": "lr_find", "level": level, "start": start.name, "depths": depths, **error})
+
+    def _note_unsaved(self, worker: str, result: dict[str, Any]) -> None:
+        """Log when it begins; too long, and it raises."""
+        one, told = self._work[worker], {"trial": result["trial"], "error": result["unsaved"]}
+        if one.refused is None:
+            one.refused = time.monotonic(), told
+            self.log({"event": "storage_refuses", **told})
+        elif time.monotonic() - one.refused[0] > PATIENCE_SECONDS:
+            raise StorageError(f"the storage refuses to be written to: {result['unsaved']}")
+
+    def _note_saved(self, worker: str) -> None:
+        """Log for how long it had been refused."""
+        one = self._work[worker]
+        if one.refused is not None:
+            since, told = one.refused
+            one.refused = None
+            self.log({"event": "storage_refused", **told, "seconds": round(time.monotonic() - since, 1)})
+
+    # ---- where workers are ---------------------------------------------------------------------------------------
+
+    def placed(self, worker: str) -> None:
+        """A worker has begun."""
+        one = self._work[worker]
+        one.placed, one.began = True, time.monotonic()
+        if one.waiting:
+            one.waiting = False
+            self.log(*({"event": "placed", "trial": name} for name in one.segments))
+
+    def waits(self, room: int, needs: str) -> None:
+        """Log which workers wait for a machine: those beyond what there is room for, and those that take too long.
+
+        Args:
+            room: workers that the machines hold together.
+            needs: what a worker needs, for people.
+        """
+        unplaced = [one for one in self._work.values() if not one.placed]
+        starting = max(0, room - (len(self._work) - len(unplaced)))
+        late = time.monotonic() - _START_SECONDS
+        for number, one in enumerate(unplaced):
+            if not one.waiting and (number >= starting or one.began < late):
+                one.waiting = True
+                self.log(*({"event": "waiting", "trial": name, "needs": needs} for name in one.segments))
 
     def _segment_end(self, worker: str, segment: Event, result: dict[str, Any]) -> Event:
-        seconds = time.monotonic() - self._began[worker]
+        seconds = time.monotonic() - self._work[worker].began
         if "pack" in segment:  # its share
-            seconds /= self._sizes[worker]
+            seconds /= self._work[worker].size
         return {
             "event": "segment_end",
             "trial": segment["trial"],
@@ -194,26 +282,37 @@ class Driver:
             "best": result["best"],
         }
 
-    def lost(self, worker: str, reason: str) -> None:
-        """The worker died; its segment runs again, until the trial was lost too often."""
-        segments = self._work.get(worker)
-        if segments is None:  # it died after its last result, which is here
+    def lost(self, worker: str, reason: str, cause: Literal["process", "machine"] = "process") -> None:
+        """The worker died; its segment runs again, until the trial has lost its process too often."""
+        if worker not in self._work:  # it died after its last result, which is here
             return
+        if self._test is not None and self._test[0] == worker:
+            self._lost_test(worker, reason, cause)
+            return
+        segments = self._work[worker].segments
         self._free(worker)
         for name, segment in segments.items():
-            logger.warning("%s was lost: %s", segment["segment"], reason)
-            self.log({"event": "segment_lost", "trial": name, "segment": segment["segment"], "reason": reason})
+            lost = {"trial": name, "segment": segment["segment"], "worker": worker}
+            self.log({"event": "segment_lost", **lost, "reason": reason, "cause": cause})
             trial = self.controller.trials[name]
             if trial.lost > self.controller.rules.max_failures:
                 error = f"lost {trial.lost} times, the last time: {reason}"
                 self.log({"event": "failed", "trial": name, "error": error})
         self._keep_few_checkpoints()
 
+    def _lost_test(self, worker: str, reason: str, cause: str) -> None:
+        self._tests_lost += cause == "process"
+        if self._tests_lost > self.controller.rules.max_failures:
+            self._end_test({"failed": reason})
+            return
+        self._test = None
+        self._free(worker)
+
     def close(self) -> None:
         """Log what was still running as paused, and bring the tables up to date."""
-        for worker, segments in list(self._work.items()):
+        for worker, one in list(self._work.items()):
             reason = self.stopping or "the search ended"
-            self.log(*(_paused(name, segment["segment"], reason) for name, segment in segments.items()))
+            self.log(*(_paused(name, segment["segment"], reason) for name, segment in one.segments.items()))
             self._free(worker)
         self.run.derive()
 
@@ -221,17 +320,15 @@ class Driver:
         self.log(*events)
         segments = [event for event in events if event["event"] == "segment"]
         if segments:
-            self._work[worker] = {segment["trial"]: segment for segment in segments}
-            self._sizes[worker] = len(segments)
-            self._began[worker] = time.monotonic()
+            self._work[worker] = _Worker({segment["trial"]: segment for segment in segments})
         return segments
 
     def _segments(self) -> Iterator[Event]:
         """Those that are open."""
-        return (segment for segments in self._work.values() for segment in segments.values())
+        return (segment for one in self._work.values() for segment in one.segments.values())
 
     def _free(self, worker: str) -> None:
-        del self._work[worker], self._began[worker], self._sizes[worker]
+        del self._work[worker]
         began = time.monotonic()
         if began > self._derive_at:
             self.run.derive()
@@ -278,9 +375,9 @@ class Driver:
             self._sync.forget(name)
         path = self.checkpoints / name
         if path.is_dir():
-            shutil.rmtree(path)
+            insist(functools.partial(shutil.rmtree, path))
         else:
-            path.unlink(missing_ok=True)
+            insist(functools.partial(path.unlink, missing_ok=True))
 
 
 def _paused(trial: str, segment: str, reason: str) -> Event:

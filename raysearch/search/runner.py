@@ -13,20 +13,22 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Literal
 
 import ray
-from ray import tune
-from ray.tune.execution.cluster_info import _is_ray_cluster
+from ray import cloudpickle, tune
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune import Callback, TuneError
 from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from raysearch.errors import InputError
+from raysearch.errors import InputError, StorageError
+from raysearch.search.capacity import needs
+from raysearch.search.cluster import MACHINE_LOST, Room, lost_with_machine
 from raysearch.search.driver import Driver
-
-logger = logging.getLogger(__name__)
 
 _QUIET = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # our log is the record; Tune's CSV, JSON and TensorBoard files are not
@@ -53,18 +55,19 @@ def _work_for(driver: Driver, worker: str) -> dict[str, Any] | None:
 
 
 class _SegmentSearcher(_Stateless, Searcher):
-    def __init__(self, driver: Driver) -> None:
+    def __init__(self, driver: Driver, room: Room | None) -> None:
         super().__init__()
-        self._driver = driver
+        self._driver, self._room = driver, room
 
     def suggest(self, trial_id: str) -> Any:
         if self._driver.done:
             return Searcher.FINISHED
+        if self._room is not None:
+            self._driver.concurrency = self._room.wanted()
         return _work_for(self._driver, trial_id)
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if error:
-            self._driver.lost(trial_id, "its worker died")
+        """Nothing to note: results say when a segment has ended, and the scheduler hears of errors."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the log is the state."""
@@ -91,10 +94,46 @@ class _SegmentScheduler(_Stateless, FIFOScheduler):
         work = None if others_wait else _work_for(self._driver, trial.trial_id)
         if work is None:
             return TrialScheduler.STOP
+        self._driver.placed(trial.trial_id)
         actor: Any = trial.temporary_state.ray_actor
         # An actor's calls run in the order in which they were made, and the next is Tune's for another step.
         actor.reset_config.remote(trial.config | work)
         return TrialScheduler.CONTINUE
+
+    def on_trial_error(self, tune_controller: Any, trial: TuneTrial) -> None:
+        self._driver.lost(trial.trial_id, *_why(_error_of(trial)))
+
+
+class _Placement(_Stateless, Callback):
+    """Tells the driver which of its workers have begun, and which wait for a machine."""
+
+    def __init__(self, driver: Driver, room: Room | None) -> None:
+        self._driver, self._room = driver, room
+
+    def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
+        self._driver.placed(trial.trial_id)
+
+    def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
+        if self._room is not None:
+            self._driver.waits(self._room.now(), needs(self._room.trial))
+
+
+def _error_of(trial: TuneTrial) -> Exception | None:
+    """What Tune saw; its own reader looks where the file comes to lie only later."""
+    path = trial.pickled_error_file
+    return None if path is None else cloudpickle.loads(Path(path).read_bytes())
+
+
+def _why(error: Exception | None) -> tuple[str, Literal["process", "machine"]]:
+    """What a trial was lost to, for people, and whether to its process or its machine."""
+    if isinstance(error, RayTaskError):
+        cause: Literal["process", "machine"] = "machine" if MACHINE_LOST in str(error.cause) else "process"  # a crew's
+        return f"{type(error.cause).__name__}: {error.cause}", cause
+    if isinstance(error, RayActorError):
+        if lost_with_machine(error):
+            return MACHINE_LOST, "machine"
+        return f"its process died: {str(error).strip().splitlines()[-1].strip()}", "process"
+    return "its process died", "process"
 
 
 class _Stop(_Stateless, tune.Stopper):
@@ -138,20 +177,6 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
             ray.shutdown()
 
 
-def require_gpus(per_trial: float) -> None:
-    """Refuses trials that no node of this cluster can hold, unless an autoscaler may bring one that can.
-
-    Raises:
-        InputError: with what there is.
-    """
-    most = max((node["Resources"].get("GPU", 0.0) for node in ray.nodes() if node["Alive"]), default=0.0)
-    if per_trial > most and not _is_ray_cluster():
-        raise InputError(
-            f"--gpus-per-trial {per_trial:g}: no node of the cluster has more than {most:g} GPU(s), and it has no "
-            "autoscaler that could bring one; lower it"
-        )
-
-
 @contextmanager
 def ctrl_c(stop: Callable[[str], None]) -> Iterator[None]:
     """The first Ctrl-C calls `stop`; the second is an ordinary KeyboardInterrupt."""
@@ -177,6 +202,7 @@ def run_segments(
     config: dict[str, Any],
     resources: dict[str, float],
     time_left: Callable[[], float] = lambda: float("inf"),
+    room: Room | None = None,
 ) -> None:
     """Run the search until the driver is done or stops.
 
@@ -187,10 +213,15 @@ def run_segments(
         config: what the trainable's setup gets beside "segments" and "place" (see `Driver`).
         resources: of one trial: {"cpu": …, "gpu": …}.
         time_left: seconds until no more is started.
+        room: how many a cluster holds; None: as many as the driver was made for.
+
+    Raises:
+        StorageError: as of the driver.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    # Else Tune starts one worker after the other, each of which first imports torch and opens the data.
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(driver.concurrency)
+    # As many as the driver says. Else Tune starts one worker after the other, each of which first imports torch and
+    # opens the data, and an autoscaler brings one machine after the other.
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "100000"
     with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as scratch, ctrl_c(driver.stop):
         try:
             while not driver.done:
@@ -200,9 +231,10 @@ def run_segments(
                     config=config,
                     resources_per_trial=resources,
                     num_samples=-1,
-                    search_alg=_SegmentSearcher(driver),
+                    search_alg=_SegmentSearcher(driver, room),
                     scheduler=_SegmentScheduler(driver),
                     stop=_Stop(driver, time_left),
+                    callbacks=[_Placement(driver, room)],
                     reuse_actors=True,
                     checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
                     storage_path=scratch,
@@ -213,5 +245,9 @@ def run_segments(
                 )
                 if driver.stopping is not None:
                     break
+        except TuneError as error:  # it wraps what our scheduler raises
+            if isinstance(error.__context__, StorageError):
+                raise error.__context__ from None
+            raise
         finally:
             driver.close()

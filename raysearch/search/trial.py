@@ -19,7 +19,7 @@ class Rules:
         reduction: 1 in `reduction` goes on at each rung.
         metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy".
         larger_is_better: its direction.
-        max_failures: how often a trial's segment may be lost to the machine before the trial counts as failed.
+        max_failures: how often a trial's process may die before the trial counts as failed.
         levels: the stages that trials search, by index: each is a level of the tree.
         most: trials that differ at each level; inf where something is searched without steps.
         beam: how many of the best trials of a level the next level's start from.
@@ -93,8 +93,10 @@ class Trial:
     segments: int = 0
     """Segments started."""
     lost: int = 0
-    """Segments lost to the machine."""
+    """Segments lost with their process; those lost with their machine are not the trial's fault."""
     running: str | None = None
+    needs: str | None = None
+    """What its segment waits for before it can run."""
     finished: bool = False
     failed: bool = False
     dropped: bool = False
@@ -129,7 +131,7 @@ class Trial:
         if self.failed:
             return "failed"
         if self.running is not None:
-            return "running"
+            return "running" if self.needs is None else "waiting"
         if self.finished:
             return "done"
         if self.segments == 0 or self.rung < self.target:

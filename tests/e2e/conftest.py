@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
-from tests.e2e.commands import Command, Desk, Ended
+from tests.e2e.commands import Command, Desk, Ended, table
 
 CLASSES = ("blue", "green", "red")
 SIZE = 32
@@ -111,3 +112,12 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> S
     desk = Desk(tmp_path_factory.mktemp("undisturbed"))
     command = desk.start("-m", "raysearch.tune", *flags)
     return Search(desk, desk.work / "results" / "tiny", command, command.wait())
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Two runs of the same search: tables, seconds aside, and the winner's tensors."""
+    for name in ("trials", "heads", "history"):
+        assert table(run, name).to_csv(index=False) == table(other, name).to_csv(index=False), name
+    one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, other))
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)

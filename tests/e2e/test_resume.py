@@ -8,12 +8,10 @@ import shutil
 import signal
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from tests.e2e.commands import Command, Desk, contents, events, has_trained, table
-from tests.e2e.conftest import Search
+from tests.e2e.conftest import Search, assert_same
 
 pytestmark = pytest.mark.slow
 
@@ -24,14 +22,6 @@ def _start(desk: Desk, flags: list[str]) -> tuple[Command, Path]:
 
 def _resume(desk: Desk, run: Path) -> Command:
     return desk.start("-m", "raysearch.tune", "--resume", run.name, "--concurrent", "1")
-
-
-def assert_same(run: Path, other: Path) -> None:
-    for name in ("trials", "heads", "history"):
-        assert table(run, name).to_csv(index=False) == table(other, name).to_csv(index=False), name
-    one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, other))
-    assert one.keys() == two.keys()
-    assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
 def test_ctrl_c_stops_cleanly_and_resume_gives_the_same_search(

@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.commands import Desk, contents, events, has_trained
-from tests.e2e.conftest import Search
-from tests.e2e.test_resume import assert_same
+from tests.e2e.conftest import Search, assert_same
 from tests.s3 import BUCKET, S3, SECRET, running_s3
 
 pytestmark = pytest.mark.slow

@@ -156,7 +156,8 @@ class Play:
         if fate < world.crashes + world.fails:
             self.emit({"event": "failed", "trial": name, "error": "loss is nan"})
         elif fate < world.crashes + world.fails + world.lost:
-            self.emit({"event": "segment_lost", "trial": name, "segment": segment["segment"], "reason": "gone"})
+            lost = {"trial": name, "segment": segment["segment"], "worker": name, "reason": "gone"}
+            self.emit({"event": "segment_lost", **lost, "cause": random.choice(("process", "machine"))})
             if trial.lost > self.controller.rules.max_failures:
                 self.emit({"event": "failed", "trial": name, "error": "lost too often"})
         else:

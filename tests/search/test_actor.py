@@ -18,7 +18,7 @@ from raysearch.data.pixels import load
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.search import actor
-from raysearch.search.actor import PackWork, StageWork, TrialActor, Workplace
+from raysearch.search.actor import PackWork, RangeTestWork, StageWork, TrialActor, Workplace
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.sampler import OptunaProposer
@@ -27,6 +27,7 @@ from raysearch.space import load_space
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.ranks import Ranks
 from raysearch.training.stage import open_stage
+from tests.full_disk import full_disk
 from tests.training.bench import bench, recipe, split
 from tests.training.tiny import timeless
 from tests.training.together import together
@@ -515,3 +516,67 @@ def test_of_two_workers_both_know_what_came_of_a_trial_and_the_first_writes_it(t
     assert (written, nothing) == (["best.safetensors", "last.pt"], [])
     (told,) = StageWork(bench(), tmp_path / "0", of_trial(1) | {"parent": None, "stage": 0}).step()
     assert plain(told) == first[1], "the search may go on with one worker"
+
+
+# ---- storage that refuses ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _without_pauses(monkeypatch):
+    monkeypatch.setattr(actor, "_PAUSE_SECONDS", 0.0)
+
+
+@pytest.mark.usefixtures("_without_pauses")
+def test_a_trial_whose_checkpoint_is_refused_keeps_its_epoch_until_it_is_taken(checkpoints, unbroken):
+    work = StageWork(bench(), checkpoints, of_trial(0))
+    results = lines(work, steps=2)
+    with full_disk(1000):
+        for _ in range(2):
+            (refused,) = work.step()
+            assert refused["trial"] == "t0000"
+            assert "too large" in refused["unsaved"]
+    results += lines(work)
+    assert results == unbroken[0], "nothing was trained twice, or past what is saved"
+    assert_same_tensors(checkpoints, unbroken[1])
+
+
+@pytest.mark.usefixtures("_without_pauses")
+def test_a_pack_whose_best_is_refused_tells_of_no_end_until_it_is_taken(tmp_path):
+    work = pack(tmp_path, of_pack(heads()))
+    results = []
+    with full_disk(100):
+        while "unsaved" not in (step := work.step())[0]:
+            results += step
+        assert {one["trial"] for one in work.step()} == set(work.running), "of all that is not told"
+    results += work.step()
+    assert not work.running
+    expected = told(pack(tmp_path / "other", of_pack(heads())))
+    assert {one["trial"] for one in results if ended(one)} == set(expected)
+    assert sum(map(len, expected.values())) == len(results)
+    assert set(saved(tmp_path)) >= {"h0000"}
+
+
+@pytest.mark.usefixtures("_without_pauses")
+def test_an_actor_that_cannot_open_its_segment_for_want_of_room_tries_again(settings, checkpoints):
+    worker = actor_of(settings, checkpoints, [of_trial(0)])
+    (checkpoints / "t0000").write_text("in the way of the folder")
+    (refused,) = worker.step()["results"]
+    assert "unsaved" in refused
+    (checkpoints / "t0000").unlink()
+    (result,) = worker.step()["results"]
+    assert result["row"]["epoch"] == 1
+
+
+# ---- range tests -------------------------------------------------------------------------------------------------
+
+
+def test_a_range_test_says_what_it_found_at_each_depth(checkpoints):
+    schedules = {str(depth): (TRIAL.schedule[0], Stage(depth=depth, batch_size=8)) for depth in (1, 2)}
+    recipes = {
+        depth: TRIAL.model_copy(update={"schedule": schedule}).model_dump(mode="json")
+        for depth, schedule in schedules.items()
+    }
+    asked = {"trial": "h0000", "pack": None, "parent": None, "range_test": {"stage": 1, "recipes": recipes}}
+    (result,) = RangeTestWork(bench(), checkpoints, asked).step()
+    assert set(result["range_test"]) == {"1", "2"}
+    assert all(0 < one["low"] < one["high"] for one in result["range_test"].values())

@@ -10,6 +10,7 @@ from random import Random
 import pandas as pd
 import pytest
 
+from raysearch.errors import StorageError
 from raysearch.run import Run
 from raysearch.search import driver as driver_module
 from raysearch.search.controller import Controller
@@ -409,3 +410,127 @@ def test_the_tables_are_derived(run):
     assert trials["trial"].tolist() == ["t0000"]
     assert trials["parent"].tolist() == ["h0000"]
     assert len(pd.read_csv(run.folder / "history.csv")) == 6
+
+
+# ---- machines that come and go, storage that refuses ---------------------------------------------------------------
+
+
+def test_a_machine_that_is_lost_is_no_failure_of_the_trial(run):
+    driver = driver_of(run, trials=1)
+    for _ in range(2 * RULES.max_failures):
+        start(driver, "w0")
+        driver.lost("w0", "its machine was lost", "machine")
+    trial = driver.controller.trials["t0000"]
+    assert (trial.state, trial.lost) == ("waiting", 0)
+    for _ in range(RULES.max_failures + 1):
+        start(driver, "w0")
+        driver.lost("w0", "its process died")
+    assert trial.state == "failed"
+
+
+def test_workers_beyond_the_room_there_is_wait_and_say_for_what(run):
+    driver = driver_of(run)
+    for worker in ("w0", "w1", "w2"):
+        start(driver, worker)
+    driver.placed("w0")
+    driver.waits(2, "1 GPU")
+    driver.waits(2, "1 GPU")
+    waiting = [event for event in run.events() if event["event"] == "waiting"]
+    assert [(event["trial"], event["needs"]) for event in waiting] == [("t0002", "1 GPU")], "said once"
+    states = [trial.state for trial in driver.controller.trials.values()]
+    assert states == ["running", "running", "waiting"]
+    assert list(run.trials["state"]) == states
+    driver.placed("w2")
+    assert kinds(run)[-1] == "placed"
+    assert driver.controller.trials["t0002"].state == "running"
+    assert list(run.trials["state"]) == ["running"] * 3
+
+
+def test_a_worker_that_does_not_start_waits_whatever_room_there_seems_to_be(run, monkeypatch):
+    driver = driver_of(run)
+    start(driver, "w0")
+    driver.waits(3, "1 CPU")
+    assert "waiting" not in kinds(run)
+    monkeypatch.setattr(driver_module, "_START_SECONDS", 0.0)
+    driver.waits(3, "1 CPU")
+    assert kinds(run)[-1] == "waiting"
+
+
+def test_the_seconds_of_a_segment_do_not_count_the_waiting_for_its_machine(run, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(driver_module.time, "monotonic", lambda: now[0])
+    driver = driver_of(run)
+    segment = start(driver, "w0")
+    now[0] = 100.0
+    driver.placed("w0")
+    now[0] = 103.0
+    train(driver, "w0", segment, [0.1, 0.2])
+    (end,) = (event for event in run.events() if event["event"] == "segment_end")
+    assert end["seconds"] == 3.0
+
+
+def test_more_run_when_there_is_more_room(run):
+    driver = driver_of(run, concurrency=1)
+    assert start(driver, "w0")
+    assert start(driver, "w1") is None
+    driver.concurrency = 2
+    assert start(driver, "w1")
+
+
+def test_storage_that_refuses_is_logged_once_and_given_up_when_it_lasts(run, monkeypatch):
+    driver = driver_of(run)
+    segment = start(driver, "w0")
+    refused = [{"trial": "t0000", "unsaved": "No space left on device"}]
+    assert driver.results("w0", refused)
+    assert driver.results("w0", refused)
+    assert (kinds(run).count("storage_refuses"), kinds(run).count("storage_refused")) == (1, 0)
+    train(driver, "w0", segment, [0.1])
+    over = next(event for event in run.events() if event["event"] == "storage_refused")
+    assert (over["trial"], over["error"]) == ("t0000", "No space left on device")
+    assert over["seconds"] >= 0
+    assert driver.results("w0", refused)
+    assert kinds(run).count("storage_refuses") == 2, "another time"
+    monkeypatch.setattr(driver_module, "PATIENCE_SECONDS", 0.0)
+    with pytest.raises(StorageError, match="refuses to be written to: No space left on device"):
+        driver.results("w0", refused)
+    driver.close()
+    assert kinds(run)[-1] == "segment_paused", "it can be resumed"
+
+
+def range_tested(run) -> Driver:
+    """A driver whose level begins with a range test."""
+    rules = replace(RULES, levels=(1,), lr_find=True)
+    controller = Controller(rules, Proposals(6, heads=True, depths=1))
+    driver = Driver(run, controller, 3, range_test=lambda level, start: {"1": {"of": start.name}})
+    driver.log({"event": "budget", "heads": 1, "trials": 2, "max_epochs": 6})
+    train(driver, "w0", start(driver, "w0"), [0.4] * 5, finished=True)
+    return driver
+
+
+def test_a_range_test_is_work_that_nothing_of_its_level_precedes(run):
+    driver = range_tested(run)
+    asked = start(driver, "w0")
+    assert asked == {
+        "trial": "h0000",
+        "pack": None,
+        "parent": None,
+        "range_test": {"stage": 1, "recipes": {"1": {"of": "h0000"}}},
+    }
+    assert start(driver, "w1") is None
+    assert not driver.done
+    found = {"1": {"low": 1e-4, "high": 1e-2}}
+    assert not driver.results("w0", [{"trial": "h0000", "range_test": found}])
+    event = next(event for event in run.events() if event["event"] == "lr_find")
+    assert (event["level"], event["start"], event["depths"]) == (1, "h0000", found)
+    assert start(driver, "w1")["trial"] == "t0000"
+
+
+def test_a_range_test_that_is_lost_is_made_again_and_one_that_fails_bounds_nothing(run):
+    driver = range_tested(run)
+    for _ in range(RULES.max_failures + 1):
+        assert "range_test" in start(driver, "w0")
+        assert "lr_find" not in kinds(run)
+        driver.lost("w0", "its process died")
+    event = run.events()[-1]
+    assert (event["event"], event["depths"], event["error"]) == ("lr_find", {}, "its process died")
+    assert start(driver, "w1")["trial"] == "t0000"

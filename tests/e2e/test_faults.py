@@ -1,0 +1,132 @@
+"""A process, a machine or the disk fails under a search: it goes on from its checkpoints, and says what happened."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from ray.cluster_utils import Cluster
+
+from tests.e2e.commands import Desk, events, has_trained
+from tests.e2e.conftest import Search, assert_same
+
+pytestmark = pytest.mark.slow
+
+
+def workers(parent: psutil.Process) -> list[psutil.Process]:
+    """The trial actors below a process."""
+    found = []
+    for process in parent.children(recursive=True):
+        with suppress(psutil.Error):
+            if any("TrialActor" in word for word in process.cmdline()):
+                found.append(process)
+    return found
+
+
+def trained_twice(log: list[dict[str, Any]]) -> dict[tuple[str, int], int]:
+    """How often epochs were trained again, where they were; one that is told again from a checkpoint took as long."""
+    seconds: dict[tuple[str, int], set[float]] = {}
+    for event in log:
+        if event["event"] == "epoch":
+            seconds.setdefault((event["trial"], event["epoch"]), set()).add(event["seconds"])
+    return {epoch: len(found) - 1 for epoch, found in seconds.items() if len(found) > 1}
+
+
+def ended_twice(log: list[dict[str, Any]]) -> list[str]:
+    ends = Counter(event["segment"] for event in log if event["event"] == "segment_end")
+    return [segment for segment, number in ends.items() if number > 1]
+
+
+def test_a_killed_worker_costs_no_more_than_its_epoch(desk: Desk, flags: list[str], undisturbed: Search) -> None:
+    command, run = desk.start("-m", "raysearch.tune", *flags), desk.work / "results" / "tiny"
+    for trial, epoch in (("t0000", 3), ("t0001", 1)):
+        command.until(has_trained(run, trial, epoch))
+        (worker,) = workers(psutil.Process(command.process.pid))
+        worker.send_signal(signal.SIGKILL)
+    ended = command.wait()
+    assert ended.code == 0, ended
+    assert "2 workers were lost; what ran there went on from their last checkpoints" in ended.out
+    assert_same(run, undisturbed.run)
+    log = events(run)
+    assert [event["cause"] for event in log if event["event"] == "segment_lost"] == ["process", "process"]
+    assert ended_twice(log) == []
+    assert sum(trained_twice(log).values()) <= 2
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    """A cluster of fake nodes on this machine, whose head runs no trials."""
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    yield cluster
+    cluster.shutdown()
+
+
+def test_a_trial_that_loses_its_machine_waits_for_the_next_and_goes_on(
+    desk: Desk, flags: list[str], cluster: Cluster
+) -> None:
+    node = cluster.add_node(num_cpus=1)
+    # Losing a machine is no failure of the trial: it may not fail even once.
+    command = desk.start("-m", "raysearch.tune", *flags, "--address", cluster.address, "--max-failures", "0")
+    run = desk.work / "results" / "tiny"
+    command.until(has_trained(run, "t0001", 1))
+    cluster.remove_node(node, allow_graceful=False)
+    command.until(lambda: any(event["event"] == "waiting" for event in events(run)))
+    cluster.add_node(num_cpus=1)
+    ended = command.wait()
+    assert ended.code == 0, ended
+    assert "1 worker was lost (1 with the machine); what ran there went on from its last checkpoint" in ended.out
+    log = events(run)
+    (waiting,) = (event for event in log if event["event"] == "waiting")
+    (placed,) = (event for event in log if event["event"] == "placed")
+    (lost,) = (event for event in log if event["event"] == "segment_lost")
+    assert lost["trial"] == waiting["trial"] == placed["trial"]
+    assert (waiting["needs"], lost["cause"]) == ("1 CPU", "machine")
+    assert not any(event["event"] == "failed" for event in log)
+    assert ended_twice(log) == []
+    assert sum(trained_twice(log).values()) <= 1
+
+
+@pytest.fixture
+def small_disk(desk: Desk) -> Iterator[Path]:
+    """A disk of 16 MB, on which the results lie."""
+    results = desk.work / "results"
+    results.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(results)]
+    if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small disk takes the right to mount one")
+    yield results
+    subprocess.run(["umount", "-l", str(results)], check=True)
+
+
+def fill(disk: Path) -> Path:
+    """To the last byte."""
+    path = disk / "filler"
+    with path.open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(os.statvfs(disk).f_frsize))
+    return path
+
+
+def test_a_full_disk_is_waited_for(desk: Desk, flags: list[str], small_disk: Path, undisturbed: Search) -> None:
+    command, run = desk.start("-m", "raysearch.tune", *flags), small_disk / "tiny"
+    command.until(has_trained(run, "t0000", 3))
+    filler = fill(small_disk)
+    command.until(lambda: "The storage refuses to be written to" in command.said)
+    filler.unlink()
+    ended = command.wait()
+    assert ended.code == 0, ended
+    assert "No space left on device" in ended.out
+    assert "The storage is written to again" in ended.out
+    assert_same(run, undisturbed.run)
+    log = events(run)
+    assert ended_twice(log) == []
+    assert trained_twice(log) == {}
