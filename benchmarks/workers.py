@@ -21,7 +21,6 @@ import argparse
 import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -49,7 +48,8 @@ Step = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 def made_up_images(folder: Path, images: int) -> Path:
     """Noise, in the form of MedMNIST, decoded; the folder of it."""
-    rng, arrays = np.random.default_rng(0), {}
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {}
     for name, n in (("train", images), ("val", images // 8), ("test", CLASSES)):
         arrays[f"{name}_images"] = rng.integers(0, 256, (n, PIXELS, PIXELS, 3), dtype=np.uint8)
         arrays[f"{name}_labels"] = (np.arange(n) % CLASSES)[:, None]
@@ -142,4 +142,4 @@ def main() -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    sys.exit(main())
+    main()

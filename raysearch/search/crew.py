@@ -60,8 +60,9 @@ class Crews:
         # Where the driver is, for a spot node would take the search along.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         options = {"name": self.desk, "num_cpus": 0, "max_concurrency": _CALLS, "scheduling_strategy": here}
-        self._desk: Any = ray.remote(Desk).options(**options).remote(self._workers)
-        ray.get(self._desk.__ray_ready__.remote())
+        desk: Any = ray.remote(Desk).options(**options).remote(self._workers)
+        ray.get(desk.__ray_ready__.remote())
+        self._desk = desk
         self._hiring = threading.Thread(target=self._hire, name="crews", daemon=True)
         self._hiring.start()
         return self
