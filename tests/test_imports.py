@@ -14,6 +14,7 @@ MODULES = sorted(path.relative_to(ROOT).as_posix() for path in PACKAGE.rglob("*.
 COMMANDS = {
     "__main__",
     "cli",
+    "verbs",
     "tune",
     "job",
     "plan",

@@ -1,0 +1,64 @@
+"""What several verbs ask for and show: arguments, errors told together, a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from raysearch.errors import InputError
+
+RunName = Annotated[
+    str,
+    tyro.conf.arg(
+        metavar="RUN",
+        help="The run: the path of its folder, its name under --results, or its URI in a storage "
+        "(s3://bucket/prefix/run). A folder that holds only a best/ will do.",
+    ),
+]
+Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Where runs are looked for by name.")]
+DeviceName = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="Where the network runs.")]
+
+
+def say(line: str) -> None:
+    """Print a line as it is."""
+    Console(soft_wrap=True, highlight=False).print(line, markup=False)
+
+
+def collect(problems: list[str], make: Callable[[], Any]) -> Any:
+    """What `make` returns, or None with its problems added: all inputs are checked before one is complained of."""
+    try:
+        return make()
+    except InputError as error:
+        problems += error.problems
+        return None
+
+
+def device_of(name: str) -> Any:
+    """The torch.device; InputError if there is none like it."""
+    from raysearch.training.numerics import choose_device
+
+    return choose_device(name)
+
+
+class Bar:
+    """A progress bar on stderr, which is gone at the end; silent where stderr is not a terminal."""
+
+    def __init__(self, console: Console, what: str, total: int) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+        self._task = self._progress.add_task(what, total=total)
+
+    def __enter__(self) -> Bar:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def __call__(self, images: int = 1) -> None:
+        self._progress.advance(self._task, images)
