@@ -360,9 +360,8 @@ class Driver:
                 over = trial.pack not in packs
             if over and trial.name not in keep and self._has_checkpoints(trial.name):
                 self._delete(trial.name)
-            if not self._has_checkpoints(trial.name) or not (
-                over or trial.is_head
-            ):  # a later event will tell of it again
+            told_again = not over and not trial.is_head  # by a later event
+            if told_again or not self._has_checkpoints(trial.name):
                 self._kept.discard(trial.name)
 
     def _has_checkpoints(self, trial: str) -> bool:
