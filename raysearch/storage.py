@@ -196,7 +196,7 @@ class Storage:
         while True:
             try:
                 return act()
-            except FileNotFoundError:
+            except (FileNotFoundError, StorageError):  # the latter of a disk here that was waited for
                 raise
             except OSError as error:
                 seconds = time.monotonic() - began
