@@ -162,6 +162,6 @@ def test_the_strengths_of_a_space_begin_with_none_and_are_few(name):
 def test_pictures_that_cannot_be_made_do_not_make_a_search_fail(tmp_path, dataset, caplog):
     settings = SimpleNamespace(seed=0, device="cpu")
     space = load_space("fine_tune", fixed={"backbone": "densenet121", "image_size": 32})
-    job = SimpleNamespace(dataset=dataset, space=space, settings=settings)
+    job = SimpleNamespace(dataset=dataset, space=space, settings=settings, machine=SimpleNamespace(elsewhere=False))
     _write_pictures(job, Run.create(tmp_path / "run", {}), trained_on_val=False)  # it has no best/
     assert "the pictures of the report were not made (InputError: no trained classifier" in caplog.text

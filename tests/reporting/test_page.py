@@ -278,7 +278,7 @@ def test_the_record_has_the_command_versions_fingerprints_cache_decisions_and_fa
     for piece in ("depth 1: boundary cached", "45.45", "60 skipped", "49.png", "the loss is nan at step 3"):
         assert piece in record
     assert "50.png" not in record
-    assert "worker died" in record
+    assert "its process died" in record
 
 
 def test_classes_are_measured_on_every_split_there_is(finished):

@@ -564,14 +564,14 @@ def test_an_actor_that_cannot_open_its_segment_for_want_of_room_tries_again(sett
     assert "unsaved" in refused
     (checkpoints / "t0000").unlink()
     (result,) = worker.step()["results"]
-    assert result["row"]["epoch"] == 1
+    assert result["row"]["epoch"] == 1, result
 
 
 # ---- range tests -------------------------------------------------------------------------------------------------
 
 
 def test_a_range_test_says_what_it_found_at_each_depth(checkpoints):
-    schedules = {str(depth): (TRIAL.schedule[0], Stage(depth=depth, batch_size=8)) for depth in (1, 2)}
+    schedules = {str(depth): (TRIAL.schedule[0], Stage(depth=depth, epochs=2, batch_size=8)) for depth in (1, 2)}
     recipes = {
         depth: TRIAL.model_copy(update={"schedule": schedule}).model_dump(mode="json")
         for depth, schedule in schedules.items()
