@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import ray
-from ray.exceptions import RayActorError
+from ray._private import state
+from ray.exceptions import ActorUnavailableError, RayActorError
 
 from raysearch.search.capacity import Cluster, Resources, needs
 from raysearch.training.numerics import choose_device, choose_precision
@@ -27,6 +28,7 @@ class Call(Protocol):
 _LOOK_SECONDS = 1.0  # between two looks at the cluster's nodes
 _PATIENCE_SECONDS = 5.0  # until it is said that a machine is waited for
 MACHINE_LOST = "its machine was lost"
+_VERDICT_SECONDS = 60.0  # for Ray to find out why an actor does not answer
 _LAUNCHED = Path("~/ray_bootstrap_config.yaml")
 """Where Ray's cluster launcher leaves its configuration on the head."""
 
@@ -41,9 +43,24 @@ def look_at_cluster() -> Cluster:
 
 
 def lost_with_machine(error: RayActorError) -> bool:
-    """Whether an actor died because its node did."""
-    said = str(error)
-    return error.preempted or "node has died" in said or "node was terminated" in said
+    """Whether an actor died because its node did.
+
+    At first Ray may only know that it does not answer. A node tells at once of a process that died; a node that died is
+    missed after some seconds, which are waited for.
+    """
+    if error.preempted or "node has died" in str(error):
+        return True
+    if not isinstance(error, ActorUnavailableError) or error.actor_id is None:
+        return False
+    # Ray has this in its State API too, which needs the dashboard.
+    home, until = state.actors(error.actor_id).get("Address", {}).get("NodeID"), time.monotonic() + _VERDICT_SECONDS
+    while time.monotonic() < until:
+        if home not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
+            return True
+        if state.actors(error.actor_id).get("State") == "DEAD":
+            return False
+        time.sleep(0.2)
+    return True  # cut off
 
 
 def launched(nodes: tuple[Resources, ...], config: Mapping[str, Any]) -> Cluster:
