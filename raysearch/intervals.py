@@ -33,10 +33,11 @@ def difference_interval(ones: ArrayLike, others: ArrayLike, confidence: float) -
     groups = [np.asarray(values, float) for values in (ones, others)]
     mean = float(groups[0].mean() - groups[1].mean())
     parts = [float(group.var(ddof=1)) / len(group) for group in groups]
-    if not sum(parts):
+    variance = sum(parts)
+    if not variance:
         return mean, mean, mean
-    freedom = sum(parts) ** 2 / sum(part**2 / (len(group) - 1) for part, group in zip(parts, groups, strict=True))
-    reach = math.sqrt(sum(parts)) * float(stats.t.ppf((1 + confidence) / 2, freedom))
+    freedom = 1 / sum((part / variance) ** 2 / (len(group) - 1) for part, group in zip(parts, groups, strict=True))
+    reach = math.sqrt(variance) * float(stats.t.ppf((1 + confidence) / 2, freedom))
     return mean, mean - reach, mean + reach
 
 

@@ -557,14 +557,17 @@ def test_a_pack_whose_best_is_refused_tells_of_no_end_until_it_is_taken(tmp_path
 
 
 @pytest.mark.usefixtures("_without_pauses")
-def test_an_actor_that_cannot_open_its_segment_for_want_of_room_tries_again(settings, checkpoints):
-    worker = actor_of(settings, checkpoints, [of_trial(0)])
-    (checkpoints / "t0000").write_text("in the way of the folder")
+def test_an_actor_that_cannot_open_its_segment_for_want_of_room_tries_again(settings, tmp_path):
+    worker, results = actor_of(settings, tmp_path, of_pack([TRIAL_HEAD])), []
+    while not any(ended(result) for result in results):
+        results += worker.step()["results"]
+    worker.reset_config({"segments": [of_trial(0)]})
+    (tmp_path / "t0000").write_text("in the way of the folder")
     (refused,) = worker.step()["results"]
     assert "unsaved" in refused
-    (checkpoints / "t0000").unlink()
+    (tmp_path / "t0000").unlink()
     (result,) = worker.step()["results"]
-    assert result["row"]["epoch"] == 1, result
+    assert result["row"]["epoch"] == 1
 
 
 # ---- range tests -------------------------------------------------------------------------------------------------

@@ -260,7 +260,7 @@ def test_tpe_goes_where_it_was_good():
 
 def test_tpe_looks_at_the_latest_trials_only(monkeypatch, tmp_path):
     """Or a proposal would take ever longer, and a resume would not know which trials were looked at."""
-    monkeypatch.setattr(sampler, "_COMPARED", 8)
+    monkeypatch.setattr(sampler, "_COMPARED", 14)
     (tmp_path / "shapes.py").write_text(SHAPES.replace("SAMPLER", "tpe"))
     space = load_space(str(tmp_path / "shapes.py"), fixed=FIXED)
     play = searched(space, trials=30)
@@ -274,12 +274,12 @@ def test_tpe_looks_at_the_latest_trials_only(monkeypatch, tmp_path):
 
     asked = proposals(None)
     finished = [trial.name for trial in play.controller.trials.values() if trial.rung_scores and not trial.is_head]
-    assert proposals(next(name for name in finished if name < "t0022")) == asked
+    assert proposals(next(name for name in finished if name < "t0016")) == asked
     assert proposals(finished[-1]) != asked
 
 
 def test_trials_that_run_do_not_take_the_place_of_those_that_were_compared(monkeypatch, space):
-    monkeypatch.setattr(sampler, "_COMPARED", 8)
+    monkeypatch.setattr(sampler, "_COMPARED", 14)
     monkeypatch.setattr(sampler, "_RUNNING", 3)
     play = searched(space, trials=20, world=World())
     play.emit({"event": "budget", "heads": 6, "trials": 40})
