@@ -181,7 +181,7 @@ def test_trials_of_a_cluster_on_its_cpus_have_one_each_or_their_share():
 @pytest.mark.parametrize(
     ("device", "gpus", "says"),
     [
-        ("cuda", None, r"no node of this cluster has 1 GPU and 2 CPUs for a trial.*give --device cpu"),
+        ("cuda", None, r"no node of this cluster has 1 GPU and 1 CPU for a trial.*give --device cpu"),
         ("cpu", 1.0, r"--gpus-per-trial 1: trials with --device cpu use none"),
     ],
 )

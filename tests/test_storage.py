@@ -144,6 +144,15 @@ def test_decoded_images_are_put_once_and_brought_where_they_are_missing(storage,
         bring_images(storage, tmp_path / "of another source")
 
 
+def test_images_are_there_when_the_file_that_says_so_is(storage, tmp_path, monkeypatch):
+    folder, put = tmp_path / "images", []
+    for name in ("dataset.json", "train.npy", "val.npy"):
+        a_file(folder, b"", name)
+    monkeypatch.setattr(Storage, "put", lambda self, path, name: put.append(name))
+    put_images(storage, folder)
+    assert put == ["train.npy", "val.npy", "dataset.json"]
+
+
 def segment(trial: str, parent: str | None = None, pack: int | None = None) -> dict:
     return {"trial": trial, "parent": parent, "pack": pack}
 

@@ -46,7 +46,7 @@ class Cluster:
         """
         machines = (*self.nodes, *self.types) if gpus else (*self.nodes, *self.types * self.more)
         if gpus:
-            return most_cpus(machines, room(machines, {"CPU": 1, "GPU": gpus}), gpus)
+            return most_cpus(machines, max(1, room(machines, {"CPU": 1, "GPU": gpus})), gpus)
         return most_cpus(machines, concurrent, gpus) if concurrent else 1
 
     def share(self, workers: int, gpus: float) -> tuple[int, int]:
