@@ -144,7 +144,7 @@ def not_finite(ranks: Ranks) -> tuple[str, str]:
 
 
 def frozen_parts(ranks: Ranks) -> dict[str, torch.Tensor]:
-    """After three ranks have averaged: a third of three times a number is another number now and then."""
+    """After an epoch or two of a block of which only the norm's affine is trained."""
     network = suffix()
     network.block2.conv.requires_grad_(False)
     return trained(trainer(Stage(depth=1, epochs=2, batch_size=8), suffix=network, ranks=ranks))["tensors"]
@@ -189,7 +189,6 @@ CASES = (
     seen_images,
     short_of_memory,
     not_finite,
-    frozen_parts,
     moved_statistics,
     with_dropout,
     broken_off,
@@ -233,10 +232,10 @@ def test_a_loss_that_is_not_finite_in_one_rank_fails_all_in_the_same_step(cases)
     }
 
 
-def test_what_is_frozen_keeps_its_bits(cases):
+def test_what_is_frozen_keeps_its_bits():
+    """In seven ranks: a seventh of seven times a number is often another number, a third of three times one never."""
     before = suffix().state_dict()
-    for case in cases:
-        after = case["frozen_parts"]
+    for after in together(7, frozen_parts):
         for name in ("conv.weight", "conv.bias", "norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):
             assert torch.equal(after[f"block2.{name}"], before[f"block2.{name}"]), name
         assert not torch.equal(after["block2.norm.weight"], before["block2.norm.weight"])
