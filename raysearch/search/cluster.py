@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -45,8 +47,8 @@ def look_at_cluster() -> Cluster:
 def lost_with_machine(error: RayActorError) -> bool:
     """Whether an actor died because its node did.
 
-    At first Ray may only know that it does not answer. A node tells at once of a process that died; a node that died is
-    missed after some seconds, which are waited for.
+    At first Ray may only know that the actor does not answer, and call it dead, though it is its node that is gone,
+    which it misses only after some seconds. So the node itself is asked.
     """
     if error.preempted or "node has died" in str(error):
         return True
@@ -55,12 +57,19 @@ def lost_with_machine(error: RayActorError) -> bool:
     # Ray has this in its State API too, which needs the dashboard.
     home, until = state.actors(error.actor_id).get("Address", {}).get("NodeID"), time.monotonic() + _VERDICT_SECONDS
     while time.monotonic() < until:
-        if home not in {node["NodeID"] for node in ray.nodes() if node["Alive"]}:
+        if not any(node["NodeID"] == home and node["Alive"] and _answers(node) for node in ray.nodes()):
             return True
         if state.actors(error.actor_id).get("State") == "DEAD":
             return False
         time.sleep(0.2)
     return True  # cut off
+
+
+def _answers(node: Mapping[str, Any]) -> bool:
+    """Whether the node's own process of Ray can be reached."""
+    with suppress(OSError), socket.create_connection((node["NodeManagerAddress"], node["NodeManagerPort"]), timeout=5):
+        return True
+    return False
 
 
 def launched(nodes: tuple[Resources, ...], config: Mapping[str, Any]) -> Cluster:

@@ -120,12 +120,11 @@ def test_a_full_disk_is_waited_for(desk: Desk, flags: list[str], small_disk: Pat
     command, run = desk.start("-m", "raysearch.tune", *flags), small_disk / "tiny"
     command.until(has_trained(run, "t0000", 3))
     filler = fill(small_disk)
-    command.until(lambda: "The storage refuses to be written to" in command.said)
+    command.until(lambda: "the storage refuses" in command.said.lower())  # a trial's or the driver's, whoever is first
     filler.unlink()
     ended = command.wait()
     assert ended.code == 0, ended
     assert "No space left on device" in ended.out
-    assert "The storage is written to again" in ended.out
     assert_same(run, undisturbed.run)
     log = events(run)
     assert ended_twice(log) == []
