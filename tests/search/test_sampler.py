@@ -279,7 +279,7 @@ def test_tpe_looks_at_the_latest_trials_only(monkeypatch, tmp_path):
 
 
 def test_trials_that_run_do_not_take_the_place_of_those_that_were_compared(monkeypatch, space):
-    monkeypatch.setattr(sampler, "_COMPARED", 14)
+    monkeypatch.setattr(sampler, "_COMPARED", 8)
     monkeypatch.setattr(sampler, "_RUNNING", 3)
     play = searched(space, trials=20, world=World())
     play.emit({"event": "budget", "heads": 6, "trials": 40})
