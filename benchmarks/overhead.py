@@ -134,7 +134,7 @@ def ours_arm(options: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory(prefix="raysearch-overhead-") as folder, ray_session(None):
         run = Run.create(Path(folder) / "run", {})
         controller = Controller(Rules(rungs=(1,)), Sampled(random.Random(0), epochs=1))
-        budget = {"event": "budget", "heads": 0, "trials": options.segments, "max_epochs": 1}
+        budget = {"event": "budget", "heads": 1, "trials": options.segments, "max_epochs": 1}
         run.append(budget)
         controller.apply(budget)
         start = time.perf_counter()

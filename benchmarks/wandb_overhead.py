@@ -92,7 +92,7 @@ def our_arm(trials: int, *, wandb: bool) -> Figures:
         settings = {"wandb": "overhead" if wandb else None, "wandb_mode": "offline", "tensorboard": False}
         run = Run.create(Path(folder) / "run", settings | {"metric": "accuracy"})
         controller = Controller(Rules(rungs=(1,)), Sampled(random.Random(0), epochs=1))
-        budget = {"event": "budget", "heads": 0, "trials": trials, "max_epochs": 1}
+        budget = {"event": "budget", "heads": 1, "trials": trials, "max_epochs": 1}  # the head that they start from
         run.append(budget)
         controller.apply(budget)
         start = time.perf_counter()
