@@ -26,9 +26,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from machine import machine
+
+if TYPE_CHECKING:
+    from raysearch.run import Run
 
 Figures = dict[str, Any]
 
@@ -104,14 +107,17 @@ def nested_arm(options: argparse.Namespace) -> Figures:
     return fit(nested, options.nested, 0.05, dashboard=True, reuse_actors=False)
 
 
-def ours_arm(options: argparse.Namespace) -> Figures:
-    """Our runner with a trainable that does nothing, writing a run folder as a search does."""
+def empty_segments(run: Run, trials: int) -> None:
+    """A whole search through our runner whose segments do nothing, in a run folder; Ray is there.
+
+    Raises:
+        RuntimeError: not all trials were done.
+    """
     from ray import tune
 
-    from raysearch.run import Run
     from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
-    from raysearch.search.runner import ray_session, run_segments
+    from raysearch.search.runner import run_segments
     from raysearch.search.trial import Rules
 
     class Empty(tune.Trainable):
@@ -131,18 +137,26 @@ def ours_arm(options: argparse.Namespace) -> Figures:
             row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}
             return {"results": [{"trial": self._trial, "row": row, "best": row, "finished": True}]}
 
+    controller = Controller(Rules(rungs=(1,)), Sampled(random.Random(0), epochs=1))
+    budget = {"event": "budget", "heads": 1, "trials": trials, "max_epochs": 1}  # one head, that they start from
+    run.append(budget)
+    controller.apply(budget)
+    run_segments(Driver(run, controller, concurrency=2), Empty, {}, {"cpu": 1})
+    if (counts := controller.counts())["done"] != trials:
+        raise RuntimeError(f"{counts} of {trials} trials")
+
+
+def ours_arm(options: argparse.Namespace) -> Figures:
+    """Our runner with a trainable that does nothing, writing a run folder as a search does."""
+    from raysearch.run import Run
+    from raysearch.search.runner import ray_session
+
     with tempfile.TemporaryDirectory(prefix="raysearch-overhead-") as folder, ray_session(None):
         run = Run.create(Path(folder) / "run", {})
-        controller = Controller(Rules(rungs=(1,)), Sampled(random.Random(0), epochs=1))
-        budget = {"event": "budget", "heads": 1, "trials": options.segments, "max_epochs": 1}
-        run.append(budget)
-        controller.apply(budget)
         start = time.perf_counter()
-        run_segments(Driver(run, controller, concurrency=2), Empty, {}, {"cpu": 1})
+        empty_segments(run, options.segments)
         seconds = time.perf_counter() - start
-        done = controller.counts()["done"]
-    if done != options.segments:
-        raise RuntimeError(f"{done} of {options.segments} segments were done")
+    done = options.segments
     return {"segments": done, "seconds": round(seconds, 2), "seconds_each": round(seconds / done, 3)}
 
 

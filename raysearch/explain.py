@@ -16,7 +16,6 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from raysearch.data.decode import decode
 from raysearch.errors import InputError
 from raysearch.files import replace_with
 from raysearch.models.boundary import NOT_BLOCKS, prepare
@@ -114,11 +113,9 @@ class Explainer:
 
         Returns: the PNG, named after the image; where two have one name, the later is numbered.
         """
-        recipe = self._best.recipe
-        data = Path(image).read_bytes() if isinstance(image, str | Path) else image
-        pixels = decode(data, recipe.image_size, recipe.fit)
+        pixels = self._best.pixels(image)
         heat = grad_cam(self._model, pixels[None], np.array([self._best.labels.index(label)]), self._device)[0]
-        side = recipe.image_size * max(1, round(_SHOWN_SIDE / recipe.image_size))
+        side = len(pixels) * max(1, round(_SHOWN_SIDE / len(pixels)))
         pair = Image.fromarray(np.concatenate([resized(pixels, side), overlay(pixels, heat, side)], axis=1))
         path = self._folder / f"{self._name(image)}.png"
         replace_with(path, lambda temporary: pair.save(temporary))

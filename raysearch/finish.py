@@ -24,7 +24,7 @@ from raysearch.files import replace_with
 from raysearch.job import Job
 from raysearch.predict import write_best
 from raysearch.recipe import Recipe
-from raysearch.run import Run
+from raysearch.run import BEST, Run
 from raysearch.search.cluster import Call, call_here
 from raysearch.search.controller import Controller
 from raysearch.search.refit import refit_tensors
@@ -154,7 +154,7 @@ def _shipped(job: Job, refits: list[dict[str, Any]]) -> int:
 
 def best_tensors(run: Run, trial: Trial) -> Path:
     """The file of a trial's best suffix."""
-    return run.file(f"checkpoints/{trial.name}/best.safetensors")
+    return run.file(f"checkpoints/{trial.name}/{BEST}")
 
 
 def _model(run: Run, bench: Bench, trial: Trial) -> nn.Sequential:

@@ -27,7 +27,7 @@ from raysearch.progress import Progress
 from raysearch.recipe import Recipe
 from raysearch.reporting.plots import learning_curves
 from raysearch.reporting.terminal import LiveView, summary
-from raysearch.run import Run
+from raysearch.run import BEST, Run
 from raysearch.search.actor import TrialActor
 from raysearch.search.cluster import Call, Room, call_here, on_worker
 from raysearch.search.controller import Controller
@@ -234,7 +234,7 @@ def _run(job: Job, run: Run, flags: Flags, console: Console, began: float) -> No
             here = bench | ({"device": "cpu", "precision": "fp32", "cache": None} if machine.elsewhere else {})
             begin += head.adopt(driver.checkpoints / "h0000", Bench.open(**here))
             if sync is not None:
-                sync.put("checkpoints/h0000/best.safetensors")
+                sync.put(f"checkpoints/h0000/{BEST}")
         driver.log(*begin)
         try:
             _run_segments(job, driver, bench, progress.time_to_search)

@@ -92,6 +92,14 @@ class Best:
         model.load_state_dict(found)
         return model.eval().requires_grad_(False)
 
+    def pixels(self, image: ImageLike) -> np.ndarray:
+        """The image as uint8 (image_size, image_size, 3), through the one decoder that training used.
+
+        Raises whatever the file or its decoder comes to.
+        """
+        data = Path(image).read_bytes() if isinstance(image, str | Path) else image
+        return decode(data, self.recipe.image_size, self.recipe.fit)
+
     def inputs(self, images: Images) -> torch.Tensor:
         """What `model()` takes: images decoded, resized and normalised, float32 (n, 3, image_size, image_size).
 
@@ -181,10 +189,9 @@ class Best:
                         yield Prediction(_name(images[i], i), dict(zip(self.labels, next(rows).tolist(), strict=True)))
 
     def _read(self, image: ImageLike) -> np.ndarray | str:
-        """uint8 (image_size, image_size, 3), through the one decoder that training used; or why it cannot be read."""
+        """As of `pixels`; or why it cannot be read."""
         try:
-            data = Path(image).read_bytes() if isinstance(image, str | Path) else image
-            return decode(data, self.recipe.image_size, self.recipe.fit)
+            return self.pixels(image)
         except Exception as error:  # noqa: BLE001 (decoders raise anything; the other images are still fine)
             return f"{type(error).__name__}: {error}"
 

@@ -12,7 +12,7 @@ from raysearch.data.pixels import Dataset
 from raysearch.errors import InputError
 from raysearch.models.weights import Weights
 from raysearch.recipe import Augmentation, Head, Recipe
-from raysearch.run import Run
+from raysearch.run import BEST, Run
 from raysearch.search.controller import Controller
 from raysearch.search.trial import Event, Rules
 from raysearch.space import Space
@@ -86,7 +86,7 @@ class StartingHead:
         if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
             measured, trained = here.evaluate_start(), {"epoch": about["epoch"]}
             about = describe_tensors(measured | trained, here.signature)
-        save_tensors(folder / "best.safetensors", self.tensors, about)
+        save_tensors(folder / BEST, self.tensors, about)
         segment = {"trial": "h0000", "segment": "h0000.1", "stage": 0}
         made: Event = {"trial": "h0000", "parent": None, "depth": 0, "params": {}, "stage": 0, "pack": 0}
         origin = {"run": self.run, "trial": self.trial}
@@ -121,7 +121,7 @@ def starting_head(run: Run) -> StartingHead:
     head = controller.best_head()
     if head is None:
         raise InputError(f"--head {run.name}: that run has no trained head; start from one of feature_extraction")
-    path = run.folder / "checkpoints" / head.name / "best.safetensors"
+    path = run.folder / "checkpoints" / head.name / BEST
     try:
         tensors, about = load_tensors(path)
     except CheckpointError as error:

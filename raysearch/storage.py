@@ -1,8 +1,7 @@
 """Where a run lives beside its own disk: `--storage s3://bucket/prefix`, or any other place that pyarrow can open.
 
-    PREFIX/RUN/…                  the run folder, with the checkpoints of its trials
-    PREFIX/.shared/pixels/…       decoded images
-    PREFIX/.shared/activations/…  activations of frozen blocks
+    PREFIX/RUN/…             the run folder, with the checkpoints of its trials
+    PREFIX/.shared/pixels/…  decoded images
 
 Credentials are found by the file system's own library (for S3: environment, ~/.aws, the machine's role), never here.
 """

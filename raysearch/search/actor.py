@@ -18,6 +18,7 @@ from ray import tune
 
 from raysearch.data.shared import bring_images
 from raysearch.recipe import Recipe
+from raysearch.run import BEST, LAST
 from raysearch.search.asha import rungs_for
 from raysearch.search.scratch import Scratch
 from raysearch.storage import Storage
@@ -181,7 +182,7 @@ class StageWork:
         self._rows: list[dict[str, Any]] = []
         self._reported = 0
         self._saved = True
-        last = self._folder / "last.pt"
+        last = self._folder / LAST
         saved = load_checkpoint(last) if last.exists() else None
         if saved is not None and saved["recipe"] != segment["recipe"]:
             # A search that goes on from an older log may draw another recipe for the trial than the one lost with it.
@@ -199,7 +200,7 @@ class StageWork:
         if segment["parent"] is None:
             self._trainer = open_stage(bench, recipe, stage)
             return
-        start, about = load_tensors(checkpoints / segment["parent"] / "best.safetensors")
+        start, about = load_tensors(checkpoints / segment["parent"] / BEST)
         self._trainer = open_stage(
             bench,
             recipe,
@@ -253,9 +254,9 @@ class StageWork:
         if not self._bench.ranks.first:
             return
         if self._trainer.best["epoch"] == self._rows[-1]["epoch"] or len(self._rows) == 1:
-            save_tensors(self._folder / "best.safetensors", self._trainer.best_state, best_metadata(self._trainer))
+            save_tensors(self._folder / BEST, self._trainer.best_state, best_metadata(self._trainer))
         state = {"trainer": self._trainer.state(), "rows": self._rows, "recipe": self._recipe}
-        save_checkpoint(self._folder / "last.pt", state)
+        save_checkpoint(self._folder / LAST, state)
 
 
 class PackWork:
@@ -360,7 +361,7 @@ class PackWork:
         ranked = self._pack.ranked()
         for head in ranked:
             if head == ranked[0] or self._trials[head] == "h0000":
-                path = self._checkpoints / self._trials[head] / "best.safetensors"
+                path = self._checkpoints / self._trials[head] / BEST
                 about = describe_tensors(self._pack.best(head), self._signature)
                 save_tensors(path, self._pack.best_state(head), about)
 
@@ -376,7 +377,7 @@ class RangeTestWork:
 
     def __init__(self, bench: Bench, checkpoints: Path, asked: dict[str, Any]) -> None:
         self._bench, self._trial, self._asked = bench, asked["trial"], asked["range_test"]
-        self._start, self._about = load_tensors(checkpoints / self._trial / "best.safetensors")
+        self._start, self._about = load_tensors(checkpoints / self._trial / BEST)
 
     @property
     def running(self) -> list[str]:

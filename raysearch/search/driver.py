@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from raysearch.errors import StorageError
 from raysearch.files import PATIENCE_SECONDS, insist
-from raysearch.run import Run
+from raysearch.run import LAST, Run
 from raysearch.search.controller import Controller
 from raysearch.search.trial import Event, Trial
 from raysearch.sync import RunSync
@@ -354,7 +354,7 @@ class Driver:
         keep, packs = self.controller.keepers(), {segment.get("pack") for segment in self._segments()}
         for trial in [self.controller.trials[name] for name in self._kept]:
             if trial.state == "done":
-                self._delete(f"{trial.name}/last.pt")
+                self._delete(f"{trial.name}/{LAST}")
             over = trial.state in ("done", "failed") or trial.dropped
             if trial.pack is not None:
                 over = trial.pack not in packs

@@ -27,6 +27,7 @@ from raysearch.data.pixels import Dataset, Split
 from raysearch.data.shared import bring_images
 from raysearch.files import insist, patient, replace_text
 from raysearch.recipe import Recipe
+from raysearch.run import BEST
 from raysearch.search.cluster import look_at_cluster
 from raysearch.storage import Storage
 from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
@@ -150,7 +151,7 @@ def refit_tensors(run_folder: Path, trial: str, seed: int) -> dict[str, torch.Te
 
 
 def _file(checkpoints: Path, trial: str, seed: int) -> Path:
-    return checkpoints / f"refit-{trial}-{seed}" / "best.safetensors"
+    return checkpoints / f"refit-{trial}-{seed}" / BEST
 
 
 def _bring(storage: Storage, path: Path) -> None:

@@ -12,10 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from raysearch.run import BEST, LAST
 from raysearch.storage import Storage
-
-BEST, LAST = "best.safetensors", "last.pt"
-"""In the order in which they are written: a kill between the two costs an epoch, never a checkpoint."""
 
 
 class Scratch:

@@ -14,7 +14,7 @@ from torch.nn import functional
 from raysearch.recipe import Stage
 from raysearch.training.loop import NonFiniteLossError
 from raysearch.training.metrics import classification_metrics
-from tests.training.tiny import CLASSES, InMemory, images, run, suffix, timeless, trainer
+from tests.training.tiny import CLASSES, InMemory, images, limited, run, suffix, timeless, trainer
 
 
 @pytest.fixture(autouse=True)
@@ -146,23 +146,6 @@ def test_each_epoch_sees_the_next_view_and_validation_the_first():
     run(training)
     assert training.train.views == [5, 6]
     assert set(training.val.views) == {0}
-
-
-class OutOfMemoryAbove(nn.Module):
-    """Raises what CUDA raises when more than so many images come at once."""
-
-    def __init__(self, images: int) -> None:
-        super().__init__()
-        self.images = images
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if len(inputs) > self.images:
-            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(inputs)} images")
-        return inputs
-
-
-def limited(images: int) -> nn.Sequential:
-    return nn.Sequential(OrderedDict(limit=OutOfMemoryAbove(images), **dict(suffix().named_children())))
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])

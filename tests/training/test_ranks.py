@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
 from typing import Any
 
 import numpy as np
@@ -11,14 +10,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
 
 from raysearch.recipe import Stage
 from raysearch.training.loop import NonFiniteLossError, Trainer
 from raysearch.training.ranks import ALONE, Ranks
 from raysearch.training.stage import open_stage
 from tests.training.bench import bench, recipe
-from tests.training.tiny import InMemory, images, run, suffix, timeless, trainer
+from tests.training.tiny import InMemory, images, limited, run, suffix, timeless, trainer
 from tests.training.together import together
 
 STAGES = {
@@ -105,19 +103,6 @@ class _Seen(InMemory):
         return super().batch(indices, view)
 
 
-class _Full(nn.Module):
-    """Raises what CUDA raises when more than so many images come at once."""
-
-    def __init__(self, images: int) -> None:
-        super().__init__()
-        self.images = images
-
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if len(inputs) > self.images:
-            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(inputs)} images")
-        return inputs
-
-
 def seen_images(ranks: Ranks) -> dict[str, list[list[int]]]:
     train, val = _Seen(images(26, 1)[0]), _Seen(images(15, 2)[0])
     trainer(Stage(depth=1, epochs=1, batch_size=8), ranks=ranks, train=train, val=val).run_epoch()
@@ -125,9 +110,7 @@ def seen_images(ranks: Ranks) -> dict[str, list[list[int]]]:
 
 
 def short_of_memory(ranks: Ranks) -> dict[str, Any]:
-    limit = _Full(1 if ranks.rank else 100)
-    network = nn.Sequential(OrderedDict(limit=limit, **dict(suffix().named_children())))
-    training = trainer(STAGES["class weights"], suffix=network, ranks=ranks)
+    training = trainer(STAGES["class weights"], suffix=limited(1 if ranks.rank else 100), ranks=ranks)
     return trained(training) | {"micro_batch": training.at.micro_batch}
 
 

@@ -90,3 +90,21 @@ def run(training: Trainer) -> list[dict[str, Any]]:
     while not training.finished:
         rows.append(timeless(training.run_epoch()))
     return rows
+
+
+class OutOfMemoryAbove(nn.Module):
+    """Raises what CUDA raises when more than so many images come at once."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self.images = images
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        if len(inputs) > self.images:
+            raise torch.OutOfMemoryError(f"CUDA out of memory: {len(inputs)} images")
+        return inputs
+
+
+def limited(images: int) -> nn.Sequential:
+    """The suffix, which runs out of memory above so many images."""
+    return nn.Sequential(OrderedDict(limit=OutOfMemoryAbove(images), **dict(suffix().named_children())))
