@@ -70,6 +70,7 @@ def test_what_goes_on_later_is_there_once_with_all_of_it(tmp_path):
     run = written_run(tmp_path / "run", LOG[:16], ended=False)
     shown(run)
     before = offline_runs(run.folder)
+    written = before["t0000"].path.stat().st_mtime_ns
     assert [line["epoch"] for line in before["t0001"].history] == [1, 2]
     run.append(*LOG[16:])
     shown(run)
@@ -78,6 +79,7 @@ def test_what_goes_on_later_is_there_once_with_all_of_it(tmp_path):
     assert [line["epoch"] for line in after["t0001"].history] == [1, 2, 3, 4]
     assert after["t0001"].about.run_id == before["t0001"].about.run_id
     assert after["t0000"].path == before["t0000"].path, "nothing new: left alone"
+    assert after["t0000"].path.stat().st_mtime_ns == written, "nor written again within the second that names it"
 
 
 def test_heads_that_no_trial_starts_from_are_rows_of_a_table(tmp_path):

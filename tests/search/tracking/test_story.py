@@ -50,6 +50,7 @@ def test_a_config_flattens_to_the_columns_of_the_table():
     for name in set(names) - {"schedule.1.class_weights"}:
         assert config[name] == row[name] or (config[name] is None and row[name] != row[name]) or row[name] is None
     assert config["parent"] == "h0000"
+    assert list(told(LOG).all["t0001"].config()["schedule"]) == ["0", "1"], "W&B makes columns of dicts, not of lists"
     assert numbered(recipe()) == numbered(numbered(recipe()))
 
 
