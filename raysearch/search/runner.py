@@ -156,7 +156,7 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
     """Ray, started here or joined at `address`, and left as it was found.
 
     Raises:
-        InputError: there is no cluster at `address`.
+        InputError: there is no cluster at `address`, or it does not take the caller's token.
     """
     os.environ.update(_QUIET)
     # Workers of several threads would otherwise burn a busy machine's cores by waiting for each other.
@@ -168,8 +168,16 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
             options |= {"include_dashboard": False, "num_cpus": cpus}
         try:
             ray.init(address=address or "local", **options)
-        except ConnectionError as error:
-            raise InputError(f"--address {address}: no Ray cluster answers there ({error})") from error
+        except ray.exceptions.AuthenticationError as error:
+            raise InputError(
+                f"--address {address}: RAY_AUTH_MODE=token, but there is no token to show; copy the cluster's "
+                "~/.ray/auth_token to this machine, or give it as RAY_AUTH_TOKEN"
+            ) from error
+        except ConnectionError as error:  # Ray's answer to a wrong token, too
+            raise InputError(
+                f"--address {address}: no Ray cluster answers there ({error}); if it asks for a token, the same one must "
+                "be in ~/.ray/auth_token here"
+            ) from error
     try:
         yield
     finally:
