@@ -217,7 +217,19 @@ def strike(fault: Fault, search: Search, nodes: Nodes, rng: random.Random) -> No
         time.sleep(fault.seconds)
         filler.unlink()
     elif fault.kind == "objects":
-        subprocess.run([sys.executable, "-c", FLOOD, nodes.address], check=True, capture_output=True)
+        flood(nodes.address)
+
+
+def flood(address: str) -> None:
+    """Twice at most: whoever joins may be sent to the process of a node that is gone, until the cluster has noticed."""
+    for last in (False, True):
+        done = subprocess.run([sys.executable, "-c", FLOOD, address], capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        print(f"  the flood failed: {done.stderr[-1500:]}", file=sys.stderr, flush=True)
+        if last:
+            raise RuntimeError("the flood failed twice")
+        time.sleep(20)
 
 
 def until(condition: Any) -> None:

@@ -8,6 +8,7 @@ is enough to see it work: it runs on the bundled images and weights. Give it you
 from __future__ import annotations
 
 import dataclasses
+import errno
 import logging
 import sys
 import time
@@ -322,6 +323,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except (NothingSucceededError, StorageError) as error:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        return 1
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        told = f"error: {error}: make room, and start again; a run that had begun goes on with --resume"
+        errors.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -23,7 +23,7 @@ os.environ.update(
     no_proxy="localhost,127.0.0.1,::1",
     MPLBACKEND="agg",
     NO_ALBUMENTATIONS_UPDATE="1",
-    RAY_AUTH_MODE="disabled",  # unset, Ray turns it on in the first process that starts one, and all after it inherit that
+    RAY_AUTH_MODE="disabled",  # unset, Ray sets it in a process that starts one, for all after it
     RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
     RAY_USAGE_STATS_ENABLED="0",
     WANDB_MODE="offline",

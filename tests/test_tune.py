@@ -10,6 +10,7 @@ from raysearch.errors import InputError
 from raysearch.recipe import Recipe, Stage
 from raysearch.run import Run
 from raysearch.tune import _ON_RESUME, Settings, job_of, main, plan, search
+from tests.full_disk import full_disk
 from tests.trained import write_pictures
 
 
@@ -98,6 +99,16 @@ def test_a_resume_of_nothing_is_refused_with_what_there_is(capsys, tmp_path):
     said = refused(capsys, "--resume", "fine_tun-1", "--results", str(tmp_path))
     assert "did you mean 'fine_tune-1'" in said
     assert "neither a folder nor a name" in refused(capsys, "--resume", "", "--results", str(tmp_path))
+
+
+def test_a_disk_that_is_full_before_the_run_begins_is_no_traceback(capsys, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))  # where the images would be decoded to
+    with full_disk(1000):
+        code = main(["--space", "baseline", "--data", photos, "--results", str(tmp_path), "--quiet"])
+    said = capsys.readouterr().err
+    assert code == 1
+    assert "error: " in said
+    assert "make room" in said
 
 
 def test_a_run_that_never_began_cannot_be_resumed(capsys, tmp_path):

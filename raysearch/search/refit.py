@@ -86,18 +86,19 @@ def refit(
         on: "train" or "train+val".
         workers: of the job, at most.
         gpus: of one worker.
-        max_failures: how often the job may be lost.
+        max_failures: how often the job may be lost before those that it had not trained count as failed.
         watch: called now and then with the epochs that all of them have trained so far, as far as they train on a
             machine that has the run folder.
         lost: called with the reason when the job was lost and is started again.
         storage: of the run, through which workers on other machines get the images and hand over their tensors.
 
     Returns: {"seed", "recipe", "best": the row of the epoch it kept, "seconds"} of each recipe, or {"seed", "error"}
-        of one that diverged: another seed's luck is no reason to lose the others.
+        of one that diverged or was lost too often: another seed's luck is no reason to lose the others.
     """
     checkpoints = run_folder.resolve() / "checkpoints"
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    why = ""
     while missing := [recipe for recipe in recipes if not _file(checkpoints, trial, recipe.seed).exists()]:
         room, cpus = look_at_cluster().share(workers, gpus)
         config = {
@@ -113,15 +114,17 @@ def refit(
             _job(config, min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, watch)
             break
         except TrainingFailedError as error:
+            reason = str(error).strip().splitlines()[-1]
             if not max_failures:
-                raise
+                why = reason
+                break
             max_failures -= 1
-            lost(str(error).strip().splitlines()[-1])
+            lost(reason)
         finally:
             if storage is not None:
                 for recipe in missing:
                     _bring(storage, _file(checkpoints, trial, recipe.seed))
-    return [_outcome(_file(checkpoints, trial, recipe.seed), recipe) for recipe in recipes]
+    return [_outcome(_file(checkpoints, trial, recipe.seed), recipe, why) for recipe in recipes]
 
 
 def _job(config: dict[str, Any], workers: int, resources: dict[str, float], watch: Callable[[int], None]) -> None:
@@ -161,9 +164,10 @@ def _bring(storage: Storage, path: Path) -> None:
             storage.get(f"checkpoints/{path.parent.name}/{name}", path.with_name(name))
 
 
-def _outcome(path: Path, recipe: Recipe) -> dict[str, Any]:
+def _outcome(path: Path, recipe: Recipe, lost: str) -> dict[str, Any]:
     if not path.exists():
-        return {"seed": recipe.seed, "error": path.with_name(_ERROR).read_text(encoding="utf-8")}
+        told = path.with_name(_ERROR)
+        return {"seed": recipe.seed, "error": told.read_text(encoding="utf-8") if told.exists() else lost}
     about = load_tensors(path)[1]
     dumped = recipe.model_dump(mode="json")
     return {"seed": recipe.seed, "recipe": dumped, "best": about["row"], "seconds": about["seconds"]}

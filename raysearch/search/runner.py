@@ -175,8 +175,8 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
             ) from error
         except ConnectionError as error:  # Ray's answer to a wrong token, too
             raise InputError(
-                f"--address {address}: no Ray cluster answers there ({error}); if it asks for a token, the same one must "
-                "be in ~/.ray/auth_token here"
+                f"--address {address}: no Ray cluster answers there ({error}); if it asks for a token, "
+                "the same one must be in ~/.ray/auth_token here"
             ) from error
     try:
         yield
