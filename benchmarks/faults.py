@@ -7,7 +7,8 @@ Searches of 8 trials (simple_cnn, generated images, random proposals, every tria
 of things decides nothing) run against a Ray cluster of fake nodes on this machine: a head without CPUs, two nodes of
 one. Each suffers three seeded faults, at seeded epochs of its log and up to half a second later:
     worker    kill -9 of the process of a trial
-    node      a node is removed without warning, and another one comes some seconds later
+    node      a node is removed without warning (one with a trial's process, if any has), and another comes some seconds
+              later
     driver    kill -9 of the command, which is then resumed
     disk      the disk under the run folder is full for some seconds (a tmpfs, which takes the right to mount one)
     objects   every node's object store is flooded with three times what it holds, so that objects are evicted
@@ -112,18 +113,23 @@ class Nodes:
         """One more."""
         self._nodes.append(self._cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES))
 
-    def remove(self, which: int) -> None:
-        """Without warning."""
-        self._cluster.remove_node(self._nodes.pop(which), allow_graceful=False)
+    def remove(self, rng: random.Random) -> None:
+        """One of them without warning; one with a trial's process, if there is any."""
+        chosen = rng.choice([node for node in self._nodes if self._actors(node)] or self._nodes)
+        self._nodes.remove(chosen)
+        self._cluster.remove_node(chosen, allow_graceful=False)
 
     def actors(self) -> list[psutil.Process]:
         """Processes of trials."""
+        return [one for node in self._nodes for one in self._actors(node)]
+
+    @staticmethod
+    def _actors(node: Any) -> list[psutil.Process]:
         found = []
-        for node in self._nodes:
-            for raylet in node.all_processes.get("raylet", []):
-                with suppress(psutil.Error):
-                    children = psutil.Process(raylet.process.pid).children(recursive=True)
-                    found += [one for one in children if "TrialActor" in " ".join(one.cmdline())]
+        for raylet in node.all_processes.get("raylet", []):
+            with suppress(psutil.Error):
+                children = psutil.Process(raylet.process.pid).children(recursive=True)
+                found += [one for one in children if "TrialActor" in " ".join(one.cmdline())]
         return found
 
     def close(self) -> None:
@@ -204,7 +210,7 @@ def strike(fault: Fault, search: Search, nodes: Nodes, rng: random.Random) -> No
         with suppress(IndexError, psutil.Error):
             rng.choice(nodes.actors()).kill()
     elif fault.kind == "node":
-        nodes.remove(rng.randrange(2))
+        nodes.remove(rng)
         time.sleep(fault.seconds)
         nodes.add()
     elif fault.kind == "driver":
@@ -368,7 +374,7 @@ def main() -> None:
         keep(index, one_search(index, faults, done[0], options.kinds))
     searches = [found for index, found in done.items() if index]
     kinds = Counter(kind for found in searches for kind in found["struck"])
-    totals = {key: sum(found[key] for found in searches) for key in searches[0] if key not in ("struck",)}
+    totals = {key: round(sum(found[key] for found in searches), 1) for key in searches[0] if key not in ("struck",)}
     result = {"faults": sum(kinds.values()), "by_kind": dict(kinds), "searches": len(searches), "trials": TRIALS}
     print(json.dumps({"benchmark": "faults", **settings, **result, **totals, "machine": machine()}))
 

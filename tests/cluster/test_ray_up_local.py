@@ -51,6 +51,7 @@ default = {"schedule": [{"weight_decay": 0.0}]}
 search = Search(sampler="random", heads=0, first_rung_epochs=60)
 """
 SEARCH = "--space long.py --data photos --image-size 64 --address auto --device cpu --max-epochs 60 --refits 0"
+TOGETHER = "--space long.py --data photos --image-size 32 --address auto --device cpu --max-epochs 3 --refits 0"
 
 
 def documented(start):
@@ -154,6 +155,23 @@ def test_the_search_trains_on_every_machine(cluster, search):
     assert seen == set(cluster.machines)
     ends = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [one["epoch"] for one in ends if one["event"] == "segment_end"] == [60] * len(cluster.machines)
+
+
+def test_machines_of_one_cpu_each_train_a_trial_together(cluster, search):
+    flags = f"{TOGETHER} --workers-per-trial {len(cluster.machines)} --trials 2 --run-name together"
+    cluster.type(re.sub(r"--space [^']*", flags, documented("ray exec --tmux")))
+    log, seen = cluster.shared / "results" / "together" / "log.jsonl", set()
+
+    def finished():
+        for name, machine in cluster.machines.items():
+            if any("RayTrainWorker" in line for line in machine.processes()):
+                seen.add(name)
+        return log.exists() and '{"event": "finished"' in log.read_text(encoding="utf-8")
+
+    wait(finished, 240, lambda: cluster.head.run("tmux capture-pane -p"))
+    assert seen == set(cluster.machines)
+    ends = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    assert [one["epoch"] for one in ends if one["event"] == "segment_end"] == [3, 3]
 
 
 def test_the_results_come_back(cluster, search):
