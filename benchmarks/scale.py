@@ -395,13 +395,14 @@ def plot(found: dict[str, list[Figures]], path: Path) -> None:
             if measured:
                 axes.plot(*zip(*measured, strict=True), "o-", color=colours[arm], label=labels[arm])
         axes.set_xscale("log")
+        axes.margins(y=0.1)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("trials")
         axes.set_title(title, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     panels[0].axhline(100 * RAY_PUBLISHED_OVERHEAD, color="grey", linestyle=":")
-    panels[0].annotate("Ray's own, 14.4 %", (0.98, 15.5), xycoords=("axes fraction", "data"), ha="right", fontsize=8)
-    panels[2].legend(frameon=False, fontsize=8, loc="lower right")
+    panels[0].annotate("Ray's own, 14.4 %", (0.02, 18), xycoords=("axes fraction", "data"), fontsize=8)
+    panels[2].legend(frameon=False, fontsize=8, loc="lower left")
     figure.savefig(path, dpi=150)
 
 

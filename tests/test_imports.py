@@ -78,6 +78,7 @@ ONLY_IN: dict[str, set[str]] = {
         "raysearch/search/cluster.py",
         "raysearch/search/crew.py",
         "raysearch/search/relay.py",
+        "raysearch/search/network.py",
         "raysearch/search/refit.py",
         "raysearch/space.py",
     },

@@ -100,7 +100,9 @@ class Room:
     """
 
     def __init__(self, trial: Resources, at_most: int | None, workers: int = 1) -> None:
-        self.trial, self._at_most, self._workers = trial, at_most, workers
+        self.workers, self._trial, self._at_most = workers, trial, at_most
+        self.needs = needs(trial) if workers == 1 else f"{workers} workers of {needs(trial)} each"
+        """What a trial needs, for people."""
         self._looked, self._now, self._most = float("-inf"), 0, 0
 
     def now(self) -> int:
@@ -117,7 +119,7 @@ class Room:
         if time.monotonic() - self._looked < _LOOK_SECONDS:
             return
         cluster, self._looked = look_at_cluster(), time.monotonic()
-        self._now, self._most = (n // self._workers for n in (cluster.now(self.trial), cluster.most(self.trial)))
+        self._now, self._most = (n // self.workers for n in (cluster.now(self._trial), cluster.most(self._trial)))
 
 
 def call_here(work: Callable[..., T], *arguments: Any) -> T:

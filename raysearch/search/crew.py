@@ -26,6 +26,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raysearch.search.actor import Workplace
 from raysearch.search.cluster import MACHINE_LOST, lost_with_machine
 from raysearch.search.desk import Desk
+from raysearch.search.network import OwnNetwork
 from raysearch.training.ranks import Ranks
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,7 @@ class Crews:
             TorchTrainer(
                 _serve,
                 train_loop_config=config,
+                torch_config=OwnNetwork(),
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=self._workers,
                     use_gpu=self._resources.get("GPU", 0) > 0,

@@ -253,18 +253,21 @@ class Driver:
             one.waiting = False
             self.log(*({"event": "placed", "trial": name} for name in one.segments))
 
-    def waits(self, room: int, needs: str) -> None:
+    def waits(self, room: int, needs: str, *, crews: bool = False) -> None:
         """Log which workers wait for a machine: those beyond what there is room for, and those that take too long.
 
         Args:
             room: workers that the machines hold together.
             needs: what a worker needs, for people.
+            crews: workers have crews, which begin when there is room for them; else `placed` is called when they begin.
         """
-        unplaced = [one for one in self._work.values() if not one.placed]
+        unplaced = {name: one for name, one in self._work.items() if not one.placed}
         starting = max(0, room - (len(self._work) - len(unplaced)))
         late = time.monotonic() - _START_SECONDS
-        for number, one in enumerate(unplaced):
-            if not one.waiting and (number >= starting or one.began < late):
+        for number, (worker, one) in enumerate(unplaced.items()):
+            if crews and number < starting:
+                self.placed(worker)
+            elif not one.waiting and (number >= starting or one.began < late):
                 one.waiting = True
                 self.log(*({"event": "waiting", "trial": name, "needs": needs} for name in one.segments))
 

@@ -29,6 +29,7 @@ from raysearch.files import insist, patient, replace_text
 from raysearch.recipe import Recipe
 from raysearch.run import BEST
 from raysearch.search.cluster import look_at_cluster
+from raysearch.search.network import OwnNetwork
 from raysearch.storage import Storage
 from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
 from raysearch.training.path import train_recipe
@@ -140,6 +141,7 @@ def _job(config: dict[str, Any], workers: int, resources: dict[str, float], watc
         trainer = TorchTrainer(
             _train_share,
             train_loop_config=config,
+            torch_config=OwnNetwork(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
             ),

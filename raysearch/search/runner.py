@@ -26,7 +26,6 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raysearch.errors import InputError, StorageError
-from raysearch.search.capacity import needs
 from raysearch.search.cluster import MACHINE_LOST, Room, lost_with_machine
 from raysearch.search.driver import Driver
 
@@ -109,13 +108,15 @@ class _Placement(_Stateless, Callback):
 
     def __init__(self, driver: Driver, room: Room | None) -> None:
         self._driver, self._room = driver, room
+        self._crews = room is not None and room.workers > 1
 
     def on_trial_start(self, iteration: int, trials: list[TuneTrial], trial: TuneTrial, **info: Any) -> None:
-        self._driver.placed(trial.trial_id)
+        if not self._crews:  # else it is a relay that has begun
+            self._driver.placed(trial.trial_id)
 
     def on_step_end(self, iteration: int, trials: list[TuneTrial], **info: Any) -> None:
         if self._room is not None:
-            self._driver.waits(self._room.now(), needs(self._room.trial))
+            self._driver.waits(self._room.now(), self._room.needs, crews=self._crews)
 
 
 def _error_of(trial: TuneTrial) -> Exception | None:

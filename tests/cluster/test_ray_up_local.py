@@ -182,7 +182,8 @@ def test_the_results_come_back(cluster, search):
 
 
 def test_ray_down_leaves_nothing_running(cluster, search):
-    cluster.head.run("tmux send-keys exit Enter")  # what a person types who is done looking
+    # What a person types who is done looking.
+    cluster.head.run("for one in $(tmux list-sessions -F '#S'); do tmux send-keys -t $one: exit Enter; done")
     assert all(machine.processes() for machine in cluster.machines.values())
     cluster.type(documented("ray down"))
 

@@ -446,6 +446,20 @@ def test_workers_beyond_the_room_there_is_wait_and_say_for_what(run):
     assert list(run.trials["state"]) == ["running"] * 3
 
 
+def test_crews_begin_when_there_is_room_for_them(run):
+    driver = driver_of(run)
+    for worker in ("w0", "w1"):
+        start(driver, worker)
+    driver.waits(0, "2 GPUs", crews=True)
+    states = [trial.state for trial in driver.controller.trials.values()]
+    assert states == ["waiting", "waiting"]
+    driver.waits(1, "2 GPUs", crews=True)
+    states = [trial.state for trial in driver.controller.trials.values()]
+    assert states == ["running", "waiting"]
+    driver.waits(1, "2 GPUs", crews=True)
+    assert kinds(run)[-3:] == ["waiting", "waiting", "placed"], "said once"
+
+
 def test_a_worker_that_does_not_start_waits_whatever_room_there_seems_to_be(run, monkeypatch):
     driver = driver_of(run)
     start(driver, "w0")
