@@ -84,7 +84,8 @@ def test_a_search_does_not_notice_that_wandb_is_down(tracked_desk, photos):
 
 
 def test_an_agent_of_a_sweep_trains_one_recipe(tracked_desk, photos, space):
-    desk = tracked_desk(WANDB_SWEEP_ID="abc", WANDB_RUN_ID="run1", WANDB_PROJECT="flowers", WANDB_MODE="offline")
+    steered = {"WANDB_SWEEP_ID": "abc", "WANDB_RUN_ID": "run1", "WANDB_PROJECT": "flowers", "WANDB_MODE": "offline"}
+    desk = tracked_desk(**steered, WANDB_SERVICE="3-1-unix-/gone")  # as from a process that has used W&B, too
     made = desk.raysearch(
         *("sweep", "--space", space, "--data", photos, "--backbone", "simple_cnn", "--weights", "random"),
         *("--max-epochs", 2, "--project", "flowers"),

@@ -16,6 +16,8 @@ _NICENESS = 19  # Ray's workers have 15, and the search must not notice
 
 def main(folder: Path) -> None:
     """Follow the run in `folder` into all that its settings name. What cannot be reached is said, and no error."""
+    # By this W&B has children of a process that used it share its service, which knows nothing of our working folder.
+    os.environ.pop("WANDB_SERVICE", None)
     logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     if hasattr(os, "nice"):
         os.nice(_NICENESS - os.nice(0))
