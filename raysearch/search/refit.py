@@ -99,7 +99,7 @@ def refit(
     checkpoints = run_folder.resolve() / "checkpoints"
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    why = ""
+    reason = ""
     while missing := [recipe for recipe in recipes if not _file(checkpoints, trial, recipe.seed).exists()]:
         room, cpus = look_at_cluster().share(workers, gpus)
         config = {
@@ -117,7 +117,6 @@ def refit(
         except TrainingFailedError as error:
             reason = str(error).strip().splitlines()[-1]
             if not max_failures:
-                why = reason
                 break
             max_failures -= 1
             lost(reason)
@@ -125,7 +124,7 @@ def refit(
             if storage is not None:
                 for recipe in missing:
                     _bring(storage, _file(checkpoints, trial, recipe.seed))
-    return [_outcome(_file(checkpoints, trial, recipe.seed), recipe, why) for recipe in recipes]
+    return [_outcome(_file(checkpoints, trial, recipe.seed), recipe, reason) for recipe in recipes]
 
 
 def _job(config: dict[str, Any], workers: int, resources: dict[str, float], watch: Callable[[int], None]) -> None:
