@@ -1,6 +1,7 @@
 """How often a search's best recipe survives to be trained to the end: our ASHA against Ray Tune's, on learning curves.
 
-    python benchmarks/asha.py [--searches 200] [--trials 32] [--epochs 12] [--delay 0 1 2] [--curves HISTORY_CSV ...]
+    python benchmarks/asha.py [--searches 200] [--trials 32] [--epochs 12] [--delay 0 1 2]
+    python benchmarks/asha.py --curves HISTORY_CSV ... [--each]
 
 The claim: where deeper trials start lower and end higher, ASHA that promotes and compares trials of one depth with each
 other loses the best recipe less often. How much lower must they start for that to pay, and what does it cost where they
@@ -27,6 +28,8 @@ deeper trials are decides what comparing by depth is worth, so there is a result
 With --curves they are those of earlier runs: of each history.csv, and of the trials.csv beside it, the trials that
 trained for --epochs epochs, no more and no fewer. Their noise is part of them: the best recipe is the one with the
 highest recorded accuracy (any of those that share it). Curves that ASHA let live are better at its rungs than others.
+With --each every history.csv is a search of its own, with all its trials: a seed each, whose --searches differ only in
+the order in which the trials come and in who is done first.
 
 Regret is the best recipe's accuracy at full length less that of the chosen one (its "accuracy"), be it trained so far
 or not. Prints one JSON line; "_std" is over the seeds.
@@ -253,11 +256,11 @@ def judged(curves: Sequence[Curve], outcome: Outcome) -> Figures:
     }
 
 
-def compare(draw: Callable[[np.random.Generator], list[Curve]], options: argparse.Namespace) -> Figures:
-    """Every arm on the same searches: means over the seeds, and what the curves look like."""
+def compare(draws: Sequence[Callable[[np.random.Generator], list[Curve]]], options: argparse.Namespace) -> Figures:
+    """Every arm on the same searches: means over the seeds, which draw their curves each for itself."""
     means: dict[str, list[pd.Series]] = {arm: [] for arm in options.only}
     seen = []
-    for seed in range(options.seeds):
+    for seed, draw in enumerate(draws):
         print(f"seed {seed}", file=sys.stderr)
         rng = np.random.default_rng(seed)
         rows: dict[str, list[Figures]] = {arm: [] for arm in options.only}
@@ -292,21 +295,28 @@ def main() -> None:
     parser.add_argument(
         "--curves", type=Path, nargs="+", help="history.csv files of earlier runs, instead of drawn ones"
     )
+    parser.add_argument("--each", action="store_true", help="with --curves: a seed for each file, not all in one pool")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
+    if options.each:
+        if not options.curves:
+            parser.error("--each needs --curves")
+        options.seeds = len(options.curves)
     results: list[Figures] = []
     if options.curves:
-        pool = recorded(options.curves, options.epochs)
-        if len(pool) < options.trials:
-            parser.error(
-                f"--trials {options.trials}, but {len(pool)} recorded ones trained for {options.epochs} epochs"
-            )
-        found = compare(partial(sampled, trials=options.trials, pool=pool), options)
-        results.append({"recorded_curves": len(pool), **found})
+        if options.each:
+            pools = [recorded([history], options.epochs) for history in options.curves]
+        else:
+            pools = [recorded(options.curves, options.epochs)] * options.seeds
+        if (fewest := min(map(len, pools))) < options.trials:
+            parser.error(f"--trials {options.trials}, but {fewest} recorded ones trained for {options.epochs} epochs")
+        found = compare([partial(sampled, trials=options.trials, pool=pool) for pool in pools], options)
+        results.append({"recorded_curves": [len(pool) for pool in pools] if options.each else fewest, **found})
     else:
         for delay in options.delay:
             print(f"delay {delay:g}", file=sys.stderr)
-            found = compare(partial(drawn, trials=options.trials, epochs=options.epochs, delay=delay), options)
+            draw = partial(drawn, trials=options.trials, epochs=options.epochs, delay=delay)
+            found = compare([draw] * options.seeds, options)
             results.append({"delay": delay, **found})
     settings = ("seeds", "searches", "trials", "epochs", "reduction", "workers")
     about = {name: getattr(options, name) for name in settings}

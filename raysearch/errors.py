@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class InputError(ValueError):
@@ -15,6 +18,31 @@ class InputError(ValueError):
     def __init__(self, problems: str | Iterable[str]) -> None:
         self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
         super().__init__("\n".join(self.problems))
+
+
+class Problems:
+    """Collects what is wrong, so that a person hears all of it at once."""
+
+    def __init__(self) -> None:
+        self.found: list[str] = []
+
+    def attempt(self, step: Callable[[], T]) -> T | None:
+        """The step's result, or None with its problems noted."""
+        try:
+            return step()
+        except InputError as error:
+            self.found += error.problems
+            return None
+
+    def check(self, fine: bool, otherwise: str) -> None:
+        """Note `otherwise` unless `fine`."""
+        if not fine:
+            self.found.append(otherwise)
+
+    def stop_if_any(self) -> None:
+        """Raises InputError with everything that was found."""
+        if self.found:
+            raise InputError(self.found)
 
 
 class NothingSucceededError(RuntimeError):

@@ -5,17 +5,16 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from raysearch.activations.store import default_limit
 from raysearch.data.pixels import MIN_IMAGE_SIZE, Dataset, load
 from raysearch.data.source import list_source
-from raysearch.errors import InputError
+from raysearch.errors import InputError, Problems
 from raysearch.machine import Machine, ask_numerics, find_machine
 from raysearch.models.registry import BACKBONES, backbone_spec
 from raysearch.models.weights import Weights, load_weights
@@ -29,8 +28,6 @@ from raysearch.starting_head import StartingHead, starting_head
 from raysearch.storage import Storage
 from raysearch.training.folds import check_folds
 from raysearch.training.metrics import check_metric, larger_is_better
-
-T = TypeVar("T")
 
 Preset = Literal["quick", "default", "best"]
 PRESETS: dict[str, dict[str, int]] = {
@@ -141,31 +138,6 @@ class Job:
             lr_find=space.search.lr_find,
             deepest_wins=space.search.winner == "deepest",
         )
-
-
-class Problems:
-    """Collects what is wrong, so that a person hears all of it at once."""
-
-    def __init__(self) -> None:
-        self.found: list[str] = []
-
-    def attempt(self, step: Callable[[], T]) -> T | None:
-        """The step's result, or None with its problems noted."""
-        try:
-            return step()
-        except InputError as error:
-            self.found += error.problems
-            return None
-
-    def check(self, fine: bool, otherwise: str) -> None:
-        """Note `otherwise` unless `fine`."""
-        if not fine:
-            self.found.append(otherwise)
-
-    def stop_if_any(self) -> None:
-        """Raises InputError with everything that was found."""
-        if self.found:
-            raise InputError(self.found)
 
 
 _NUMBER = r"\d+(?:\.\d+)?"

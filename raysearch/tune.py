@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 from rich.console import Console
 
-from raysearch.errors import InputError, NothingSucceededError, StorageError
+from raysearch.errors import InputError, NothingSucceededError, Problems, StorageError
 from raysearch.run import Run, is_uri
 
 if TYPE_CHECKING:
@@ -164,9 +164,6 @@ def search(settings: Settings, console: Console | None = None) -> Run:
         StorageError: the run folder could not be written to, for minutes.
     """
     began = time.monotonic()
-    from raysearch.job import Problems
-    from raysearch.pipeline import go_on, start
-
     console, problems = console or Console(), Problems()
     with ExitStack() as at_the_end:
         if settings.resume is not None:
@@ -177,12 +174,16 @@ def search(settings: Settings, console: Console | None = None) -> Run:
             problems.attempt(lambda: _serve(settings, folder, console, at_the_end))
             problems.stop_if_any()
             assert run is not None
+            from raysearch.pipeline import go_on
+
             return go_on(run, settings, console, began)
         folder = Path(settings.results) / (settings.run_name or f"{_stem(settings)}-{time.strftime('%Y%m%d-%H%M%S')}")
         problems.attempt(lambda: _serve(settings, folder, console, at_the_end))
         job = problems.attempt(lambda: job_of(settings, folder))
         problems.stop_if_any()
         assert job is not None
+        from raysearch.pipeline import start
+
         return start(job, folder, settings, console, began)
 
 

@@ -122,22 +122,33 @@ def cluster(site):
     return site
 
 
-@pytest.fixture(scope="module")
-def search(cluster):
-    """A finished one: its run folder, and the machines on which a trial was seen training."""
-    cluster.type(documented("ray rsync-up"))
-    flags = f"{SEARCH} --trials {len(cluster.machines)} --concurrent {len(cluster.machines)} --run-name ours"
+def searched(cluster, flags, process):
+    """Searches in the head's tmux, to the end: the run folder, and the machines on which such a process was seen."""
     cluster.type(re.sub(r"--space [^']*", flags, documented("ray exec --tmux")))
-    log, seen = cluster.shared / "results" / "ours" / "log.jsonl", set()
+    log, seen = cluster.shared / "results" / flags.split()[-1] / "log.jsonl", set()
 
     def finished():
         for name, machine in cluster.machines.items():
-            if any(line.startswith("ray::TrialActor.train") for line in machine.processes()):
+            if any(process in line for line in machine.processes()):
                 seen.add(name)
         return log.exists() and '{"event": "finished"' in log.read_text(encoding="utf-8")
 
     wait(finished, 240, lambda: cluster.head.run("tmux capture-pane -p"))
     return log.parent, seen
+
+
+def epochs_of(run):
+    """Of each segment that was trained."""
+    ends = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return [one["epoch"] for one in ends if one["event"] == "segment_end"]
+
+
+@pytest.fixture(scope="module")
+def search(cluster):
+    """A finished one."""
+    cluster.type(documented("ray rsync-up"))
+    flags = f"{SEARCH} --trials {len(cluster.machines)} --concurrent {len(cluster.machines)} --run-name ours"
+    return searched(cluster, flags, "ray::TrialActor.train")
 
 
 def test_each_machine_has_what_was_sent_and_nobody_else_reads_the_token(cluster):
@@ -153,25 +164,14 @@ def test_each_machine_has_what_was_sent_and_nobody_else_reads_the_token(cluster)
 def test_the_search_trains_on_every_machine(cluster, search):
     run, seen = search
     assert seen == set(cluster.machines)
-    ends = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [one["epoch"] for one in ends if one["event"] == "segment_end"] == [60] * len(cluster.machines)
+    assert epochs_of(run) == [60] * len(cluster.machines)
 
 
 def test_machines_of_one_cpu_each_train_a_trial_together(cluster, search):
     flags = f"{TOGETHER} --workers-per-trial {len(cluster.machines)} --trials 2 --run-name together"
-    cluster.type(re.sub(r"--space [^']*", flags, documented("ray exec --tmux")))
-    log, seen = cluster.shared / "results" / "together" / "log.jsonl", set()
-
-    def finished():
-        for name, machine in cluster.machines.items():
-            if any("RayTrainWorker" in line for line in machine.processes()):
-                seen.add(name)
-        return log.exists() and '{"event": "finished"' in log.read_text(encoding="utf-8")
-
-    wait(finished, 240, lambda: cluster.head.run("tmux capture-pane -p"))
+    run, seen = searched(cluster, flags, "ray::RayTrainWorker")
     assert seen == set(cluster.machines)
-    ends = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
-    assert [one["epoch"] for one in ends if one["event"] == "segment_end"] == [3, 3]
+    assert epochs_of(run) == [3, 3]
 
 
 def test_the_results_come_back(cluster, search):

@@ -103,30 +103,21 @@ BAD = {
         "--time-budget soon --seed -1",
         ["fine_tune", "nowhere", "--trials 0", "--max-epochs -1", "--image-size 0", "vgg19", "soon", "--seed -1"],
     ),
-    "gpus and a metric": (
-        "--space baseline --data PHOTOS --gpus-per-trial 64 --metric acuracy --backbone densenet121 --device cpu",
-        ["--gpus-per-trial 64", "did you mean 'accuracy'", "--backbone densenet121"],
-    ),
     "files": (
-        "--space SPACE --data PHOTOS --backbone simple_cnn --weights WEIGHTS --trials -3",
-        ["weights.safetensors", "--trials -3"],
+        "--space WRONG_SPACE --data PHOTOS --backbone simple_cnn --weights WEIGHTS --trials -3",
+        ["learning_rat", "weight_decay", "weights.safetensors", "--trials -3"],
     ),
-    "a space with typing errors": (
-        "--space BAD_SPACE --data PHOTOS --refits -1",
-        ["learning_rat", "weight_decay", "--refits -1"],
-    ),
-    "a resume of nothing": ("--resume nothing", ["nothing"]),
-    "a resume with other settings": ("--resume nothing --seed 3 --metric loss", ["--seed", "--metric"]),
+    "a resume of nothing with other settings": ("--resume nothing --seed 3", ["nothing", "--seed"]),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_is_refused_at_once(desk: Desk, photos: Path, space: Path, case: str) -> None:
+def test_bad_input_is_refused_at_once(desk: Desk, photos: Path, case: str) -> None:
     arguments, expected = BAD[case]
     (desk.work / "weights.safetensors").write_bytes(b"these are not weights")
     wrong = 'space = {"schedule": [{"depth": 0, "learning_rat": 1.0, "weight_decay": -1.0}]}\ndefault = {}\n'
     (desk.work / "wrong.py").write_text(wrong)
-    stands_for = {"PHOTOS": photos, "SPACE": space, "WEIGHTS": "weights.safetensors", "BAD_SPACE": "wrong.py"}
+    stands_for = {"PHOTOS": photos, "WEIGHTS": "weights.safetensors", "WRONG_SPACE": "wrong.py"}
     ended = desk.tune(*(stands_for.get(one, one) for one in arguments.split()))
     assert ended.code == 2, ended
     assert "Traceback" not in ended.err + ended.out
