@@ -1,6 +1,6 @@
 """PneumoniaMNIST: test accuracy, AUROC and recall of pneumonia, beside a recipe by hand and the published AutoML.
 
-    python benchmarks/pneumonia.py --data PATH/TO/pneumoniamnist.npz [--space fine_tune unfreeze_schedule] [--out F]
+    python benchmarks/pneumonia.py --data PATH/TO/pneumoniamnist.npz [--arms by_hand fine_tune unfreeze_schedule]
 
 Protocol: the benchmark's own splits. Every model trains on train; whatever is chosen (the winner, where a training
 stops, which refit is kept) is chosen on val by --metric; the test split is read once a run, at its end, for models that
@@ -142,7 +142,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--data", type=Path, default=DATA, help="MedMNIST's pneumoniamnist.npz")
     parser.add_argument("--weights", type=Path, default=WEIGHTS, help="of DenseNet121, a safetensors file")
     parser.add_argument("--image-size", type=int, default=32, help="px")
-    parser.add_argument("--space", nargs="+", default=["fine_tune"], help="one or more")
+    parser.add_argument("--arms", nargs="+", default=["by_hand", "fine_tune"], help="by_hand, or spaces")
     parser.add_argument("--metric", default="accuracy", help="what the search maximises on validation")
     parser.add_argument("--trials", type=int, default=32)
     parser.add_argument("--max-epochs", type=int, default=12, help="of a trial, after the head's")
@@ -171,9 +171,8 @@ def main() -> None:
         Task(options.trials, seed, options.max_epochs, options.concurrent, ", ".join(words)) for seed in options.seeds
     ]
     arms = Arms(options.out)
-    names = ["by_hand", *options.space]
     for task in tasks:
-        for arm in names:
+        for arm in options.arms:
             if options.go_on and (arm, task) in arms.there:
                 continue
             say(f"{arm}, seed {task.seed}: started")
@@ -189,9 +188,9 @@ def main() -> None:
         "max_epochs": options.max_epochs,
         "seeds": options.seeds,
         "published": PUBLISHED,
-        "arms": {arm: summarize([arms.there[arm, task] for task in tasks]) for arm in names},
+        "arms": {arm: summarize([arms.there[arm, task] for task in tasks]) for arm in options.arms},
         "machine": machine(),
-        "runs": [{"seed": task.seed} | {arm: arms.there[arm, task] for arm in names} for task in tasks],
+        "runs": [{"seed": task.seed} | {arm: arms.there[arm, task] for arm in options.arms} for task in tasks],
     }
     print(json.dumps(summary))
 

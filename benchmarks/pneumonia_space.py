@@ -1,6 +1,6 @@
 """What a person would let the search try on chest X-rays with weights that have never seen one.
 
-    python benchmarks/pneumonia.py --space benchmarks/pneumonia_space.py --metric auroc --trials 12 --max-epochs 6
+    python benchmarks/pneumonia.py --arms benchmarks/pneumonia_space.py --metric auroc --trials 12 --max-epochs 6
 
 Deep, since X-rays are nothing like the images of the weights; augmented, since hospitals differ; short; and the weak
 class (one image in four is normal) weighs as much as the other, always. Which of these recipes is best is left to the
