@@ -141,7 +141,7 @@ class _NoProposals:
     """Of a search that is only read."""
 
     def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
-        raise NotImplementedError
+        raise AssertionError("a search that is only read has nothing to propose")
 
     def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
-        raise NotImplementedError
+        raise AssertionError("a search that is only read has nothing to propose")
