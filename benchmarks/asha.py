@@ -1,7 +1,7 @@
 """How often a search's best recipe survives to be trained to the end: our ASHA against Ray Tune's, on learning curves.
 
     python benchmarks/asha.py [--searches 200] [--trials 32] [--epochs 12] [--delay 0 1 2]
-    python benchmarks/asha.py --curves HISTORY_CSV ... [--each]
+    python benchmarks/asha.py --curves HISTORY_CSV ... [--each [--without-default]]
 
 The claim: where deeper trials start lower and end higher, ASHA that promotes and compares trials of one depth with each
 other loses the best recipe less often. How much lower must they start for that to pay, and what does it cost where they
@@ -28,8 +28,9 @@ deeper trials are decides what comparing by depth is worth, so there is a result
 With --curves they are those of earlier runs: of each history.csv, and of the trials.csv beside it, the trials that
 trained for --epochs epochs, no more and no fewer. Their noise is part of them: the best recipe is the one with the
 highest recorded accuracy (any of those that share it). Curves that ASHA let live are better at its rungs than others.
-With --each every history.csv is a search of its own, with all its trials: a seed each, whose --searches differ only in
-the order in which the trials come and in who is done first.
+With --each every history.csv is a search of its own, a seed each, whose --searches differ only in the order in which
+the trials come and in who is done first; its first trial, the default recipe, comes first as it did there, or is left
+out (--without-default).
 
 Regret is the best recipe's accuracy at full length less that of the chosen one (its "accuracy"), be it trained so far
 or not. Prints one JSON line; "_std" is over the seeds.
@@ -102,8 +103,13 @@ def sampled(rng: np.random.Generator, trials: int, pool: Sequence[Curve]) -> lis
     return [pool[at] for at in rng.permutation(len(pool))[:trials]]
 
 
+def reordered(rng: np.random.Generator, trials: int, pool: Sequence[Curve], first: int) -> list[Curve]:
+    """The first few curves of a run as they are, then others of it at random."""
+    return [*pool[:first], *sampled(rng, trials - first, pool[first:])]
+
+
 def recorded(histories: Sequence[Path], epochs: int) -> list[Curve]:
-    """The curves of all trials of these runs that trained for so many epochs; heads are left out."""
+    """The curves of all trials of these runs that trained for so many epochs, in order; heads are left out."""
     curves = []
     for path in histories:
         trials = pd.read_csv(path.with_name("trials.csv")).set_index("trial")
@@ -296,8 +302,11 @@ def main() -> None:
         "--curves", type=Path, nargs="+", help="history.csv files of earlier runs, instead of drawn ones"
     )
     parser.add_argument("--each", action="store_true", help="with --curves: a seed for each file, not all in one pool")
+    parser.add_argument("--without-default", action="store_true", help="with --each: recipes drawn at random alone")
     parser.add_argument("--only", nargs="+", choices=ARMS, default=list(ARMS))
     options = parser.parse_args()
+    if options.without_default and not options.each:
+        parser.error("--without-default needs --each")
     if options.each:
         if not options.curves:
             parser.error("--each needs --curves")
@@ -305,13 +314,15 @@ def main() -> None:
     results: list[Figures] = []
     if options.curves:
         if options.each:
-            pools = [recorded([history], options.epochs) for history in options.curves]
+            without = int(options.without_default)
+            pools = [recorded([history], options.epochs)[without:] for history in options.curves]
+            draws = [partial(reordered, trials=options.trials, pool=pool, first=1 - without) for pool in pools]
         else:
-            pools = [recorded(options.curves, options.epochs)] * options.seeds
+            pools = [recorded(options.curves, options.epochs)]
+            draws = [partial(sampled, trials=options.trials, pool=pools[0])] * options.seeds
         if (fewest := min(map(len, pools))) < options.trials:
             parser.error(f"--trials {options.trials}, but {fewest} recorded ones trained for {options.epochs} epochs")
-        found = compare([partial(sampled, trials=options.trials, pool=pool) for pool in pools], options)
-        results.append({"recorded_curves": [len(pool) for pool in pools] if options.each else fewest, **found})
+        results.append({"recorded_curves": [len(pool) for pool in pools], **compare(draws, options)})
     else:
         for delay in options.delay:
             print(f"delay {delay:g}", file=sys.stderr)
