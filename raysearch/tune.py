@@ -170,10 +170,9 @@ def search(settings: Settings, console: Console | None = None) -> Run:
             wanted = settings.resume
             problems.attempt(lambda: _refuse_changes(settings))
             run = problems.attempt(lambda: _brought(wanted, settings.results))
-            folder = run.folder if run is not None else settings.results
-            problems.attempt(lambda: _serve(settings, folder, console, at_the_end))
             problems.stop_if_any()
             assert run is not None
+            _serve(settings, run.folder, console, at_the_end)
             from raysearch.pipeline import go_on
 
             return go_on(run, settings, console, began)

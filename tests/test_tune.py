@@ -101,6 +101,11 @@ def test_a_resume_of_nothing_is_refused_with_what_there_is(capsys, tmp_path):
     assert "neither a folder nor a name" in refused(capsys, "--resume", "", "--results", str(tmp_path))
 
 
+def test_nothing_is_served_of_a_run_that_is_not_there(capsys, tmp_path):
+    assert main(["--resume", "nothing", "--results", str(tmp_path), "--serve", "0"]) == 2
+    assert "live" not in capsys.readouterr().out
+
+
 def test_a_disk_that_is_full_before_the_run_begins_is_no_traceback(capsys, photos, tmp_path, monkeypatch):
     monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))  # where the images would be decoded to
     with full_disk(1000):
