@@ -62,10 +62,11 @@ def documented(start):
 
 
 def wait(condition, seconds, otherwise):
+    """Asks once a second: each look costs the machines' processor, which is the tests' own."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, otherwise()
-        time.sleep(0.2)
+        time.sleep(1.0)
 
 
 class Site:

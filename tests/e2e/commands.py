@@ -126,7 +126,7 @@ class Command:
         while not condition():
             assert self.process.poll() is None, f"ended with {self.process.returncode} before; it said: {self.said}"
             assert time.monotonic() < end, f"not so after {seconds:.0f} s; it said: {self.said}"
-            time.sleep(0.01)
+            time.sleep(0.03)
 
     def interrupt(self) -> None:
         """Ctrl-C in a terminal reaches the driver and, as Ray starts its own in other sessions, nothing else."""
