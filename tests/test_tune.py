@@ -50,6 +50,8 @@ def test_help_mentions_every_flag_with_what_it_does(capsys):
         (["--image-size", "0"], "--image-size 0: must be at least 8"),
         (["--metric", "acuracy"], "did you mean 'accuracy'"),
         (["--backbone", "vgg91"], "did you mean vgg19"),
+        (["--backbone", "densenet121"], "--backbone densenet121"),
+        (["--refits", "-1"], "--refits -1: must be at least 0"),
         (["--gpus-per-trial", "64"], "--gpus-per-trial 64: this machine has"),
         (["--space", "baselin"], "did you mean baseline"),
         (["--data", "nowhere"], "nowhere"),

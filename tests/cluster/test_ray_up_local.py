@@ -6,7 +6,6 @@ machine, but that uv, and all that it is to install, is there already: nothing i
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 from tests.cluster.lan import HOME, PATH, UID, Lan, lacking
+from tests.e2e.commands import events
 from tests.trained import write_pictures
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -123,33 +123,32 @@ def cluster(site):
     return site
 
 
-def searched(cluster, flags, process):
+def searched(cluster, name, flags, process):
     """Searches in the head's tmux, to the end: the run folder, and the machines on which such a process was seen."""
-    cluster.type(re.sub(r"--space [^']*", flags, documented("ray exec --tmux")))
-    log, seen = cluster.shared / "results" / flags.split()[-1] / "log.jsonl", set()
+    cluster.type(re.sub(r"--space [^']*", f"{flags} --run-name {name}", documented("ray exec --tmux")))
+    run, seen = cluster.shared / "results" / name, set()
 
     def finished():
-        for name, machine in cluster.machines.items():
-            if any(process in line for line in machine.processes()):
-                seen.add(name)
-        return log.exists() and '{"event": "finished"' in log.read_text(encoding="utf-8")
+        for machine in cluster.machines.values():
+            if any(line.startswith(process) for line in machine.processes()):
+                seen.add(machine.name)
+        return any(one["event"] == "finished" for one in events(run))
 
     wait(finished, 240, lambda: cluster.head.run("tmux capture-pane -p"))
-    return log.parent, seen
+    return run, seen
 
 
 def epochs_of(run):
     """Of each segment that was trained."""
-    ends = [json.loads(line) for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [one["epoch"] for one in ends if one["event"] == "segment_end"]
+    return [one["epoch"] for one in events(run) if one["event"] == "segment_end"]
 
 
 @pytest.fixture(scope="module")
 def search(cluster):
     """A finished one."""
     cluster.type(documented("ray rsync-up"))
-    flags = f"{SEARCH} --trials {len(cluster.machines)} --concurrent {len(cluster.machines)} --run-name ours"
-    return searched(cluster, flags, "ray::TrialActor.train")
+    flags = f"{SEARCH} --trials {len(cluster.machines)} --concurrent {len(cluster.machines)}"
+    return searched(cluster, "ours", flags, "ray::TrialActor.train")
 
 
 def test_each_machine_has_what_was_sent_and_nobody_else_reads_the_token(cluster):
@@ -169,8 +168,8 @@ def test_the_search_trains_on_every_machine(cluster, search):
 
 
 def test_machines_of_one_cpu_each_train_a_trial_together(cluster, search):
-    flags = f"{TOGETHER} --workers-per-trial {len(cluster.machines)} --trials 2 --run-name together"
-    run, seen = searched(cluster, flags, "ray::RayTrainWorker")
+    flags = f"{TOGETHER} --workers-per-trial {len(cluster.machines)} --trials 2"
+    run, seen = searched(cluster, "together", flags, "ray::RayTrainWorker")
     assert seen == set(cluster.machines)
     assert epochs_of(run) == [3, 3]
 

@@ -104,10 +104,13 @@ BAD = {
         ["fine_tune", "nowhere", "--trials 0", "--max-epochs -1", "--image-size 0", "vgg19", "soon", "--seed -1"],
     ),
     "files": (
-        "--space WRONG_SPACE --data PHOTOS --backbone simple_cnn --weights WEIGHTS --trials -3",
-        ["learning_rat", "weight_decay", "weights.safetensors", "--trials -3"],
+        "--space WRONG_SPACE --data PHOTOS --backbone simple_cnn --weights WEIGHTS --trials -3 --refits -1",
+        ["learning_rat", "weight_decay", "weights.safetensors", "--trials -3", "--refits -1"],
     ),
-    "a resume of nothing with other settings": ("--resume nothing --seed 3", ["nothing", "--seed"]),
+    "a resume of nothing with other settings": (
+        "--resume nothing --seed 3 --metric loss",
+        ["nothing", "--seed", "--metric"],
+    ),
 }
 
 
