@@ -54,9 +54,10 @@ import pandas as pd
 from machine import machine
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
+from raysearch.record.trial import Event
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
-from raysearch.search.trial import Event, Rules
+from raysearch.search.rules import Rules
 
 Figures = dict[str, Any]
 

@@ -36,8 +36,9 @@ from raysearch.activations.upkeep import list_entries
 from raysearch.data.pixels import Dataset, load
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.training.bench import Bench
 from raysearch.training.path import train_recipe
-from raysearch.training.stage import Bench, choose_precision
+from raysearch.training.stage import choose_precision
 
 CPU = torch.device("cpu")
 DEPTH = 2

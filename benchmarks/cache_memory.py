@@ -40,8 +40,9 @@ from raysearch.activations.upkeep import list_entries
 from raysearch.data.pixels import Dataset, Split
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer
-from raysearch.training.stage import Bench, choose_precision, open_stage
+from raysearch.training.stage import choose_precision, open_stage
 
 CPU = torch.device("cpu")
 CLASSES = tuple(f"class {number}" for number in range(10))

@@ -43,8 +43,9 @@ from raysearch.data.pixels import Dataset, Split
 from raysearch.models.boundary import build_classifier, cut
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer
-from raysearch.training.stage import Bench, choose_precision, open_stage
+from raysearch.training.stage import choose_precision, open_stage
 
 CPU = torch.device("cpu")
 CLASSES = tuple(f"class {number}" for number in range(10))

@@ -43,9 +43,10 @@ from raysearch.models.head import make_head
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.run import Run
+from raysearch.training.bench import Bench
 from raysearch.training.class_weights import class_weights
 from raysearch.training.course import learning_rate
-from raysearch.training.stage import Bench, open_stage
+from raysearch.training.stage import open_stage
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10.zip"
 TRAIN_IMAGES, VAL_IMAGES, TEST_IMAGES = 500, 100, 10

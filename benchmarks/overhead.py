@@ -117,8 +117,8 @@ def empty_segments(run: Run, trials: int) -> None:
 
     from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
-    from raysearch.search.runner import run_segments
-    from raysearch.search.trial import Rules
+    from raysearch.search.rules import Rules
+    from raysearch.workers.runner import run_segments
 
     class Empty(tune.Trainable):
         """A segment without work."""
@@ -149,7 +149,7 @@ def empty_segments(run: Run, trials: int) -> None:
 def ours_arm(options: argparse.Namespace) -> Figures:
     """Our runner with a trainable that does nothing, writing a run folder as a search does."""
     from raysearch.run import Run
-    from raysearch.search.runner import ray_session
+    from raysearch.workers.session import ray_session
 
     with tempfile.TemporaryDirectory(prefix="raysearch-overhead-") as folder, ray_session(None):
         run = Run.create(Path(folder) / "run", {})
@@ -184,7 +184,7 @@ class Sampled:
 def controller_arm(options: argparse.Namespace) -> Figures:
     """A whole search as events: decide, apply, end the oldest of the running segments, until nothing is left."""
     from raysearch.search.controller import Controller
-    from raysearch.search.trial import Rules
+    from raysearch.search.rules import Rules
 
     rng = random.Random(0)
     controller = Controller(Rules(rungs=(1, 3, 9)), Sampled(rng, epochs=9))

@@ -41,10 +41,10 @@ from machine import machine
 from ray import tune
 
 if TYPE_CHECKING:  # the trial actors unpickle this module, and must not import torch
-    from raysearch.run import Run
+    from raysearch.record.folder import RunFolder
+    from raysearch.record.trial import Event
     from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
-    from raysearch.search.trial import Event
 
 Figures = dict[str, Any]
 
@@ -197,17 +197,18 @@ def search(trials: int, concurrent: int) -> Iterator[tuple[Driver, TimedProposer
     """A search of `fine_tune` as the command would begin it, its progress drawn to nowhere."""
     from rich.console import Console
 
-    from raysearch.progress import Progress
+    from raysearch.job.flags import Flags
+    from raysearch.pipeline.entry import job_of
+    from raysearch.pipeline.progress import Progress
     from raysearch.reporting.terminal import LiveView
     from raysearch.run import Run
     from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
     from raysearch.search.sampler import OptunaProposer
-    from raysearch.tune import Settings, job_of
 
     flags: dict[str, Any] = {"backbone": "simple_cnn", "weights": "random", "device": "cpu", "refits": 0, "quiet": True}
     flags |= {"space": "fine_tune", "trials": trials, "max_epochs": MAX_EPOCHS, "concurrent": concurrent}
-    job = job_of(Settings(**flags), None)
+    job = job_of(Flags(**flags), None)
     settings = job.settings
     with tempfile.TemporaryDirectory(prefix="raysearch-scale-") as folder, Path(os.devnull).open("w") as nowhere:
         run = Run.create(Path(folder) / "run", settings.model_dump(mode="json"))
@@ -226,7 +227,7 @@ def search(trials: int, concurrent: int) -> Iterator[tuple[Driver, TimedProposer
             yield driver, proposer, gauge
 
 
-def trained(run: Run) -> int:
+def trained(run: RunFolder) -> int:
     """Steps of the workers: the epochs of trials, and a step for each pack of heads."""
     events = run.events()
     packs = {event["pack"] for event in events if event["event"] == "trial" and event.get("pack") is not None}
@@ -295,7 +296,8 @@ def driver_arm(trials: int, options: argparse.Namespace) -> Figures:
 
 def ray_arm(trials: int, options: argparse.Namespace) -> Figures:
     """The same through our runner and Ray Tune."""
-    from raysearch.search.runner import ray_session, run_segments
+    from raysearch.workers.runner import run_segments
+    from raysearch.workers.session import ray_session
 
     with (
         nodes(options.nodes, options.gpus) as address,

@@ -2,7 +2,7 @@
 
     python benchmarks/stopping_rule.py [--points 0 0.5 1 3] [--images 250 1000 5000] [--repetitions 2000]
 
-The claim is of `raysearch.search.stopping.judge`: without a gain it seldom says "gain", with one it seldom says "none",
+The claim is of `raysearch.search.verdict.judge`: without a gain it seldom says "gain", with one it seldom says "none",
 and its interval covers the true gain as often as it promises. Beside Student's interval, which is `judge`'s, stands a
 percentile bootstrap of the same mean on the same images, its verdicts by the same rule: would it be better?
 
@@ -34,7 +34,7 @@ import numpy as np
 from machine import machine
 from scipy.special import logsumexp
 
-from raysearch.search.stopping import judge
+from raysearch.search.verdict import judge
 from raysearch.space import Search
 
 Figures = dict[str, Any]

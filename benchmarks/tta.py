@@ -18,10 +18,10 @@ import torch
 from machine import machine
 
 from raysearch.data.augment import Augmenter
-from raysearch.evaluate import dataset_for
 from raysearch.intervals import mean_interval
-from raysearch.predict import load_best, probabilities
-from raysearch.run import locate
+from raysearch.record.folder import locate
+from raysearch.winner.best import load_best, probabilities
+from raysearch.winner.evaluate import dataset_for
 
 VIEWS = 8
 BATCH = 250

@@ -59,9 +59,9 @@ def tune_arm(trials: int, *, wandb: bool) -> Figures:
 
 def our_arm(trials: int, *, wandb: bool) -> Figures:
     """Our runner with a trainable that does nothing, writing a run folder as a search does."""
+    from raysearch.reporting.tracking.process import tracked
     from raysearch.run import Run
-    from raysearch.search.runner import ray_session
-    from raysearch.search.tracking.process import tracked
+    from raysearch.workers.session import ray_session
 
     said: list[str] = []
     with tempfile.TemporaryDirectory(prefix="raysearch-wandb-") as folder, ray_session(None):

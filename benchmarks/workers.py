@@ -34,10 +34,10 @@ from machine import machine
 
 from raysearch.data.pixels import load
 from raysearch.recipe import Recipe, Stage
-from raysearch.search.actor import Workplace
-from raysearch.search.crew import Crews
-from raysearch.search.runner import ray_session
 from raysearch.training.stage import choose_precision
+from raysearch.workers.crew import Crews
+from raysearch.workers.session import ray_session
+from raysearch.workers.workplace import Workplace
 
 PIXELS = 32
 CLASSES = 10

@@ -10,11 +10,12 @@ import pytest
 
 from raysearch.activations.forecast import Costs, DepthCosts
 from raysearch.activations.planner import CachePlan, DepthPlan
-from raysearch.caching import expected_reads, outcome, plan_cache, record
 from raysearch.data.pixels import load
-from raysearch.job import Job, Settings
-from raysearch.machine import Machine
-from raysearch.space import load_space
+from raysearch.job.frozen_work import expected_reads, outcome, plan_cache, record
+from raysearch.job.job import Job
+from raysearch.job.settings import Settings
+from raysearch.space.load import load_space
+from raysearch.workers.machine import Machine
 from tests.training.bench import bench
 
 SPACE = """
@@ -83,7 +84,7 @@ def test_trials_of_depth_0_without_a_head_search_are_planned(tmp_path):
     job = job_of(tmp_path, "1", "0.5", "{}")
     path = tmp_path / "no_heads.py"
     path.write_text(
-        "from ray import tune\nfrom raysearch.space import Search\n"
+        "from ray import tune\nfrom raysearch.space.space import Search\n"
         'space = {"schedule": [{"depth": tune.choice([0, 1, 2])}]}\ndefault = {"schedule": [{"depth": 1}]}\n'
         "search = Search(heads=0)\n"
     )

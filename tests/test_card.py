@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import yaml
 
-from raysearch.card import model_card
 from raysearch.data.pixels import load
-from raysearch.evaluate import evaluation_document
 from raysearch.recipe import Augmentation, Recipe, Stage
 from raysearch.run import Run
+from raysearch.winner.card import model_card
+from raysearch.winner.evaluate import evaluation_document
 from tests.trained import RECIPE, write_pictures
 
 CLASSES = ("blue|sky", "green", "red")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from raysearch.cli import main
-from raysearch.predict import write_best
+from raysearch.cli.main import main
 from raysearch.run import Run
+from raysearch.winner.best import write_best
 from tests.trained import CLASSES, RECIPE, classifier, write_pictures
 
 
@@ -47,7 +47,7 @@ def test_help_lists_the_verbs_and_teaches_each(capsys):
 
 
 def test_help_answers_at_once_without_torch():
-    code = "import sys; from raysearch.cli import main; sys.exit(main(['--help']) or 'torch' in sys.modules)"
+    code = "import sys; from raysearch.cli.main import main; sys.exit(main(['--help']) or 'torch' in sys.modules)"
     root = Path(__file__).resolve().parents[1]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=False

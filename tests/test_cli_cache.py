@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from raysearch.activations.upkeep import list_entries
-from raysearch.cli import main
+from raysearch.cli.main import main
 from tests.activations.cached import cached
 
 

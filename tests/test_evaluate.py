@@ -15,10 +15,17 @@ from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from raysearch.data.augment import Augmenter
 from raysearch.data.pixels import Split
 from raysearch.errors import InputError
-from raysearch.evaluate import dataset_for, detailed_metrics, evaluate_model, evaluation_document, over_models, spread
-from raysearch.predict import load_best, write_best
 from raysearch.recipe import Augmentation
 from raysearch.training.metrics import classification_metrics
+from raysearch.winner.best import load_best, write_best
+from raysearch.winner.evaluate import (
+    dataset_for,
+    detailed_metrics,
+    evaluate_model,
+    evaluation_document,
+    over_models,
+    spread,
+)
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 

@@ -8,11 +8,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from raysearch.explain import Explainer, grad_cam, overlay, resized
 from raysearch.models.boundary import build_classifier, prepare
 from raysearch.models.registry import BACKBONES
-from raysearch.predict import load_best, write_best
 from raysearch.recipe import Head, Recipe, Stage
+from raysearch.winner.best import load_best, write_best
+from raysearch.winner.explain import Explainer, grad_cam, overlay, resized
 from tests.trained import CLASSES, RECIPE, classifier, picture
 
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from raysearch import export as exporting
-from raysearch.cli import main
+from raysearch.cli.main import main
 from raysearch.errors import InputError
-from raysearch.export import BATCHES, SUFFIXES, TOLERANCE, ExportError, check_images, export, largest_difference
 from raysearch.models.boundary import build_classifier, prepare
 from raysearch.models.registry import BACKBONES
-from raysearch.predict import load_best, write_best
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
+from raysearch.winner import export as exporting
+from raysearch.winner.best import load_best, write_best
+from raysearch.winner.export import BATCHES, SUFFIXES, TOLERANCE, ExportError, check_images, export, largest_difference
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 KINDS = tuple(SUFFIXES)

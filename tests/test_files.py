@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysearch import files
 from raysearch.errors import StorageError
-from raysearch.files import insist, patient, plain, replace_json, replace_text, replace_with
+from raysearch.storage import files
+from raysearch.storage.files import insist, patient, plain, replace_json, replace_text, replace_with
 from tests.full_disk import full_disk
 
 

@@ -14,13 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysearch.errors import InputError
-from raysearch.job import PRESETS, Job, reopen, resolve, seconds
-from raysearch.machine import choose_machine, share_cluster
+from raysearch.job.flags import Settings
+from raysearch.job.job import Job
+from raysearch.job.numbers import seconds
+from raysearch.job.resolve import reopen, resolve
+from raysearch.job.settings import PRESETS
 from raysearch.run import Run
-from raysearch.search.actor import PackWork
-from raysearch.search.capacity import Cluster
-from raysearch.training.stage import Bench
-from raysearch.tune import Settings
+from raysearch.training.bench import Bench
+from raysearch.workers.capacity import Cluster
+from raysearch.workers.machine import choose_machine, share_cluster
+from raysearch.workers.pack_work import PackWork
 from tests.trained import CLASSES, write_pictures
 
 SPACE = """
@@ -194,7 +197,7 @@ def test_what_no_node_can_hold_is_refused(device, gpus, says):
 
 def test_workers_of_a_trial_divide_what_there_is(monkeypatch):
     """How many cores and GPUs there are is made up, as above."""
-    monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
+    monkeypatch.setattr("raysearch.workers.machine._cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
     on_cpu = choose_machine("cpu", None, None, workers=3)
@@ -217,7 +220,7 @@ def test_workers_of_a_trial_divide_what_there_is(monkeypatch):
     ],
 )
 def test_workers_that_there_is_no_room_for_are_refused(monkeypatch, device, gpus, says):
-    monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
+    monkeypatch.setattr("raysearch.workers.machine._cores", lambda: 8)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     with pytest.raises(InputError, match=re.escape(says)):
         choose_machine(device, None, gpus, workers=9)
@@ -603,7 +606,7 @@ def test_a_resume_may_add_trials_and_time(saved):
 
 
 def test_a_resume_may_take_other_workers_and_then_divides_the_machine_anew(saved, monkeypatch):
-    monkeypatch.setattr("raysearch.machine._cores", lambda: 8)
+    monkeypatch.setattr("raysearch.workers.machine._cores", lambda: 8)
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
     saved[1]["settings"] |= {"concurrent": 5, "cpus_per_trial": 3}
     as_before, others = again(saved).machine, again(saved, workers_per_trial=4).machine

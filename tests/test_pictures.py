@@ -16,12 +16,12 @@ from PIL import Image
 
 from raysearch.data.pixels import Dataset, load
 from raysearch.models.boundary import prepare
-from raysearch.pictures import shown_strengths, surest_mistakes, write_pictures
-from raysearch.pipeline import _write_pictures
-from raysearch.predict import write_best
+from raysearch.pipeline.leave import _write_pictures
 from raysearch.reporting.gallery import gallery
 from raysearch.run import Run
-from raysearch.space import load_space
+from raysearch.space.load import load_space
+from raysearch.winner.best import write_best
+from raysearch.winner.pictures import shown_strengths, surest_mistakes, write_pictures
 from tests.trained import CLASSES, RECIPE, classifier, picture
 from tests.trained import write_pictures as write_photos
 

@@ -14,9 +14,9 @@ from rich.console import Console
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.pixels import load
+from raysearch.job.preview import Plan, contact_sheet, first_batch, show_plan, trial_needs
 from raysearch.models.boundary import build_classifier
 from raysearch.models.registry import BACKBONES
-from raysearch.plan import Plan, contact_sheet, first_batch, show_plan, trial_needs
 from raysearch.recipe import Recipe, Stage
 from tests.trained import CLASSES, write_pictures
 

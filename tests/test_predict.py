@@ -14,9 +14,9 @@ from safetensors.torch import load_file, save_file
 
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
-from raysearch.predict import find_images, load_best, write_best, write_csv
 from raysearch.recipe import Augmentation, Head, Recipe, Stage
 from raysearch.run import Run
+from raysearch.winner.best import find_images, load_best, write_best, write_csv
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 

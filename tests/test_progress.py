@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from raysearch.progress import _NAMED, Pace, _activity
+from raysearch.pipeline.progress import _NAMED, Pace, _activity
+from raysearch.record.trial import Event
 from raysearch.search.controller import Controller
-from raysearch.search.trial import Event, Rules
+from raysearch.search.rules import Rules
 from tests.search.simulated import Proposals
 
 RULES = Rules(rungs=(2, 6), reduction=3)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from raysearch.errors import InputError
 from raysearch.recipe import Head, Recipe, Stage
-from raysearch.replay import recipe_space
-from raysearch.space import load_space
+from raysearch.space.load import load_space
+from raysearch.space.replay import recipe_space
 
 
 @st.composite

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from raysearch import serve
 from raysearch.errors import InputError
+from raysearch.reporting import serve
+from raysearch.reporting.serve import LivePage, Pages, PageServer, port_of
 from raysearch.run import Run
-from raysearch.serve import LivePage, Pages, PageServer, port_of
 from raysearch.tune import main
 from tests.reporting.events import LOG
 
@@ -168,7 +168,7 @@ def test_a_live_page_is_served_until_the_search_is_left(tmp_path):
 
 
 def test_a_search_that_is_killed_leaves_no_server(tmp_path):
-    script = "import time; from raysearch.serve import LivePage; from pathlib import Path\n"
+    script = "import time; from raysearch.reporting.serve import LivePage; from pathlib import Path\n"
     script += f"print(LivePage(Path({str(tmp_path)!r}), 0).address, flush=True); time.sleep(60)"
     with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True) as search:
         assert search.stdout is not None

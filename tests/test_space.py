@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import flatten
-from raysearch.space import SPACES, decode, describe, encode, find_space, load_space
+from raysearch.space.load import SPACES, find_space, load_space
+from raysearch.space.space import decode, describe, encode
 
 FIXED = {"backbone": "vgg19", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}
 NAMES = sorted(path.stem for path in SPACES.glob("*.py"))
@@ -195,8 +196,11 @@ def test_a_space_is_found_by_path(write):
         ("import nowhere_to_be_found", "cannot be run: ModuleNotFoundError"),
         ("raise SystemExit(0)", "cannot be run: SystemExit"),
         ("from ray import tune\ntune.quniform(0, 1, 0.3)", "cannot be run: ValueError: .*not divisible"),
-        ("from raysearch.space import Search\nSearch(heads=-1, reducton=2)", r"Search\.heads: .*greater than or equal"),
-        ("from raysearch.space import Search\nSearch(heads=-1, reducton=2)", r"Search\.reducton: Extra inputs"),
+        (
+            "from raysearch.space.space import Search\nSearch(heads=-1, reducton=2)",
+            r"Search\.heads: .*greater than or equal",
+        ),
+        ("from raysearch.space.space import Search\nSearch(heads=-1, reducton=2)", r"Search\.reducton: Extra inputs"),
     ],
 )
 def test_a_file_that_cannot_be_run_is_refused_with_the_place(write, text, says):

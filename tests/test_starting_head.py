@@ -11,19 +11,21 @@ import pytest
 import torch
 
 from raysearch.errors import InputError
+from raysearch.job.starting_head import StartingHead, starting_head
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe
-from raysearch.reporting.tables import heads_table
+from raysearch.record.metric import larger_is_better
+from raysearch.record.tables import heads_table
 from raysearch.run import Run
-from raysearch.search.actor import PackWork, StageWork
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
+from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
-from raysearch.search.trial import Rules
-from raysearch.space import Space, load_space
-from raysearch.starting_head import StartingHead, starting_head
+from raysearch.space.load import load_space
+from raysearch.space.space import Space
 from raysearch.training.checkpoint import load_tensors
-from raysearch.training.metrics import larger_is_better
+from raysearch.workers.pack_work import PackWork
+from raysearch.workers.stage_work import StageWork
 from tests.training.bench import CLASSES, bench, split
 
 SEARCH_HEADS = """

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from raysearch.data.pixels import load
 from raysearch.data.shared import bring_images, put_images
 from raysearch.errors import InputError, StorageError
-from raysearch.remote import bring, copy_to_read
+from raysearch.record.fetch import bring, copy_to_read
+from raysearch.record.sync import RunSync
 from raysearch.run import Run
-from raysearch.search.scratch import Scratch
-from raysearch.storage import Storage
-from raysearch.sync import RunSync
+from raysearch.storage.remote import Storage
+from raysearch.workers.scratch import Scratch
 from tests.trained import write_pictures
 
 

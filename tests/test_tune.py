@@ -7,9 +7,11 @@ import dataclasses
 import pytest
 
 from raysearch.errors import InputError
+from raysearch.job.flags import _ON_RESUME, Settings
+from raysearch.pipeline.entry import job_of, plan, search
 from raysearch.recipe import Recipe, Stage
 from raysearch.run import Run
-from raysearch.tune import _ON_RESUME, Settings, job_of, main, plan, search
+from raysearch.tune import main
 from tests.full_disk import full_disk
 from tests.trained import write_pictures
 
@@ -39,7 +41,7 @@ def test_help_mentions_every_flag_with_what_it_does(capsys):
     for field in dataclasses.fields(Settings):
         assert f"--{field.name.replace('_', '-')}" in said
     for piece in ("quick = 12 trials of at most 6 epochs", "default = 32 of 12", "best = 100 of 30"):
-        assert piece in " ".join(said.replace("│", " ").split()), "as raysearch.job has it"
+        assert piece in " ".join(said.replace("│", " ").split()), "as raysearch.job.resolve has it"
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from raysearch.data.cache import cache_root
-from raysearch.files import replace_text
+from raysearch.storage.cache import cache_root
+from raysearch.storage.files import replace_text
 
 
 class FileReader:

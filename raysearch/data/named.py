@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from raysearch.data.cache import cache_root
 from raysearch.data.folders import find_in_zip
 from raysearch.data.listing import Found
 from raysearch.errors import InputError
+from raysearch.storage.cache import cache_root
 
 log = logging.getLogger(__name__)
 

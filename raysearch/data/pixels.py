@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from raysearch.data.cache import cache_root
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.decode import FITS, decode, open_image
 from raysearch.data.listing import Listing, Skipped
 from raysearch.data.source import list_source
 from raysearch.data.store import write
 from raysearch.errors import InputError
+from raysearch.storage.cache import cache_root
 
 __all__ = ["Dataset", "Skipped", "Split", "cache_root", "decode", "load"]
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from raysearch.data.cache import cache_root
-from raysearch.storage import SHARED, Storage
+from raysearch.storage.cache import cache_root
+from raysearch.storage.remote import SHARED, Storage
 
 _KIND = "pixels"
 _LAST = "dataset.json"  # the file that says that the others are there

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from raysearch.record.tables import cell, deciding, missing, stages_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table, spaced
-from raysearch.reporting.tables import cell, deciding, missing, stages_of
 from raysearch.reporting.terminal import measured_models, plus_minus
 
 

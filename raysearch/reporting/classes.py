@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raysearch.record.tables import cell
 from raysearch.reporting.elements import Plot, Table
-from raysearch.reporting.tables import cell
 from raysearch.reporting.value_charts import confusion_matrix
 
 _SPLITS = (("train", "train"), ("train_augmented", "train, augmented"), ("val", "validation"), ("test", "test"))

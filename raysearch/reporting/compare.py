@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from raysearch.intervals import difference_interval, mean_interval
-from raysearch.reporting.tables import LOWER_IS_BETTER, Event, missing
+from raysearch.record.tables import LOWER_IS_BETTER, Event, missing
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
     pictures/pictures.json      what each file shows
     pictures/*.webp
 
-`raysearch.pictures` writes them at the end of a search; here is only what they are called.
+`raysearch.winner.pictures` writes them at the end of a search; here is only what they are called.
 """
 
 from __future__ import annotations

@@ -17,15 +17,15 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
-from raysearch.files import replace_text
+from raysearch.record.tables import Event, ancestry, history_table, leaders
 from raysearch.reporting import classes, hyperparameters, trials
 from raysearch.reporting.answer import answer_section
 from raysearch.reporting.compare import comparable, contrasts
 from raysearch.reporting.gallery import gallery
 from raysearch.reporting.paths import with_paths
 from raysearch.reporting.record import record_section
-from raysearch.reporting.tables import Event, ancestry, history_table, leaders
 from raysearch.reporting.terminal import FinishedRun, verdict_line
+from raysearch.storage.files import replace_text
 
 _MOST = 500  # trials in a figure
 _PAGE_BYTES = 5_900_000  # and a page of 6 MB can still be sent by mail; pictures get what the rest leaves
@@ -63,7 +63,7 @@ def whole_page(name: str, content: str, *, live: str = "") -> str:
     Args:
         name: of the run.
         content: HTML.
-        live: its version, if the page is to ask who served it for news (see `raysearch.serve`).
+        live: its version, if the page is to ask who served it for news (see `raysearch.reporting.serve`).
     """
     template = _environment().get_template("page.html.j2")
     return template.render(name=name, content=content, plotly=get_plotlyjs(), live=live)

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raysearch.record.tables import Event, cell
 from raysearch.reporting.elements import Table
-from raysearch.reporting.tables import Event, cell
 
 _LISTED = 50  # skipped images and failures that are spelled out
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from raysearch.errors import InputError
-from raysearch.reporting.tables import LOWER_IS_BETTER, ancestry, cell, deciding, recipe_columns, stages_of
+from raysearch.record.tables import LOWER_IS_BETTER, ancestry, cell, deciding, recipe_columns, stages_of
 from raysearch.reporting.terminal import measured_models, plus_minus
 
 _FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")

@@ -15,8 +15,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from raysearch.record.tables import STATES, deciding, leaders, recipe_columns, varying
 from raysearch.reporting.incidents import incidents
-from raysearch.reporting.tables import STATES, deciding, leaders, recipe_columns, varying
 
 _STYLES = {"waiting": "dim", "running": "cyan", "stopped": "yellow", "done": "green", "failed": "red"}
 _PLAIN_EVERY_SECONDS = 10.0

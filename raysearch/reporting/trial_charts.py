@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from raysearch.intervals import wilson
+from raysearch.record.tables import LOWER_IS_BETTER, ancestry, deciding, leaders
 from raysearch.reporting.charts import (
     DEPTH_COLOURS,
     Figure,
@@ -22,7 +23,6 @@ from raysearch.reporting.charts import (
     number_axis,
     rounded,
 )
-from raysearch.reporting.tables import LOWER_IS_BETTER, ancestry, deciding, leaders
 
 _POINTS = 6000  # of learning curves; a page of a very long search should still open on a phone
 

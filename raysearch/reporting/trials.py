@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from raysearch.record.tables import LOWER_IS_BETTER, Event, cell, deciding
 from raysearch.reporting import trial_charts as charts
 from raysearch.reporting.elements import Plot, Table, spaced
 from raysearch.reporting.paths import trained_parameters
-from raysearch.reporting.tables import LOWER_IS_BETTER, Event, cell, deciding
 
 
 def tree_figure(

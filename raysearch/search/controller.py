@@ -10,11 +10,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from raysearch.record.trial import Event, Trial
 from raysearch.search.asha import Rung
 from raysearch.search.packs import Packs
+from raysearch.search.rules import Rules
 from raysearch.search.tally import Tally
 from raysearch.search.tree import Tree
-from raysearch.search.trial import Event, Rules, Trial
 
 
 class Proposer(Protocol):

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raysearch.errors import StorageError
-from raysearch.files import PATIENCE_SECONDS, insist
-from raysearch.run import LAST, Run
+from raysearch.record.folder import LAST, RunFolder
+from raysearch.record.sync import RunSync
+from raysearch.record.trial import Event, Trial
 from raysearch.search.controller import Controller
-from raysearch.search.trial import Event, Trial
-from raysearch.sync import RunSync
+from raysearch.storage.files import PATIENCE_SECONDS, insist
 
 _DERIVE_SECONDS = 5.0  # the tables are rewritten no more often than this
 _DERIVE_PAUSES = 50  # nor so often that it takes more of the time than one part in so many, however long they are
@@ -63,7 +63,7 @@ class Driver:
 
     def __init__(
         self,
-        run: Run,
+        run: RunFolder,
         controller: Controller,
         concurrency: int,
         watch: Callable[[Event], None] = lambda event: None,

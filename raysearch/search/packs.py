@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysearch.search.trial import Rules, Trial
+from raysearch.record.trial import Trial
+from raysearch.search.rules import Rules
 
 
 @dataclass

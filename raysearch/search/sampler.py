@@ -23,12 +23,13 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from raysearch.files import replace_with
 from raysearch.recipe import Recipe, Stage
+from raysearch.record.trial import Event, Trial
 from raysearch.search.controller import Controller
+from raysearch.search.rules import Rules
 from raysearch.search.study_file import write_trials
-from raysearch.search.trial import Event, Rules, Trial
-from raysearch.space import Space
+from raysearch.space.space import Space
+from raysearch.storage.files import replace_with
 
 Distributions = Mapping[str, BaseDistribution]
 

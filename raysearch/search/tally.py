@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raysearch.search.trial import Rules, Trial
+from raysearch.record.trial import Trial
+from raysearch.search.rules import Rules
 
 STATES = ("waiting", "running", "stopped", "done", "failed")
 

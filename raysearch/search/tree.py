@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from raysearch.search.trial import Event, Rules, Trial
+from raysearch.record.trial import Event, Trial
+from raysearch.search.rules import Rules
 
 
 @dataclass

@@ -14,7 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from raysearch.files import replace_with
+from raysearch.storage.files import replace_with
 from raysearch.training.loop import Row, Trainer
 
 

@@ -17,13 +17,15 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysearch.activations.live import Activations
 from raysearch.recipe import Stage
+from raysearch.record.metric import score
 from raysearch.training.calibration import calibrated_losses, fitted_temperature
 from raysearch.training.class_weights import class_weights
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
 from raysearch.training.memory import slices, within_memory
-from raysearch.training.metrics import classification_metrics, score
+from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import autocast, full_precision, seeded
+from raysearch.training.optimizer import parameter_groups
 from raysearch.training.part import part_of
 from raysearch.training.ranks import ALONE, Ranks
 
@@ -99,7 +101,7 @@ class Trainer:
         self.penalized = [p for p in self.trained if p.ndim > 1]  # weights: biases and norms have one dimension
         # Fused: one kernel for all tensors, 4 times as fast on a CPU too; and fp16's scaler then never waits for CUDA.
         fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(_groups(self.suffix, stage), lr=stage.learning_rate, fused=fused)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.suffix, stage), lr=stage.learning_rate, fused=fused)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.at = Counters(micro_batch=stage.batch_size)
         self.best: Row = {}
@@ -332,20 +334,6 @@ class Trainer:
         stage = {f"stage.{name}": value for name, value in self.stage.model_dump(mode="json").items()}
         mine = {name: getattr(self, name) for name in ("seed", "view_offset", "metric")}
         return copy.deepcopy({**stage, **mine, "classes": list(self.classes), "images": len(self.train_labels)})
-
-
-def _groups(suffix: nn.Sequential, stage: Stage) -> list[dict[str, Any]]:
-    """What the optimizer trains, by its share of the learning rate and by its decay: biases and norms have none."""
-    layers = [layer for layer in suffix.children() if any(p.requires_grad for p in layer.parameters())]
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for above, layer in enumerate(reversed(layers)):  # the head has none above it
-        for parameter in layer.parameters():
-            if parameter.requires_grad:
-                decay = stage.weight_decay if parameter.ndim > 1 else 0.0
-                groups.setdefault((stage.layer_decay**above, decay), []).append(parameter)
-    return [
-        {"params": parameters, "share": share, "weight_decay": decay} for (share, decay), parameters in groups.items()
-    ]
 
 
 def _copies(tree: Any) -> Any:

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from raysearch.models.boundary import build_classifier
 from raysearch.recipe import Recipe
+from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import best_metadata
 from raysearch.training.loop import Trainer
-from raysearch.training.stage import Bench, open_stage
+from raysearch.training.stage import open_stage
 
 
 def train_recipe(

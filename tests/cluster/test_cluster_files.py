@@ -24,7 +24,7 @@ from ray.core.generated.autoscaler_pb2 import NodeState, NodeStatus
 from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
 from ray.scripts.scripts import cli
 
-from raysearch.tune import Settings
+from raysearch.job.flags import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["cluster.yaml", "cluster-local.yaml"]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from raysearch.files import replace_json
 from raysearch.reporting.page import write_page
+from raysearch.reporting.serve import PageServer
 from raysearch.run import Run
-from raysearch.serve import PageServer
+from raysearch.storage.files import replace_json
 from tests.reporting.chromium import BROWSER, Tab, tab
 from tests.reporting.test_page import CLASSES, FINISHED, a_tree, evaluated, predictions
 

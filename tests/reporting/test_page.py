@@ -18,17 +18,17 @@ from plotly import graph_objects
 from safetensors.numpy import save_file
 from scipy import stats
 
-from raysearch.files import replace_json
 from raysearch.intervals import wilson
 from raysearch.recipe import Recipe, Stage
+from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.reporting import charts, trial_charts, value_charts
 from raysearch.reporting.compare import comparable, paired_difference
 from raysearch.reporting.elements import Plot
 from raysearch.reporting.importances import parameter_importances
 from raysearch.reporting.page import page_content, page_text, write_page
 from raysearch.reporting.paths import trained_parameters, with_paths
-from raysearch.reporting.tables import heads_table, history_table, trials_table
 from raysearch.run import Run
+from raysearch.storage.files import replace_json
 from tests.reporting.events import LOG, end, row, segment, trial
 
 SECTIONS = ["answer", "tree", "costs", "curves", "importances", "parallel"]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raysearch.cli import main
+from raysearch.cli.main import main
 from raysearch.reporting.show import sparkline
 from raysearch.run import Run
 from tests.reporting.events import LOG

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.reporting.tables import (
+from raysearch.record.tables import (
     STATES,
     heads_table,
     history_table,

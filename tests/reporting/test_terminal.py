@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from raysearch.reporting.tables import trials_table
+from raysearch.record.tables import trials_table
 from raysearch.reporting.terminal import (
     Leader,
     LiveView,

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Any
 
+from raysearch.record.trial import Event
 from raysearch.search.controller import Controller
-from raysearch.search.trial import Event
 
 HEAD_EPOCHS = 5
 

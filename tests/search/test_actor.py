@@ -18,15 +18,18 @@ from raysearch.data.pixels import load
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.search import actor
-from raysearch.search.actor import PackWork, RangeTestWork, StageWork, TrialActor, Workplace
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
+from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
-from raysearch.search.trial import Rules
-from raysearch.space import load_space
+from raysearch.space.load import load_space
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.ranks import Ranks
 from raysearch.training.stage import open_stage
+from raysearch.workers.actor import TrialActor
+from raysearch.workers.pack_work import PackWork
+from raysearch.workers.stage_work import RangeTestWork, StageWork
+from raysearch.workers.workplace import Workplace
 from tests.full_disk import full_disk
 from tests.training.bench import bench, recipe, split
 from tests.training.tiny import timeless

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.search.capacity import Cluster, most_cpus, needs, room
+from raysearch.workers.capacity import Cluster, most_cpus, needs, room
 
 machines = st.lists(st.fixed_dictionaries({"CPU": st.integers(0, 16), "GPU": st.integers(0, 4)}), max_size=6)
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 from ray.exceptions import RayActorError, RayTaskError
 
-from raysearch.search.cluster import launched
-from raysearch.search.runner import _why
+from raysearch.workers.cluster import launched
+from raysearch.workers.runner import _why
 
 ROOT = Path(__file__).resolve().parents[2]
 GPU = {"CPU": 1, "GPU": 1}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
-from raysearch.search.trial import Rules
+from raysearch.search.rules import Rules
 from tests.search.simulated import HEAD_EPOCHS, Play, Proposals, World
 
 

@@ -11,9 +11,9 @@ from optuna_dashboard import wsgi
 
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
+from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer, export_study
-from raysearch.search.trial import Rules
-from raysearch.space import load_space
+from raysearch.space.load import load_space
 from tests.search.simulated import Play, World
 
 FIXED = {"backbone": "densenet121", "weights": "random", "image_size": 32, "fit": "squash", "seed": 3}

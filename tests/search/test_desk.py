@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from raysearch.search.desk import Answer, Desk
+from raysearch.workers.desk import Answer, Desk
 
 SEGMENTS = [{"trial": "t0000"}]
 FAILED = [{"trial": "t0000", "failed": "ValueError: no"}]

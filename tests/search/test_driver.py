@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 
 from raysearch.errors import StorageError
+from raysearch.record.sync import RunSync
 from raysearch.run import Run
 from raysearch.search import driver as driver_module
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
-from raysearch.search.trial import Rules
-from raysearch.storage import Storage
-from raysearch.sync import RunSync
+from raysearch.search.rules import Rules
+from raysearch.storage.remote import Storage
 from tests.search.simulated import Proposals
 
 RULES = Rules(rungs=(2, 6), reduction=3)

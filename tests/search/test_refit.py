@@ -7,9 +7,9 @@ import torch
 
 from raysearch.recipe import Recipe, Stage
 from raysearch.run import BEST
-from raysearch.search.refit import refit
-from raysearch.search.runner import ray_session
 from raysearch.training.checkpoint import save_tensors
+from raysearch.workers.refit import refit
+from raysearch.workers.session import ray_session
 
 pytestmark = pytest.mark.slow
 

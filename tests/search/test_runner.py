@@ -11,8 +11,9 @@ from ray import tune
 from raysearch.run import Run
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
-from raysearch.search.runner import ray_session, run_segments
-from raysearch.search.trial import Rules
+from raysearch.search.rules import Rules
+from raysearch.workers.runner import run_segments
+from raysearch.workers.session import ray_session
 from tests.search.simulated import Proposals
 
 pytestmark = pytest.mark.slow

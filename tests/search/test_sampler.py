@@ -16,10 +16,11 @@ from raysearch.recipe import Recipe
 from raysearch.search import sampler
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
+from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer, _comparable, export_study
-from raysearch.search.trial import Rules
-from raysearch.space import Space, load_space
-from raysearch.training.pack import pack_key
+from raysearch.space.load import load_space
+from raysearch.space.space import Space
+from raysearch.training.heads.pack import pack_key
 from tests.search.simulated import Play, World
 
 FIXED = {"backbone": "densenet121", "weights": "random", "image_size": 32, "fit": "squash", "seed": 3}

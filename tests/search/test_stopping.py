@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from raysearch.search.stopping import judge
+from raysearch.search.verdict import judge
 
 RULE = {"confidence": 0.95, "min_gain": 0.01}
 

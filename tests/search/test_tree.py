@@ -15,16 +15,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.recipe import Recipe
-from raysearch.replay import recipe_space
+from raysearch.record.trial import Event, Trial
 from raysearch.run import Run
-from raysearch.search.actor import PackWork, StageWork
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
+from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
-from raysearch.search.trial import Event, Rules, Trial
-from raysearch.space import Space, load_space
+from raysearch.space.load import load_space
+from raysearch.space.replay import recipe_space
+from raysearch.space.space import Space
 from raysearch.training.checkpoint import load_tensors
+from raysearch.workers.pack_work import PackWork
+from raysearch.workers.stage_work import StageWork
 from tests.search.simulated import HEAD_EPOCHS, Play, World
 from tests.training.bench import bench
 from tests.training.tiny import timeless

@@ -11,8 +11,9 @@ import torch
 from raysearch.data.pixels import Dataset, Split
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer
-from raysearch.training.stage import Bench, open_stage
+from raysearch.training.stage import open_stage
 
 CLASSES = ("blue", "green", "red")
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from raysearch.errors import InputError
-from raysearch.training.metrics import METRICS, check_metric, classification_metrics, larger_is_better, score
+from raysearch.record.metric import METRICS, check_metric, larger_is_better, score
+from raysearch.training.metrics import classification_metrics
 
 CLASSES = ("a", "b", "c")
 

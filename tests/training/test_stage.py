@@ -13,13 +13,14 @@ from raysearch.activations.cache import CacheSettings
 from raysearch.activations.live import KeptActivations, LiveActivations, size_bytes
 from raysearch.data.pixels import load
 from raysearch.errors import InputError
-from raysearch.evaluate import evaluate_model
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Stage
+from raysearch.training.bench import Bench
 from raysearch.training.calibration import fitted_temperature
 from raysearch.training.checkpoint import best_metadata, load_checkpoint, save_checkpoint
 from raysearch.training.path import assemble, train_recipe
-from raysearch.training.stage import Bench, open_pack, open_stage
+from raysearch.training.stage import open_pack, open_stage
+from raysearch.winner.evaluate import evaluate_model
 from tests.training.bench import bench, handed_over, recipe, split, trained
 from tests.training.tiny import timeless
 

@@ -7,9 +7,9 @@ import threading
 import pytest
 
 from raysearch.errors import InputError
-from raysearch.search.tracking import follow as following
-from raysearch.search.tracking.follow import follow, show_now
-from raysearch.search.tracking.process import check_tracking, tracked
+from raysearch.reporting.tracking import follow as following
+from raysearch.reporting.tracking.follow import follow, show_now
+from raysearch.reporting.tracking.process import check_tracking, tracked
 from tests.reporting.events import LOG
 from tests.search.tracking.written import written_run
 

@@ -8,9 +8,9 @@ import pytest
 
 from raysearch.errors import InputError
 from raysearch.recipe import flatten
-from raysearch.reporting.tables import history_table
-from raysearch.search.tracking.follow import show_now
-from raysearch.search.tracking.wandb_runs import BEST_HEADS, WandbRuns
+from raysearch.record.tables import history_table
+from raysearch.reporting.tracking.follow import show_now
+from raysearch.reporting.tracking.wandb_runs import BEST_HEADS, WandbRuns
 from tests.reporting.events import LOG, end, epoch, recipe, row, segment, trial
 from tests.search.tracking.offline import offline_runs
 from tests.search.tracking.written import written_run

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from raysearch.recipe import flatten
-from raysearch.reporting.tables import history_table
+from raysearch.record.tables import history_table
 from raysearch.run import Run
 from tests.reporting.events import LOG
 from tests.search.tracking.wandb_server import ENTITY, Server
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 NOBODY = "http://127.0.0.1:9"  # the discard port: refuses at once
 UPLOAD = ("raysearch", "wandb")
-FOLLOW = "raysearch.search.tracking"
+FOLLOW = "raysearch.reporting.tracking"
 PATIENCE_SECONDS = 120.0
 
 

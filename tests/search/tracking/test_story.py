@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 from raysearch.recipe import flatten
-from raysearch.reporting.tables import history_table, recipe_columns, trials_table
-from raysearch.search.tracking.story import Stories, figures, numbered
+from raysearch.record.tables import history_table, recipe_columns, trials_table
+from raysearch.reporting.tracking.story import Stories, figures, numbered
 from tests.reporting.events import LOG, epoch, recipe, segment, trial
 
 

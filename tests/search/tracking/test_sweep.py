@@ -11,12 +11,14 @@ import yaml
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from raysearch.errors import InputError
+from raysearch.job.flags import Flags
+from raysearch.pipeline.entry import job_of
 from raysearch.recipe import flatten
-from raysearch.replay import recipe_at, space_of
-from raysearch.search.tracking.sweep import agents_file, parameter, sweep_config
-from raysearch.space import SPACES, decode, load_space
-from raysearch.space_check import read_fields
-from raysearch.tune import Settings, job_of
+from raysearch.reporting.tracking.sweep import agents_file, parameter, sweep_config
+from raysearch.space.check import read_fields
+from raysearch.space.load import SPACES, load_space
+from raysearch.space.replay import recipe_at, space_of
+from raysearch.space.space import decode
 from tests.trained import write_pictures
 
 FIXED = {"backbone": "densenet121", "weights": "auto", "image_size": 32}
@@ -118,7 +120,7 @@ def test_values_that_cannot_be_used_are_refused_with_the_reason(tmp_path, text, 
 def test_one_recipe_of_a_space_is_a_job_in_which_nothing_is_searched(tmp_path):
     photos = write_pictures(tmp_path / "photos", 10)
     (tmp_path / "args.json").write_text('{"schedule": {"1": {"learning_rate": 0.004, "depth": 1}}}')
-    given = Settings(space="fine_tune", parameters=tmp_path / "args.json", data=str(photos), quiet=True, max_epochs=5)
+    given = Flags(space="fine_tune", parameters=tmp_path / "args.json", data=str(photos), quiet=True, max_epochs=5)
     given = replace(given, backbone="simple_cnn", weights="random", seed=3)
     job = job_of(given, None)
     assert job.space.distributions == {}
@@ -130,7 +132,7 @@ def test_one_recipe_of_a_space_is_a_job_in_which_nothing_is_searched(tmp_path):
 
 def test_flags_that_do_not_go_with_parameters_are_refused_together(tmp_path):
     with pytest.raises(InputError) as caught:
-        job_of(Settings(parameters=tmp_path / "args.json", trials=3, head="another"), None)
+        job_of(Flags(parameters=tmp_path / "args.json", trials=3, head="another"), None)
     assert len(caught.value.problems) == 3
     for said in ("--head", "--trials", "--space NAME is missing"):
         assert said in str(caught.value)

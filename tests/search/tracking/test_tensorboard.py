@@ -7,10 +7,10 @@ import time
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from raysearch.reporting.tables import history_table
-from raysearch.search.tracking.follow import show_now
-from raysearch.search.tracking.story import Stories
-from raysearch.search.tracking.tensorboard import TensorBoard
+from raysearch.record.tables import history_table
+from raysearch.reporting.tracking.follow import show_now
+from raysearch.reporting.tracking.story import Stories
+from raysearch.reporting.tracking.tensorboard import TensorBoard
 from tests.reporting.events import LOG
 from tests.search.tracking.written import written_run
 

@@ -1,0 +1,58 @@
+"""The verbs beside the search itself: `raysearch VERB RUN ...`, each a few lines over the packages below."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+
+import tyro
+
+from raysearch.cli.cache import cache
+from raysearch.cli.elsewhere import sweep, tensorboard, wandb
+from raysearch.cli.runs import fetch, report, show
+from raysearch.cli.winner import evaluate, export, predict
+from raysearch.errors import InputError
+
+# torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.
+
+VERBS: dict[str, Callable[..., int]] = {
+    "cache": cache,
+    "evaluate": evaluate,
+    "export": export,
+    "fetch": fetch,
+    "predict": predict,
+    "report": report,
+    "show": show,
+    "sweep": sweep,
+    "tensorboard": tensorboard,
+    "wandb": wandb,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one verb.
+
+    Args:
+        arguments: without the program's name; None takes the process's own.
+
+    Returns: the exit code: 0, 1 (done, but not for every image) or 2 (bad input; every problem on stderr).
+    """
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    try:
+        return tyro.extras.subcommand_cli_from_dict(
+            VERBS,
+            prog="raysearch",
+            description="What to do with a search that has run. The search itself: python -m raysearch.tune --help",
+            args=arguments,
+            config=(tyro.conf.FlagCreatePairsOff,),
+        )
+    except InputError as error:
+        for problem in error.problems:
+            print(f"error: {problem}", file=sys.stderr)
+        return 2
+    except SystemExit as stop:  # tyro's own, after --help (0) or arguments that it cannot read (2)
+        return stop.code if isinstance(stop.code, int) else 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130

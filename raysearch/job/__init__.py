@@ -1,0 +1,1 @@
+"""A search as its flags resolve, before anything is trained."""

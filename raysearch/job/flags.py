@@ -1,0 +1,152 @@
+"""The flags of a search, as they are typed."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from raysearch.errors import InputError
+
+if TYPE_CHECKING:
+    pass
+
+
+def _unset(metavar: str) -> Any:
+    """A flag whose default depends on other things: its help text says on which."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+@dataclass(frozen=True)
+class Flags:
+    """Search for the best way to fine-tune an image classifier on your own images.
+
+    First a short search for heads on the frozen network, then trials that unfreeze blocks, then fresh refits of the
+    winner and one look at the test images. Ctrl-C stops cleanly; --resume RUN goes on.
+    """
+
+    space: Annotated[str | None, _unset("NAME")] = None
+    """What is searched: a name in search_spaces/ (fine_tune, unfreeze_schedule, feature_extraction, keras_report,
+    baseline), or the path of a space file."""
+    recipe: Annotated[Path | None, _unset("FILE")] = None
+    """Search nothing: train the recipe in this FILE (best/recipe.json of a run), stage by stage, from the pretrained
+    weights alone; with another --seed if you like."""
+    parameters: Annotated[Path | None, _unset("FILE")] = None
+    """Search nothing: train one recipe of the space, with the values in this JSON FILE for what it searches. This is
+    what agents of a W&B sweep run: see raysearch sweep."""
+    data: Annotated[str | None, _unset("SOURCE")] = None
+    """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
+    (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
+    through torchvision. Default: cifar10-mini."""
+    backbone: Annotated[str | None, _unset("NAME")] = None
+    """densenet121, vgg19 or simple_cnn. Default: densenet121."""
+    weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
+    """auto (ImageNet's if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a file
+    (safetensors or torch). Default: auto."""
+    head: Annotated[str | None, _unset("RUN")] = None
+    """Start from the best head of this run (a path, or a name under --results) instead of searching heads: same
+    backbone, weights, image size and classes. Default: a head search comes first."""
+    preset: Literal["quick", "default", "best"] = "default"
+    """How much to spend: quick = 12 trials of at most 6 epochs, default = 32 of 12, best = 100 of 30. A space of heads
+    alone says itself how many."""
+    trials: Annotated[int | None, _unset("N")] = None
+    """Recipes to start, the head search aside; in a space of heads alone, heads. Default: the preset's; the space's."""
+    time_budget: Annotated[str | None, _unset("30m")] = None
+    """Stop searching in time to finish within this, refits and evaluation included, e.g. 30m or 1h30m."""
+    max_epochs: Annotated[int | None, _unset("N")] = None
+    """Epochs of one trial at most, after the head's. Default: the preset's; for heads alone, the space's."""
+    image_size: Annotated[int | None, _unset("PX")] = None
+    """Height and width that the network sees, in pixels. Default: the images' own, between 32 and 224."""
+    fit: Annotated[Literal["squash", "crop", "pad"] | None, _unset("squash|crop|pad")] = None
+    """How an image that is not square becomes one. Default: squash."""
+    metric: Annotated[str | None, _unset("NAME")] = None
+    """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc (two classes), loss
+    (minimised), recall_CLASS or precision_CLASS. Default: accuracy."""
+    seed: Annotated[int | None, _unset("N")] = None
+    """Seeds splits, proposals, first weights, batches and views. Default: 0."""
+    device: Annotated[Literal["auto", "cpu", "cuda", "mps"] | None, _unset("auto|cpu|cuda|mps")] = None
+    """Where networks run. Default: auto."""
+    gpus_per_trial: Annotated[float | None, _unset("X")] = None
+    """GPUs of one trial; fractions share one. Default: 1 a worker where there are any."""
+    workers_per_trial: Annotated[int | None, _unset("N")] = None
+    """Processes that train one trial together, each on a GPU (or cores) of its own, perhaps of several machines. They
+    share out every batch, so learning rates need not change. Default: 1."""
+    concurrent: Annotated[int | None, _unset("N")] = None
+    """Trials at once, at most. Default: as many as there are GPUs, or cores (at most 8); on a cluster, as many as it
+    has room for, while nodes come and go."""
+    max_failures: Annotated[int | None, _unset("N")] = None
+    """How often a trial may lose its process, and go on from its last checkpoint, before it counts as failed. Losing
+    its machine does not count. Default: 3."""
+    address: Annotated[str | None, _unset("auto|HOST:PORT")] = None
+    """A Ray cluster to join (auto finds the one of this machine). Default: a Ray of its own."""
+    cache: Literal["auto", "on", "off"] = "auto"
+    """Whether activations of frozen blocks are kept on disk and shared by all trials: auto where it saves time."""
+    cache_gb: Annotated[float | None, _unset("GB")] = None
+    """Disk that cached activations may take. Default: a quarter of what is free."""
+    refits: Annotated[int | None, _unset("N")] = None
+    """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (3, 3, 5)."""
+    refit_on: Literal["train", "train+val"] = "train"
+    """What the refits train on; with train+val they stop at the winner's best epoch."""
+    refit_workers: Annotated[int | None, _unset("N")] = None
+    """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
+    results: Path = Path("results")
+    """Where run folders are."""
+    storage: Annotated[str | None, _unset("URI")] = None
+    """Keep checkpoints, decoded images and a copy of the run folder there, too, for workers that share no disk, and to
+    go on elsewhere: s3://bucket/prefix, or whatever pyarrow or fsspec opens. Credentials come from the environment
+    alone. Default: everything is under --results."""
+    run_name: Annotated[str | None, _unset("NAME")] = None
+    """The run's name. Default: the space and the time."""
+    resume: Annotated[str | None, _unset("RUN")] = None
+    """Go on with this run (a path, a name under --results, or its URI under --storage), with its own settings; --trials
+    may add more."""
+    wandb: Annotated[str | None, _unset("PROJECT")] = None
+    """Show the search in this project (or ENTITY/PROJECT) of Weights & Biases. Default: not there."""
+    wandb_mode: Annotated[Literal["online", "offline"] | None, _unset("online|offline")] = None
+    """online: live, as a sweep; offline: into files under the run, to be uploaded by raysearch wandb RUN. Default:
+    online if W&B knows a key (wandb login)."""
+    tensorboard: bool = False
+    """Write TensorBoard's files, too: tensorboard --logdir RUN/tensorboard."""
+    serve: Annotated[tuple[int, ...] | None, _unset("[PORT]")] = None
+    """Serve the report page to this machine's browsers while the search runs, on this port; 8300 if none is named."""
+    plan: bool = False
+    """Only show what would happen, with a contact sheet of a training batch in plan.png."""
+    fast_dev_run: bool = False
+    """One head, one trial, one epoch of two batches, one refit: does everything once, to see that it works."""
+    quiet: bool = False
+    """No progress display; the summary is still printed."""
+
+
+# With --resume, all other flags are the run's own.
+_ON_RESUME = {
+    "resume",
+    "trials",
+    "time_budget",
+    "results",
+    "concurrent",
+    "address",
+    "gpus_per_trial",
+    "workers_per_trial",
+    "refit_workers",
+    "max_failures",
+    "serve",
+    "quiet",
+}
+
+
+def refuse_changes(flags: Flags) -> None:
+    """Refuse flags that a resume cannot take: what is no more than how a run goes on may change, the rest is the run's.
+
+    Raises:
+        InputError: all of them together.
+    """
+    changed = [
+        f"--{field.name.replace('_', '-')} cannot change when a run is resumed: it keeps its own settings"
+        for field in dataclasses.fields(flags)
+        if field.name not in _ON_RESUME and getattr(flags, field.name) != field.default
+    ]
+    if changed:
+        raise InputError(changed)

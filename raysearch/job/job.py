@@ -1,0 +1,58 @@
+"""A search with everything that its settings name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from raysearch.data.pixels import Dataset
+from raysearch.job.budget import most_a_level
+from raysearch.job.settings import Settings
+from raysearch.job.starting_head import StartingHead
+from raysearch.models.weights import Weights
+from raysearch.record.metric import larger_is_better
+from raysearch.search.asha import rungs_for
+from raysearch.search.rules import Rules
+from raysearch.space.space import Space
+from raysearch.storage.remote import Storage
+from raysearch.workers.machine import Machine
+
+
+@dataclass(frozen=True)
+class Job:
+    """Settings with what they name: the space, the data, the weights."""
+
+    settings: Settings
+    space: Space
+    dataset: Dataset
+    weights: Weights
+    machine: Machine
+    head: StartingHead | None = None
+    """Of an earlier run; only when a search begins, later it is the run's own."""
+    storage: Storage | None = None
+    """What the settings name."""
+
+    @property
+    def head_rungs(self) -> tuple[int, ...]:
+        """The epochs after which the heads of a pack are compared; the last is the longest that one trains."""
+        search, epochs = self.space.search, self.space.head_epochs()
+        if self.space.heads_only:
+            epochs = min(epochs, self.settings.max_epochs)
+        return rungs_for(epochs, search.reduction, search.first_rung_epochs)
+
+    @property
+    def rules(self) -> Rules:
+        """How the search compares trials."""
+        settings, space = self.settings, self.space
+        return Rules(
+            settings.rungs,
+            settings.reduction,
+            f"val_{settings.metric}",
+            larger_is_better(settings.metric),
+            max_failures=settings.max_failures,
+            levels=tuple(space.levels),
+            most=most_a_level(space),
+            beam=space.search.beam,
+            tested=space.tested,
+            lr_find=space.search.lr_find,
+            deepest_wins=space.search.winner == "deepest",
+        )

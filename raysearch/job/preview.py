@@ -1,0 +1,331 @@
+"""What a search would do, shown before it does it: the data as the network will see it, blocks, space, and needs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import psutil
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from raysearch.data.augment import Augmenter
+from raysearch.data.pixels import Dataset
+from raysearch.job.frozen_work import expected_reads
+from raysearch.job.job import Job
+from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, cut, pin, prepare
+from raysearch.models.summary import block_table
+from raysearch.recipe import Recipe
+from raysearch.space.space import describe
+from raysearch.storage.files import replace_with
+from raysearch.training.counters import EVALUATION_BATCH
+
+_SHEET_IMAGES = 64
+_TILE_PIXELS = 112
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search as its settings resolve, before anything is trained."""
+
+    dataset: Dataset
+    recipe: Recipe
+    """The known-good recipe, trial 0: its batch and its head are the ones shown."""
+    weights_origin: str
+    weights_reason: str
+    space_name: str
+    space: Mapping[str, Any]
+    """Each key of the space with its distribution, as a person reads it."""
+    depths: Sequence[int]
+    """Depths that the search may train at."""
+    heads: int
+    head: str | None
+    """What the trials start from, if it is there already."""
+    trials: int
+    rungs: Sequence[int]
+    """Epochs at which trials are compared; the last is the longest that one trains."""
+    levels: int
+    """Stages of a path that are searched one after the other."""
+    tested: bool
+    """Whether each level ends with a control and a verdict."""
+    refits: int
+    device: str
+    precision: str
+    concurrent: int
+    workers_per_trial: int
+    cpus_per_worker: float
+    gpus_per_worker: float
+    folder: Path
+    """Where the run would be."""
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What one trial needs, in bytes; estimates, but for the disk."""
+
+    depth: int
+    trained_parameters: int
+    training_bytes: int
+    """Weights, gradients, optimizer state, and the activations of a batch; on the GPU where there is one."""
+    checkpoint_bytes: int
+    """On disk: the suffix at its last epoch with its two moments, and at its best epoch, twice."""
+
+
+def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | None = None) -> None:
+    """Prints the plan, and writes the contact sheet of the first training batch to `sheet`. Trains nothing."""
+    console = console or Console()
+    classifier = build_classifier(plan.recipe, len(plan.dataset.classes))
+    recipe = plan.recipe
+    classes, size = len(plan.dataset.classes), plan.dataset.image_size
+    _heading(console, f"Data: {plan.dataset.source}, {classes} classes, {size} x {size} px ({plan.dataset.fit})")
+    console.print(splits_table(plan.dataset))
+    if plan.dataset.skipped:
+        first = plan.dataset.skipped[0]
+        console.print(
+            f"{len(plan.dataset.skipped)} unreadable image(s) would be skipped, e.g. {first.path}: {first.reason}"
+        )
+    replace_with(sheet, lambda path: contact_sheet(plan.dataset, recipe).save(path))
+    strength = recipe.schedule[-1].strength
+    console.print(
+        f"A training batch as the network will see it (augmentation strength {strength:g}): {sheet}\n", soft_wrap=True
+    )
+    _heading(console, f"{recipe.backbone}: what is trained at each depth")
+    console.print(blocks_table(classifier, recipe, plan.depths))
+    console.print(f"Weights: {plan.weights_origin} ({plan.weights_reason})\n", highlight=False, soft_wrap=True)
+    _heading(console, f"Space: {plan.space_name}")
+    console.print(space_table(plan))
+    _heading(console, "Work")
+    console.print(work_table(plan))
+    _heading(console, "What a trial needs (memory is an estimate)")
+    console.print(needs_table(plan, [trial_needs(classifier, recipe, depth) for depth in plan.depths]))
+    images = len(plan.dataset.train) + len(plan.dataset.val) + len(plan.dataset.test)
+    pixels = _size(images * size**2 * 3)
+    console.print(f"and once for all: {pixels} on disk for {images} decoded images\n", highlight=False)
+    console.print(f"The run would be in {plan.folder}. Nothing has been trained.", highlight=False, soft_wrap=True)
+
+
+def splits_table(dataset: Dataset) -> Table:
+    """Images per class and split."""
+    table = Table(show_footer=True)
+    table.add_column("class", "all")
+    counts = {}
+    for name in ("train", "val", "test"):
+        labels = getattr(dataset, name).labels
+        counts[name] = np.bincount(labels, minlength=len(dataset.classes))
+        table.add_column(name, str(len(labels)), justify="right")
+    for i, label in enumerate(dataset.classes):
+        table.add_row(label, *(str(count[i]) for count in counts.values()))
+    return table
+
+
+def contact_sheet(dataset: Dataset, recipe: Recipe) -> Image.Image:
+    """The first batch of the last stage, augmented, prepared as for the network, and turned back into pixels."""
+    indices, view = first_batch(recipe, len(dataset.train.labels))
+    indices = indices[:_SHEET_IMAGES]
+    augment = Augmenter(recipe.augmentation, recipe.schedule[-1].strength, recipe.seed)
+    seen = augment(np.asarray(dataset.train.pixels[indices]), indices, view)
+    # Through `prepare` and back, so that a wrong normalisation or channel order would be seen here.
+    tensor = prepare(seen, torch.device("cpu")).permute(0, 2, 3, 1)
+    pixels = (tensor * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)).mul(255).round().clamp(0, 255)
+    names = [dataset.classes[label] for label in dataset.train.labels[indices]]
+    return _grid(pixels.to(torch.uint8).numpy(), names)
+
+
+def first_batch(recipe: Recipe, n_images: int) -> tuple[np.ndarray, int]:
+    """Which training images the last stage's first step takes, and in which view: as the training loop draws them."""
+    view = sum(stage.epochs for stage in recipe.schedule[:-1])
+    order = np.random.default_rng([recipe.seed, view]).permutation(n_images)
+    return order[: recipe.schedule[-1].batch_size], view
+
+
+def blocks_table(classifier: nn.Sequential, recipe: Recipe, depths: Sequence[int]) -> Table:
+    """The blocks from input to output: parameters, output shape, and what each depth trains."""
+    table = Table()
+    table.add_column("block")
+    table.add_column("parameters", justify="right")
+    table.add_column("output", justify="right")
+    for depth in depths:
+        table.add_column(f"depth {depth}", justify="center")
+    for row in block_table(classifier, recipe.image_size):
+        marks = ["" if row.depth is None else "trained" if row.depth <= depth else "frozen" for depth in depths]
+        table.add_row(row.name, f"{row.parameters:,}", " x ".join(map(str, row.output_shape)), *marks)
+    return table
+
+
+def space_table(plan: Plan) -> Table:
+    """The space, a key a row."""
+    table = Table()
+    table.add_column("key")
+    table.add_column("drawn from", overflow="fold")
+    for key, distribution in plan.space.items():
+        table.add_row(key, str(distribution))
+    return table
+
+
+def work_table(plan: Plan) -> Table:
+    """Trials and epochs."""
+    head_epochs = plan.recipe.schedule[0].epochs
+    table = Table(show_header=False)
+    heads = f"{plan.heads}, of at most {head_epochs} epochs each" if plan.heads else "none"
+    table.add_row("heads", heads if plan.head is None else f"none is trained; every trial starts from {plan.head}")
+    rungs = ", ".join(map(str, plan.rungs))
+    if plan.trials:
+        table.add_row("trials", f"{plan.trials}, compared after {rungs} epochs; only the better go on (ASHA)")
+        if plan.levels > 1:
+            verdict = "a control and a test, of which no gain ends the search" if plan.tested else "no test"
+            table.add_row(
+                "levels", f"{plan.levels}, each from the best of the one before; at the end of each {verdict}"
+            )
+        table.add_row("epochs of all trials", f"{plan.trials * plan.rungs[0]} to {plan.trials * plan.rungs[-1]}")
+    else:
+        table.add_row("trials", "none: only heads are searched")
+    table.add_row("refits of the winner", f"{plan.refits}, with fresh seeds, then one look at the test images")
+    table.add_row("at once", f"{plan.concurrent} trial(s) on {plan.device}, {plan.precision}")
+    if plan.workers_per_trial > 1:
+        table.add_row(
+            "workers of each trial",
+            f"{plan.workers_per_trial}, which share out every batch: batch sizes and learning rates are those of one; "
+            "heads are one worker's work",
+        )
+    return table
+
+
+def needs_table(plan: Plan, needs: Sequence[Needs]) -> Table:
+    """What each trial needs, by depth."""
+    process = psutil.Process().memory_info().rss
+    table = Table()
+    for name in ("depth", "CPUs", "GPUs", "trained", "memory", "disk"):
+        table.add_column(name, justify="right")
+    workers, on_gpu = plan.workers_per_trial, plan.gpus_per_worker > 0
+    times = f"{workers} x " if workers > 1 else ""
+    for need in needs:
+        host = process + (0 if on_gpu else need.training_bytes)
+        memory = times + _size(host) + (f" + {_size(need.training_bytes)} on the GPU" if on_gpu else "")
+        shares = [f"{times}{plan.cpus_per_worker:g}", f"{times}{plan.gpus_per_worker:g}"]
+        trained = f"{need.trained_parameters:,}"
+        table.add_row(str(need.depth), *shares, trained, memory, _size(need.checkpoint_bytes))
+    return table
+
+
+def trial_needs(classifier: nn.Sequential, recipe: Recipe, depth: int) -> Needs:
+    """Estimates one trial's needs at `depth`, from a forward pass of two images.
+
+    Counted are the weights, gradients and AdamW's moments, what autograd keeps for the backward pass of the suffix,
+    and the largest input and output of one layer; or the latter for a batch of evaluation, where that is more. The
+    peak that the system reports was 10 to 30 % above it (DenseNet-121, fp32, CPU). Autocast needs less.
+    """
+    prefix, suffix = cut(classifier, depth)
+    modes = {
+        module: (module.training, [p.requires_grad for p in module.parameters(recurse=False)])
+        for module in classifier.modules()
+    }
+    kept: dict[int, torch.UntypedStorage] = {}
+    parameters = {p.untyped_storage().data_ptr() for p in classifier.parameters()}
+
+    def keep(tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in parameters:
+            kept[storage.data_ptr()] = storage  # held, so that no later tensor gets the same address
+
+    largest = 0
+
+    def passing(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
+        nonlocal largest
+        tensors = [t for t in (*inputs, output) if isinstance(t, torch.Tensor)]
+        largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
+
+    hooks = [module.register_forward_hook(passing) for module in classifier.modules() if not list(module.children())]
+    try:
+        pin(prefix)
+        suffix.eval().requires_grad_(True)
+        with torch.no_grad():
+            boundary = prefix(torch.zeros(2, 3, recipe.image_size, recipe.image_size))
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing):
+            suffix(boundary)
+    finally:
+        for hook in hooks:
+            hook.remove()
+        for module, (training, wanted) in modes.items():
+            module.training = training
+            for parameter, requires in zip(module.parameters(recurse=False), wanted, strict=True):
+                parameter.requires_grad_(requires)
+    stage = recipe.schedule[-1]
+    images = math.ceil(stage.batch_size / 2)
+    trained = sum(p.numel() for p in suffix.parameters())
+    whole = sum(t.numel() * t.element_size() for t in classifier.state_dict().values())
+    kept_bytes = sum(storage.nbytes() for storage in kept.values())
+    activations = max((kept_bytes + largest) * images, largest * EVALUATION_BATCH // 2)
+    return Needs(depth, trained, whole + 3 * 4 * trained + activations, 5 * 4 * trained)
+
+
+def _heading(console: Console, text: str) -> None:
+    # Not a table's title: rich wraps that to the width of the table.
+    console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
+
+
+def _grid(pixels: np.ndarray, names: Sequence[str]) -> Image.Image:
+    """uint8 images (n, h, w, 3) in rows, each with its name below; small ones enlarged by whole pixels."""
+    n, height, width, _ = pixels.shape
+    factor = max(1, _TILE_PIXELS // max(height, width))
+    tile_height, tile_width = height * factor, width * factor
+    columns = math.ceil(math.sqrt(n))
+    gap, text = 6, 18
+    sheet = Image.new(
+        "RGB",
+        (columns * (tile_width + gap) + gap, math.ceil(n / columns) * (tile_height + text + gap) + gap),
+        "white",
+    )
+    draw = ImageDraw.Draw(sheet)
+    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
+    for i, (image, name) in enumerate(zip(pixels, names, strict=True)):
+        x, y = gap + i % columns * (tile_width + gap), gap + i // columns * (tile_height + text + gap)
+        sheet.paste(Image.fromarray(image).resize((tile_width, tile_height), Image.Resampling.NEAREST), (x, y))
+        while len(name) > 1 and draw.textlength(name, font) > tile_width:
+            name = name.rstrip("…")[:-1] + "…" if len(name) > 2 else name[:1]
+        draw.text((x, y + tile_height + 2), name, fill="black", font=font)
+    return sheet
+
+
+def _size(n_bytes: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if n_bytes < 1024:
+            return f"{n_bytes:.0f} {unit}"
+        n_bytes /= 1024
+    return f"{n_bytes:.1f} GiB"
+
+
+def as_plan(job: Job, folder: Path) -> Plan:
+    """What `raysearch.job.preview` shows of a job."""
+    settings, default = job.settings, job.space.recipe({}, job.settings.max_epochs)
+    searched: dict[str, Any] = {key: describe(value) for key, value in job.space.distributions.items()}
+    return Plan(
+        dataset=job.dataset,
+        recipe=default,
+        weights_origin=job.weights.origin,
+        weights_reason=job.weights.reason,
+        space_name=job.space.name,
+        space=searched,
+        depths=sorted(expected_reads(job)),
+        heads=settings.heads,
+        head=f"{job.head.trial} of {job.head.run}" if job.head is not None else None,
+        trials=settings.trials,
+        rungs=settings.rungs,
+        levels=len(job.space.levels),
+        tested=job.space.tested,
+        refits=settings.refits,
+        device=settings.device,
+        precision=settings.precision,
+        concurrent=job.machine.concurrent,
+        workers_per_trial=job.machine.workers,
+        cpus_per_worker=job.machine.cpus,
+        gpus_per_worker=job.machine.gpus,
+        folder=folder,
+    )

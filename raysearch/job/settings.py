@@ -1,0 +1,82 @@
+"""What makes a search this search: its settings, as resolved."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Preset = Literal["quick", "default", "best"]
+
+
+PRESETS: dict[str, dict[str, int]] = {
+    "quick": {"trials": 12, "max_epochs": 6, "refits": 3},
+    "default": {"trials": 32, "max_epochs": 12, "refits": 3},
+    "best": {"trials": 100, "max_epochs": 30, "refits": 5},
+}
+
+
+DEFAULTS: dict[str, Any] = {
+    "data": "cifar10-mini",
+    "backbone": "densenet121",
+    "weights": "auto",
+    "metric": "accuracy",
+    "device": "auto",
+    "fit": "squash",
+}
+
+
+RECIPE_FLAGS = ("backbone", "weights", "image_size", "fit", "seed")
+"""Flags that are fields of the recipe; a space may fix them instead."""
+
+
+class Settings(BaseModel):
+    """What makes a search this search: kept in run.json, and taken from there by a resume."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    space: str
+    data: str
+    image_size: int
+    """pixels"""
+    fit: Literal["squash", "crop", "pad"]
+    backbone: str
+    weights: str
+    """What loads the same weights again: imagenet, bundled, random or a path."""
+    metric: str
+    seed: int
+    device: str
+    precision: str
+    preset: Preset
+    concurrent: int
+    workers_per_trial: int
+    """Processes that train one trial together; another number gives other last digits."""
+    cpus_per_trial: int
+    """Threads of one worker: another number gives other last digits, so a resume keeps it unless told otherwise."""
+    trials: int
+    heads: int
+    """Of the head search; where that is the whole search, what --trials counts."""
+    head: str | None
+    """The run whose best head the trials start from, if it was trained there."""
+    max_epochs: int
+    rungs: tuple[int, ...]
+    """epochs"""
+    reduction: int
+    cache: Literal["auto", "on", "off"]
+    cache_bytes: int
+    """Disk that cached activations may take."""
+    refits: int
+    refit_on: Literal["train", "train+val"]
+    max_batches: int | None
+    """Batches an epoch at most; --fast-dev-run sets it to two."""
+    max_failures: int
+    """How often a trial may lose its process before it counts as failed; losing its machine does not count."""
+    time_budget: float | None
+    """seconds"""
+    wandb: str | None
+    """PROJECT or ENTITY/PROJECT; None: not shown there."""
+    wandb_mode: Literal["online", "offline"] | None
+    """None: online if there is a key."""
+    tensorboard: bool
+    storage: str | None
+    """URI of the folder that the run has a copy of its folder in, and its checkpoints."""

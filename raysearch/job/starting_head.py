@@ -1,0 +1,149 @@
+"""The best head of an earlier run, as what the trials of another search start from (`--head RUN`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from raysearch.data.pixels import Dataset
+from raysearch.errors import InputError
+from raysearch.models.weights import Weights
+from raysearch.recipe import Augmentation, Head, Recipe
+from raysearch.record.folder import BEST, RunFolder
+from raysearch.record.metric import larger_is_better
+from raysearch.record.trial import Event
+from raysearch.search.controller import Controller
+from raysearch.search.rules import Rules
+from raysearch.space.space import Space
+from raysearch.training.bench import Bench
+from raysearch.training.checkpoint import CheckpointError, describe_tensors, load_tensors, save_tensors
+from raysearch.training.stage import open_stage
+
+
+@dataclass(frozen=True)
+class StartingHead:
+    """A trained head and where it comes from."""
+
+    run: str
+    trial: str
+    epochs: int
+    recipe: Recipe
+    """Of one stage."""
+    tensors: dict[str, Tensor]
+    about: dict[str, Any]
+    """Saved with them: see `raysearch.training.checkpoint.best_metadata`."""
+    info: dict[str, Any]
+    """run.json of its run."""
+
+    def problems(self, space: Space, dataset: Dataset, weights: Weights) -> list[str]:
+        """Why trials of this space, on these images and weights, cannot start from it; a sentence each."""
+        tree, fixed = space.tree, space.fixed
+        backbone = tree.get("backbone", fixed.get("backbone"))
+        pairs = {
+            "the backbone": (self.recipe.backbone, backbone),
+            "the base weights (digest)": (self.info["fingerprints"]["weights"][:12], weights.digest[:12]),
+            "the classes": (self.info["classes"], list(dataset.classes)),
+            "the image size": (self.recipe.image_size, dataset.image_size),
+            "the fit": (self.recipe.fit, dataset.fit),
+        }
+        # What the space searches, or says nothing of, is taken over from the head.
+        searched = {path.split(".")[0] for path in space.distributions}
+        if "pooling" in tree and "pooling" not in searched:
+            pairs["the pooling"] = (self.recipe.pooling, tree["pooling"])
+        if "head" in tree and "head" not in searched:
+            pairs["the head"] = (_shape(self.recipe.head), _shape(Head.model_validate(tree["head"])))
+        if self.recipe.schedule[0].strength and "augmentation" in tree and "augmentation" not in searched:
+            pairs["the augmentation"] = (self.recipe.augmentation, Augmentation.model_validate(tree["augmentation"]))
+        given = f"--head: {self.trial} of {self.run}"
+        flags = {
+            "the backbone": f"; give --backbone {self.recipe.backbone}",
+            "the base weights (digest)": f"; give --weights {self.recipe.weights}",
+            "the image size": f"; give --image-size {self.recipe.image_size}",
+            "the fit": f"; give --fit {self.recipe.fit}",
+        }
+        found = [
+            f"{given} was trained with another: {name} is {a}, here {b}{flags.get(name, '')}"
+            for name, (a, b) in pairs.items()
+            if a != b
+        ]
+        if not space.search.heads or space.heads_only:
+            why = "searches heads itself" if space.heads_only else "trains from the weights alone, without heads"
+            found.append(f"--head cannot be used with the space {space.name}: it {why}")
+        return found
+
+    def adopt(self, folder: Path, bench: Bench) -> list[Event]:
+        """Write its tensors to `folder`, and give the events that make it this run's only head.
+
+        Where the validation images are those of its own run, the hand-over gate of the first trial holds it to the loss
+        that was saved there; else it is measured here.
+        """
+        recipe = self.recipe.model_copy(update={"weights": bench.weights.again})
+        # Trials are compared on validation images, and the head with them, however it was compared with other heads.
+        row = {name: figure for name, figure in self.about["row"].items() if not name.startswith("cv_")}
+        about = self.about | {"row": row}
+        here = open_stage(bench, recipe, 0, self.tensors)
+        if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
+            measured, trained = here.evaluate_start(), {"epoch": about["epoch"]}
+            about = describe_tensors(measured | trained, here.signature)
+        save_tensors(folder / BEST, self.tensors, about)
+        segment = {"trial": "h0000", "segment": "h0000.1", "stage": 0}
+        made: Event = {"trial": "h0000", "parent": None, "depth": 0, "params": {}, "stage": 0, "pack": 0}
+        origin = {"run": self.run, "trial": self.trial}
+        return [
+            {"event": "trial", **made, "recipe": recipe.model_dump(mode="json"), "origin": origin},
+            {"event": "segment", **segment, "from_epoch": 0, "to_epoch": self.epochs, "pack": 0},
+            {
+                "event": "segment_end",
+                **segment,
+                "epoch": self.epochs,
+                "finished": True,
+                "seconds": 0.0,
+                "best": about["row"],
+            },
+        ]
+
+
+def starting_head(run: RunFolder) -> StartingHead:
+    """The best head of a run.
+
+    Raises:
+        InputError: it has none, or its tensors are gone.
+    """
+    info = run.info
+    try:
+        settings = info["settings"]
+        metric = settings["metric"]
+    except KeyError as error:
+        raise InputError(f"--head {run.name}: its run.json has no {error}; it is not a run of a search") from error
+    controller = Controller(Rules((1,), 2, f"val_{metric}", larger_is_better(metric)), _NoProposals())
+    controller.replay(event for event in run.events() if event.get("trial", "h").startswith("h"))
+    head = controller.best_head()
+    if head is None:
+        raise InputError(f"--head {run.name}: that run has no trained head; start from one of feature_extraction")
+    path = run.folder / "checkpoints" / head.name / BEST
+    try:
+        tensors, about = load_tensors(path)
+    except CheckpointError as error:
+        raise InputError(
+            f"--head {run.name}: the tensors of its best head, {head.name}, cannot be read: {error}"
+        ) from error
+    return StartingHead(
+        str(run.folder.resolve()), head.name, head.epochs, Recipe.model_validate(head.recipe), tensors, about, info
+    )
+
+
+def _shape(head: Head) -> str:
+    return f"{head.kind}, {head.hidden_units} units" if head.kind == "hidden" else head.kind
+
+
+class _NoProposals:
+    """Of a search that is only read."""
+
+    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+        raise AssertionError("a search that is only read has nothing to propose")
+
+    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
+        raise AssertionError("a search that is only read has nothing to propose")

@@ -1,0 +1,1 @@
+"""One search, from flags to a finished run."""

@@ -1,0 +1,160 @@
+"""What a command or a Python call starts: a search, a resume, or a look at what would happen."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from raysearch.errors import InputError, Problems
+from raysearch.job.flags import Flags, refuse_changes
+from raysearch.record.folder import RunFolder, is_uri
+
+if TYPE_CHECKING:
+    from raysearch.job.job import Job
+
+
+_SEARCHING = ("space", "head", "trials", "max-epochs")
+
+
+def search(flags: Flags, console: Console | None = None) -> RunFolder:
+    """Run a whole search, or go on with one, and return its run.
+
+    Raises:
+        InputError: whatever is wrong with the flags, the space, the data or the weights, all together.
+        KeyboardInterrupt: the search was stopped by Ctrl-C; everything that was finished is in the run folder.
+        NothingSucceededError: every trial failed.
+        StorageError: the run folder could not be written to, for minutes.
+    """
+    began = time.monotonic()
+    console, problems = console or Console(), Problems()
+    with ExitStack() as at_the_end:
+        if flags.resume is not None:
+            wanted = flags.resume
+            problems.attempt(lambda: refuse_changes(flags))
+            run = problems.attempt(lambda: _brought(wanted, flags.results))
+            problems.stop_if_any()
+            assert run is not None
+            _serve(flags, run.folder, console, at_the_end)
+            from raysearch.pipeline.conduct import go_on
+
+            return go_on(run, flags, console, began)
+        folder = Path(flags.results) / (flags.run_name or f"{_stem(flags)}-{time.strftime('%Y%m%d-%H%M%S')}")
+        problems.attempt(lambda: _serve(flags, folder, console, at_the_end))
+        job = problems.attempt(lambda: job_of(flags, folder))
+        problems.stop_if_any()
+        assert job is not None
+        from raysearch.pipeline.conduct import start
+
+        return start(job, folder, flags, console, began)
+
+
+def _serve(flags: Flags, folder: Path, console: Console, at_the_end: ExitStack) -> None:
+    """Serve the page of the search, if it is asked for, until `at_the_end`.
+
+    Raises:
+        InputError: the port cannot be had.
+    """
+    from raysearch.reporting.serve import LivePage, port_of
+
+    if flags.serve is None:
+        return
+    page = at_the_end.enter_context(LivePage(folder, port_of(flags.serve)))
+    if not flags.quiet:
+        console.print(f"The report page, live: {page.address}", highlight=False, soft_wrap=True)
+
+
+def _brought(wanted: str, results: Path) -> RunFolder:
+    """The run to go on with; one in a storage is brought under `results` first, and stays there as well."""
+    if not is_uri(wanted):
+        return RunFolder.open(wanted, results)
+    from raysearch.record.fetch import bring
+    from raysearch.storage.remote import Storage
+
+    run = RunFolder.open(bring(wanted, results, checkpoints=False))
+    run.update_info(settings=run.info["settings"] | {"storage": Storage(wanted).parent.uri})
+    return run
+
+
+def job_of(flags: Flags, folder: Path | None) -> Job:
+    """What `raysearch.job.resolve` makes of the flags; for one recipe, of a space in which nothing is searched."""
+    from raysearch.job.resolve import resolve
+    from raysearch.job.settings import RECIPE_FLAGS
+    from raysearch.space.replay import recipe_space
+
+    if flags.parameters is not None:
+        return _job_at(flags, folder)
+    if flags.recipe is None:
+        return resolve(flags, folder)
+    refused = [
+        f"--{name} cannot be used with --recipe, which searches nothing"
+        for name in _SEARCHING
+        if getattr(flags, name.replace("-", "_")) is not None
+    ]
+    if refused:
+        raise InputError(refused)
+    text, epochs = recipe_space(
+        flags.recipe, without=[name for name in RECIPE_FLAGS if getattr(flags, name) is not None]
+    )
+    return _searching_nothing(flags, text, epochs, str(flags.recipe), folder)
+
+
+def _job_at(flags: Flags, folder: Path | None) -> Job:
+    """The job of one recipe of a space: `--space NAME --parameters FILE`."""
+    from raysearch.job.settings import DEFAULTS, PRESETS, RECIPE_FLAGS
+    from raysearch.space.load import load_space
+    from raysearch.space.replay import recipe_at, space_of
+
+    assert flags.parameters is not None
+    refused = [
+        f"--{name} cannot be used with --parameters" for name in ("recipe", "head", "trials") if getattr(flags, name)
+    ]
+    if flags.space is None:
+        refused.append("--parameters FILE: --space NAME is missing, whose values they are")
+    if refused or flags.space is None:
+        raise InputError(refused)
+    wanted = {name: value for name in RECIPE_FLAGS if (value := getattr(flags, name)) is not None}
+    # The image size may be the data's own, which is not known yet, and does not matter here.
+    fixed = {name: DEFAULTS[name] for name in RECIPE_FLAGS if name in DEFAULTS} | {"image_size": 32, "seed": 0} | wanted
+    space = load_space(flags.space, fixed=fixed)
+    recipe = recipe_at(space, flags.parameters, flags.max_epochs or PRESETS[flags.preset]["max_epochs"])
+    given = f"--parameters {flags.parameters}"
+    text, epochs = space_of(recipe, given, without=[name for name in RECIPE_FLAGS if name not in space.tree])
+    return _searching_nothing(flags, text, epochs, f"{flags.space} {given}", folder)
+
+
+def _searching_nothing(flags: Flags, text: str, epochs: int, told: str, folder: Path | None) -> Job:
+    """The job of a space in which nothing is searched; `told` is its name in the settings."""
+    from raysearch.job.resolve import resolve
+
+    with TemporaryDirectory(prefix="raysearch-recipe-") as scratch:
+        space = Path(scratch) / "recipe.py"
+        space.write_text(text, encoding="utf-8")
+        refits = 0 if flags.refits is None else flags.refits
+        job = resolve(dataclasses.replace(flags, space=str(space), max_epochs=epochs, refits=refits), folder)
+    return dataclasses.replace(job, settings=job.settings.model_copy(update={"space": told}))
+
+
+def plan(flags: Flags, console: Console | None = None) -> None:
+    """Show what `search` would do with the same flags, and write plan.png. Trains nothing.
+
+    Raises:
+        InputError: as of `search`.
+    """
+    from raysearch.job.preview import as_plan, show_plan
+
+    if flags.resume is not None:
+        raise InputError("--plan shows a new search; a run that is resumed has its plan already")
+    if flags.serve is not None:
+        raise InputError("--plan trains nothing, so there is no page to --serve")
+    job = job_of(flags, flags.results / flags.run_name if flags.run_name else None)
+    show_plan(as_plan(job, flags.results / (flags.run_name or _stem(flags))), console=console)
+
+
+def _stem(flags: Flags) -> str:
+    return "recipe" if flags.recipe is not None else Path(flags.space or "run").stem

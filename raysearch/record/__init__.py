@@ -1,0 +1,1 @@
+"""What a run leaves: the folder, the log, and what they say."""

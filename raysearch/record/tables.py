@@ -1,0 +1,241 @@
+"""The tables of a run, derived from the events of its log: pure functions from a list of dicts to DataFrames."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import pandas as pd
+
+from raysearch.recipe import flatten
+from raysearch.storage.files import plain
+
+Event = Mapping[str, Any]
+State = Literal["waiting", "running", "stopped", "done", "failed"]
+STATES: tuple[State, ...] = ("waiting", "running", "stopped", "done", "failed")
+
+LOWER_IS_BETTER = frozenset({"loss"})
+"""The metrics (as in `--metric`) of which less is better."""
+
+_LEADING = ["trial", "parent", "depth", "state", "epochs", "seconds", "handover_delta"]
+_FIGURES = ["val_accuracy", "val_loss", "val_macro_f1", "val_auroc"]
+_HISTORY = ["trial", "epoch", "stage", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1"]
+
+
+def trials_table(events: Iterable[Event]) -> pd.DataFrame:
+    """One row a trial of the search proper, in the order they were made; empty columns are there from the start."""
+    return _table(_of(events, heads=False))
+
+
+def heads_table(events: Iterable[Event]) -> pd.DataFrame:
+    """One row a trial of the head search; the same columns as `trials_table`."""
+    return _table(_of(events, heads=True))
+
+
+def history_table(events: Iterable[Event]) -> pd.DataFrame:
+    """One row an epoch of a trial (heads included), in the order the trials were made, then by epoch.
+
+    An epoch that was run twice, because the run was cut short after it and went on from before it, counts once: the
+    later one, whose state the trial went on with.
+    """
+    order: dict[str, int] = {}
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for event in events:
+        if event["event"] == "trial":
+            order.setdefault(event["trial"], len(order))
+        elif event["event"] == "epoch":
+            order.setdefault(event["trial"], len(order))
+            rows[event["trial"], event["epoch"]] = {k: v for k, v in event.items() if k not in ("event", "time")}
+    ordered = sorted(rows.items(), key=lambda item: (order[item[0][0]], item[0][1]))
+    return _frame([row for _, row in ordered], _HISTORY)
+
+
+def leaders(trials: pd.DataFrame, metric: str = "accuracy", n: int = 10) -> pd.DataFrame:
+    """The `n` best rows of a trials or heads table by `metric` (see `deciding`), best first; ties go to the lower loss.
+
+    Failed trials and those that have no figure yet are left out.
+    """
+    column = deciding(trials, metric)
+    if column not in trials:
+        return trials.iloc[:0]
+    able = trials[trials[column].notna() & (trials["state"] != "failed")]
+    loss = deciding(trials, "loss")
+    keys, ascending = [column, loss], [metric in LOWER_IS_BETTER, True]
+    if column == loss:
+        keys, ascending = keys[:1], ascending[:1]
+    return able.sort_values(keys, ascending=ascending, kind="stable").head(n)
+
+
+def deciding(table: pd.DataFrame, metric: str) -> str:
+    """The column by which the rows were compared: of heads that were cross-validated, the mean over the folds."""
+    return f"cv_{metric}" if f"cv_{metric}" in table else f"val_{metric}"
+
+
+def recipe_columns(table: Iterable[str]) -> list[str]:
+    """The columns of a trials table, or the names of a row of it, that are fields of the recipe."""
+    return [name for name in table if name.split(".")[0] in _RECIPE_ROOTS]
+
+
+def varying(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
+    """Those of `columns` that hold more than one value in `table` (missing counts as a value)."""
+    return [name for name in columns if table[name].astype(str).nunique() > 1]
+
+
+def ancestry(trial: str | None, tables: Sequence[pd.DataFrame]) -> list[str]:
+    """A trial and those it started from, the head first; empty where the log does not know it."""
+    parent_of = {n: p for table in tables for n, p in zip(table["trial"], table["parent"], strict=True)}
+    path: list[str] = []
+    while trial in parent_of and trial not in path:
+        path.insert(0, str(trial))
+        trial = parent_of[trial]
+    return path
+
+
+def stages_of(row: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """The stages of a row's schedule, those that it has."""
+    stages: dict[int, dict[str, Any]] = {}
+    for name, value in row.items():
+        root, _, rest = name.partition(".")
+        number, _, field_name = rest.partition(".")
+        if root == "schedule" and field_name:
+            stages.setdefault(int(number), {})[field_name] = value
+    return {number: stages[number] for number in sorted(stages) if not missing(stages[number].get("depth"))}
+
+
+def missing(value: Any) -> bool:
+    """Whether a cell is empty."""
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def cell(value: Any, decimals: int | None = None) -> str:
+    """As a person reads it; empty for what is not there. A number has four digits, or so many decimals."""
+    if missing(value):
+        return ""
+    if isinstance(value, float):
+        if decimals is not None:
+            return f"{value:.{decimals}f}"
+        return f"{value:.0f}" if value.is_integer() else f"{value:.4g}"
+    return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
+
+
+_RECIPE_ROOTS = frozenset(
+    {"backbone", "weights", "image_size", "fit", "pooling", "head", "augmentation", "schedule", "seed"}
+)
+
+
+class _Trial:
+    """What the log so far says about one trial."""
+
+    def __init__(self, trial: str) -> None:
+        """`owed`: a segment of it is decided (it is new, promoted, or lost one) and has not ended yet."""
+        self.trial = trial
+        self.made: Event = {}
+        self.failed = False
+        self.open: set[str] = set()
+        self.waits = False
+        self.owed = True
+        self.ends: dict[str, Event] = {}
+        self.epoch = 0
+        self.delta: float | None = None
+        self.last_end: Event | None = None
+
+    @property
+    def state(self) -> State:
+        if self.failed:
+            return "failed"
+        if self.open:
+            return "waiting" if self.waits else "running"
+        if self.owed or self.last_end is None:
+            return "waiting"
+        return "done" if self.last_end["finished"] else "stopped"
+
+    def take(self, event: Event) -> None:
+        match event["event"]:
+            case "trial":
+                self.made = event
+            case "promoted":
+                self.owed = True
+            case "segment":
+                self.open.add(event["segment"])
+                self.waits = False
+                # Epochs logged after the checkpoint that this segment starts from were lost and will be run again.
+                self.epoch = event["from_epoch"]
+            case "epoch":
+                self.epoch = event["epoch"]
+            case "handover":
+                self.delta = event["delta"]
+            case "segment_end":
+                self.open.discard(event["segment"])
+                self.owed = False
+                self.ends[event["segment"]] = self.last_end = event
+                self.epoch = event["epoch"]
+            case "waiting" | "placed":
+                self.waits = event["event"] == "waiting"
+            case "segment_lost" | "segment_paused":
+                self.open.discard(event["segment"])
+            case "failed":
+                self.failed = True
+
+    def row(self) -> dict[str, Any]:
+        best = (self.last_end or {}).get("best") or {}
+        return {
+            "trial": self.trial,
+            "parent": self.made.get("parent"),
+            "depth": self.made.get("depth"),
+            "state": self.state,
+            "epochs": self.epoch,
+            "seconds": round(sum(end["seconds"] for end in self.ends.values()), 3),
+            "handover_delta": self.delta,
+            **{key: value for key, value in best.items() if key.startswith(("val_", "cv_"))},
+            "best_epoch": best.get("epoch"),
+            "role": self.made.get("role"),
+            **{name: _cell(value) for name, value in flatten(self.made.get("recipe", {})).items()},
+        }
+
+
+def _trials(events: Iterable[Event]) -> dict[str, _Trial]:
+    found: dict[str, _Trial] = {}
+    for event in events:
+        if event["event"] in ("interrupted", "finished"):
+            for trial in found.values():  # nothing runs after the driver has said that it stops
+                trial.open.clear()
+        elif "trial" in event:
+            name = event["trial"]
+            if name not in found:
+                found[name] = _Trial(name)
+            found[name].take(event)
+    return found
+
+
+def _table(events: Iterable[Event]) -> pd.DataFrame:
+    rows = [trial.row() for trial in _trials(events).values()]
+    metrics = [name for row in rows for name in row if name.startswith(("val_", "cv_"))]
+    recipe = [name for row in rows for name in row if name.split(".")[0] in _RECIPE_ROOTS]
+    order = [
+        *_LEADING,
+        *_FIGURES[:3],
+        *(name for name in _FIGURES if name in metrics),
+        *metrics,
+        "best_epoch",
+        "role",
+        *recipe,
+    ]
+    return _frame(rows, list(dict.fromkeys(order)))
+
+
+def _frame(rows: Sequence[dict[str, Any]], leading: Sequence[str]) -> pd.DataFrame:
+    """Rows of different keys as one table: the leading columns first, then the others as they come."""
+    names = list(dict.fromkeys([*leading, *(name for row in rows for name in row)]))
+    return pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names)
+
+
+def _cell(value: Any) -> Any:
+    # A class-weight dictionary would reach the CSV as Python's repr, which no other reader can parse.
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else value
+
+
+def _of(events: Iterable[Event], *, heads: bool) -> Iterator[Event]:
+    """The events of the head search or of the search proper; those of the run as a whole belong to both."""
+    return (event for event in events if "trial" not in event or event["trial"].startswith("h") == heads)

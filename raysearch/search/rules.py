@@ -1,0 +1,68 @@
+"""How trials are compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+from raysearch.record.trial import Event, Trial
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How trials are compared.
+
+    Args:
+        rungs: epochs at which trials of one depth are compared, ascending; the last is the longest a trial trains.
+        reduction: 1 in `reduction` goes on at each rung.
+        metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy".
+        larger_is_better: its direction.
+        max_failures: how often a trial's process may die before the trial counts as failed.
+        levels: the stages that trials search, by index: each is a level of the tree.
+        most: trials that differ at each level; inf where something is searched without steps.
+        beam: how many of the best trials of a level the next level's start from.
+        tested: whether each level ends with a control and a verdict, of which "none" stops the search.
+        lr_find: whether the learning rates of a level are bounded by a range test, once before it begins.
+        deepest_wins: whether the best trial of the deepest level wins, though an earlier one may be better.
+    """
+
+    rungs: tuple[int, ...]
+    reduction: int = 3
+    metric: str = "val_accuracy"
+    larger_is_better: bool = True
+    max_failures: int = 3
+    levels: tuple[int, ...] = (1,)
+    most: tuple[float, ...] = (inf,)
+    beam: int = 3
+    tested: bool = False
+    lr_find: bool = False
+    deepest_wins: bool = False
+
+    def figure(self, row: Event) -> float:
+        """What decides, of an epoch's row: the metric; of a head that was cross-validated, its mean over the folds."""
+        return float(_of(row, self.metric))
+
+    def score(self, row: Event) -> float:
+        """Larger is better, whatever the metric."""
+        return self.figure(row) if self.larger_is_better else -self.figure(row)
+
+    def order(self, row: Event) -> tuple[float, float]:
+        """The score, and among equals the lower loss: larger is better."""
+        return self.score(row), -float(_of(row, "val_loss"))
+
+    def best(self, trials: Iterable[Trial]) -> Trial | None:
+        """The one with the best so far, the first of equals; those that have none yet are passed over."""
+        scored = (trial for trial in trials if trial.best is not None)
+        return max(scored, key=lambda trial: self.order(trial.best or {}), default=None)
+
+    def better(self, trial: Trial, other: Trial) -> bool:
+        """Whether a trial's best so far is better than another's."""
+        return self.order(trial.best or {}) > self.order(other.best or {})
+
+
+def _of(row: Event, name: str) -> Any:
+    """A validation figure of a row, or its cross-validated sister if there is one."""
+    crossed = name.replace("val_", "cv_", 1)
+    return row[crossed if crossed in row else name]

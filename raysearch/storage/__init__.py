@@ -1,0 +1,1 @@
+"""Files that survive, here and elsewhere."""

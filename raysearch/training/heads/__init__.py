@@ -1,0 +1,1 @@
+"""Heads that train together on frozen features."""

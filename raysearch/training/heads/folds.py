@@ -1,0 +1,251 @@
+"""Heads judged by cross-validation over the training images, which are many more than the validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysearch.activations.live import Activations
+from raysearch.errors import InputError
+from raysearch.recipe import Recipe
+from raysearch.record.metric import score
+from raysearch.training.heads.pack import HeadPack, Verdict, read_view
+from raysearch.training.loop import NonFiniteLossError, Row
+
+MEAN_DIGITS = 12
+"""Decimals of a mean over folds: those after them tell in which order it was summed, and would break ties."""
+
+
+def check_folds(folds: int, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Refuses a number of folds that the training images (integer labels, shape (n,)) cannot be parted into.
+
+    Raises:
+        InputError: fewer than two folds, or a class with fewer images than folds.
+    """
+    if folds < 2:
+        raise InputError(f"cross-validation needs at least 2 folds, got {folds=}")
+    counts = np.bincount(np.asarray(labels), minlength=len(classes)).tolist()
+    few = {name: count for name, count in zip(classes, counts, strict=True) if count < folds}
+    if few:
+        listed = ", ".join(f"{name} has {count}" for name, count in few.items())
+        fewest = min(few.values())
+        advice = f"give more images, or at most {fewest} folds" if fewest > 1 else "give more images, or no folds"
+        raise InputError(f"{folds} folds need {folds} training images of every class, {listed}: {advice}")
+
+
+def stratified_folds(folds: int, labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """For every fold, the images (indices, ascending) to train on and those to hold out.
+
+    Each image is held out once, and each fold has each class's share of it, to one image.
+    """
+    from sklearn.model_selection import StratifiedKFold  # a second to import, and most searches have no folds
+
+    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
+    return list(splitter.split(np.zeros(len(labels)), labels))
+
+
+class FoldedPack:
+    """Heads trained on all training images, and judged by how they do where they are trained without a part of them.
+
+    Used as a `HeadPack` is. It trains one, whose tensors and val_ figures are what they would be without folds; and in
+    step with it one a fold, on the images outside of the fold, validated on those in it. A row then also has, for every
+    val_ figure, its mean over the folds (cv_), and for the metric their sample standard deviation (cv_<metric>_std).
+    These decide which epoch is the best, early stopping and the order of the heads; the validation images do not. The
+    plateau course follows the validation loss of each pack by itself. A head that fails in a fold has failed.
+
+    Args:
+        recipes, classes, train_labels, val, val_labels, device: as of `HeadPack`.
+        folds: parts of the training images, drawn from the recipes' seed.
+        train: as of `HeadPack`; one view is held in memory from epoch to epoch, and read once for all folds.
+        still: the same images without augmentation, which a fold is validated on; `train` itself if it has none.
+        metric: whose cv_ figure decides.
+
+    Raises:
+        InputError: a class has fewer images than there are folds.
+        ValueError: as of `HeadPack`; or `still` is augmented or of other images.
+    """
+
+    def __init__(
+        self,
+        recipes: Sequence[Recipe],
+        *,
+        folds: int,
+        classes: Sequence[str],
+        train: Activations,
+        train_labels: np.ndarray,
+        still: Activations,
+        val: Activations,
+        val_labels: np.ndarray,
+        metric: str,
+        device: torch.device,
+    ) -> None:
+        labels = np.asarray(train_labels)
+        check_folds(folds, labels, classes)
+        if still.varies or len(still) != len(train):
+            raise ValueError(
+                f"folds are validated on the {len(train)} training images without augmentation, got {len(still)} images"
+                f"{', augmented' if still.varies else ''}"
+            )
+        shared = _OneView(train, device)
+        self._pack = HeadPack(
+            recipes,
+            classes=classes,
+            train=shared,
+            train_labels=labels,
+            val=val,
+            val_labels=val_labels,
+            metric=metric,
+            device=device,
+        )
+        whole = [_without_early_stopping(recipe) for recipe in recipes]
+        self._folds = [
+            HeadPack(
+                whole,
+                classes=classes,
+                train=_Part(shared, rest),
+                train_labels=labels[rest],
+                val=_Part(shared if still is train else still, held_out),
+                val_labels=labels[held_out],
+                metric=metric,
+                device=device,
+            )
+            for rest, held_out in stratified_folds(folds, labels, self._pack.seed)
+        ]
+
+    def __len__(self) -> int:
+        return len(self._pack)
+
+    @property
+    def epoch(self) -> int:
+        """Finished epochs."""
+        return self._pack.epoch
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """The heads that the next epoch trains."""
+        return self._pack.running
+
+    @property
+    def finished(self) -> bool:
+        """Whether no head is left to train."""
+        return self._pack.finished
+
+    @property
+    def failed(self) -> dict[int, NonFiniteLossError]:
+        """The heads whose loss became infinite or NaN, in a fold or on all images, and where."""
+        return self._pack.failed
+
+    def best(self, head: int) -> Row:
+        """The row of the epoch to keep: the best (ties: the lower cv_loss), or the last; empty before the first."""
+        return self._pack.best(head)
+
+    def best_state(self, head: int) -> dict[str, Tensor]:
+        """The head of all training images as it was after that epoch; see `HeadPack.best_state`."""
+        return self._pack.best_state(head)
+
+    def survivors(self, reduction: int) -> list[int]:
+        """The best 1 / reduction of the heads that were not dropped and did not fail (at least one), best first."""
+        return self._pack.survivors(reduction)
+
+    def ranked(self) -> list[int]:
+        """All heads that have a best epoch and did not fail, dropped ones too, best first.
+
+        They are compared by the cv_ figure of the metric of their `best`, then by its cv_loss, then by their places.
+        """
+        return self._pack.ranked()
+
+    def keep(self, heads: Iterable[int]) -> None:
+        """Trains no running head but these any longer."""
+        self._pack.keep(heads)
+        self._follow()
+
+    def run_epoch(self) -> dict[int, Row]:
+        """Trains every running head for one epoch in every fold and on all images; see `HeadPack.run_epoch`."""
+        heads = self.running
+        by_fold = [fold.run_epoch() for fold in self._folds]
+        rows = self._pack.run_epoch(self._verdicts(heads, by_fold))
+        for head, row in rows.items():  # the very row that may be the head's best
+            row["seconds"] += sum(of_fold[head]["seconds"] for of_fold in by_fold)
+        self._follow()
+        return rows
+
+    def _verdicts(
+        self, heads: Sequence[int], by_fold: Sequence[Mapping[int, Row]]
+    ) -> dict[int, Verdict | NonFiniteLossError]:
+        """What the folds say about an epoch of each head: means over folds, or the failure in the first that failed."""
+        verdicts: dict[int, Verdict | NonFiniteLossError] = {}
+        for fold in reversed(self._folds):
+            verdicts |= fold.failed
+        if not (sound := [head for head in heads if head not in verdicts]):
+            return verdicts
+        metric = self._pack.metric
+        names = [name for name in by_fold[0][sound[0]] if name.startswith("val_")]
+        figures = np.array([[[of_fold[head][name] for name in names] for head in sound] for of_fold in by_fold])
+        spreads = figures[:, :, names.index(f"val_{metric}")].std(axis=0, ddof=1).tolist()
+        columns = [f"cv_{name.removeprefix('val_')}" for name in names]
+        means = figures.mean(axis=0).round(MEAN_DIGITS).tolist()
+        for head, of_head, spread in zip(sound, means, spreads, strict=True):
+            row = dict(zip(columns, of_head, strict=True)) | {f"cv_{metric}_std": spread}
+            verdicts[head] = Verdict(score({metric: row[f"cv_{metric}"]}, metric), row["cv_loss"], row)
+        return verdicts
+
+    def _follow(self) -> None:
+        """No fold trains a head that the whole pack no longer trains."""
+        for fold in self._folds:
+            fold.keep(self.running)
+
+
+def _without_early_stopping(recipe: Recipe) -> Recipe:
+    schedule = tuple(stage.model_copy(update={"early_stopping_epochs": None}) for stage in recipe.schedule)
+    return recipe.model_copy(update={"schedule": schedule})
+
+
+class _Wrapped:
+    """Activations read by way of others."""
+
+    def __init__(self, source: Activations) -> None:
+        self._source = source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._source.shape
+
+    @property
+    def varies(self) -> bool:
+        return self._source.varies
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+
+class _OneView(_Wrapped):
+    """Activations of which the view read last is kept in memory: packs that follow each other read it once."""
+
+    def __init__(self, source: Activations, device: torch.device) -> None:
+        super().__init__(source)
+        self._device = device
+        self._rows: Tensor | None = None
+        self._view = 0
+
+    def batch(self, indices: np.ndarray, view: int) -> Tensor:
+        if self._rows is None or (self.varies and view != self._view):
+            self._rows = None  # never two views at a time
+            self._rows, self._view = read_view(self._source, np.arange(len(self)), view, self._device), view
+        return self._rows[torch.from_numpy(indices).to(self._device)]
+
+
+class _Part(_Wrapped):
+    """The activations of some of the images, counted anew from 0."""
+
+    def __init__(self, source: Activations, images: np.ndarray) -> None:
+        super().__init__(source)
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, indices: np.ndarray, view: int) -> Tensor:
+        return self._source.batch(self._images[indices], view)

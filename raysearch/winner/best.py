@@ -1,0 +1,340 @@
+"""The winner on its own: writes and reads `best/`, and predicts with it. Needs neither training data nor weights.
+
+`best/` holds the whole classifier (model.safetensors, fp32), its recipe, its class names, and a page for people.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from PIL import Image
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+
+from raysearch.data.decode import EXTENSIONS, decode
+from raysearch.errors import InputError
+from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, prepare
+from raysearch.recipe import Recipe
+from raysearch.storage.files import replace_json, replace_text, replace_with
+from raysearch.training.numerics import full_precision
+
+logger = logging.getLogger(__name__)
+
+ImageLike = str | Path | bytes | Image.Image | np.ndarray
+Images = ImageLike | Sequence[ImageLike]
+
+_FILES = ("model.safetensors", "recipe.json", "labels.json")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one image."""
+
+    image: str
+    """The path, or "image 3" for one that has none."""
+    probabilities: dict[str, float]
+    """Of every class, in the order of the classes; empty if the image could not be read."""
+    error: str | None = None
+    """Why the image could not be read."""
+
+    def top(self, k: int) -> list[tuple[str, float]]:
+        """The `k` likeliest classes with their probabilities, likeliest first."""
+        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
+
+
+@dataclass(frozen=True)
+class Best:
+    """A trained classifier as `best/` holds it."""
+
+    folder: Path
+    recipe: Recipe
+    labels: tuple[str, ...]
+    """Class names, in the order of the logits."""
+    info: dict[str, Any] = field(repr=False)
+    """labels.json: classes, preprocessing, digest of the weights that training started from."""
+
+    def model(self) -> nn.Sequential:
+        """The classifier as a plain module of torch, on the CPU, fp32, in eval mode; a new one at every call.
+
+        It takes float32 (n, 3, image_size, image_size), RGB scaled to [0, 1] and normalised as ImageNet is, as `inputs`
+        makes it, and returns logits (n, classes) in the order of `labels`.
+
+        Raises:
+            InputError: model.safetensors does not fit the recipe.
+        """
+        model = build_classifier(self.recipe, len(self.labels))
+        path = self.folder / "model.safetensors"
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        wrong = [
+            f"{name}: found {tuple(found[name].shape) if name in found else 'none'}, expected {expected.get(name)}"
+            for name in sorted({*expected, *found})
+            if name not in found or expected.get(name) != tuple(found[name].shape)
+        ]
+        if wrong:
+            raise InputError(f"{str(path)!r} does not fit {self.recipe.backbone}: {'; '.join(wrong[:3])}")
+        model.load_state_dict(found)
+        return model.eval().requires_grad_(False)
+
+    def pixels(self, image: ImageLike) -> np.ndarray:
+        """The image as uint8 (image_size, image_size, 3), through the one decoder that training used.
+
+        Raises whatever the file or its decoder comes to.
+        """
+        data = Path(image).read_bytes() if isinstance(image, str | Path) else image
+        return decode(data, self.recipe.image_size, self.recipe.fit)
+
+    def inputs(self, images: Images) -> torch.Tensor:
+        """What `model()` takes: images decoded, resized and normalised, float32 (n, 3, image_size, image_size).
+
+        Args:
+            images: as of `predict`.
+
+        Raises:
+            InputError: a path that does not exist, or an image that cannot be read.
+        """
+        found = find_images(images)
+        pixels = [self._read(image) for image in found]
+        if unreadable := [i for i, one in enumerate(pixels) if isinstance(one, str)]:
+            raise InputError(f"{_name(found[i], i)} cannot be read: {pixels[i]}" for i in unreadable)
+        return prepare(np.stack([one for one in pixels if not isinstance(one, str)]), torch.device("cpu"))
+
+    def predict(
+        self, images: Images, *, device: str | torch.device = "cpu", batch_size: int = 64, tta: bool = False
+    ) -> pd.DataFrame:
+        """The answers as a table, a row an image, in the order given (folders: sorted by path).
+
+        Args:
+            images: one or many of: path of an image or a folder, an encoded image's bytes, a PIL image, or an array
+                as `raysearch.data.decode.decode` takes it, e.g. uint8 (h, w, 3); or an array (n, h, w, 3) of several.
+            device: where the network runs.
+            batch_size: images at a time.
+            tta: see `answers`.
+
+        Returns: columns image, label, probability, error (None unless the image could not be read), then the
+            probability of each class, in a column named "p_" and the class.
+
+        Raises:
+            InputError: a path that does not exist.
+        """
+        rows = []
+        for answer in self.answers(find_images(images), device=device, batch_size=batch_size, tta=tta):
+            label, probability = answer.top(1)[0] if answer.error is None else (None, None)
+            row = {"image": answer.image, "label": label, "probability": probability, "error": answer.error}
+            rows.append([*row.values(), *(answer.probabilities.get(name) for name in self.labels)])
+        return pd.DataFrame(
+            rows, columns=["image", "label", "probability", "error", *(f"p_{name}" for name in self.labels)]
+        )
+
+    def answers(
+        self,
+        images: Sequence[ImageLike],
+        *,
+        device: str | torch.device = "cpu",
+        batch_size: int = 64,
+        tta: bool = False,
+    ) -> Iterator[Prediction]:
+        """A prediction for each image, in order, as the batches are done.
+
+        One batch is decoded, by a thread a core, while the one before is in the network: of any number of images,
+        `2 * batch_size` are in memory.
+
+        Args:
+            images: as `find_images` lists them.
+            device: where the network runs.
+            batch_size: images at a time.
+            tta: the probabilities are the mean of those of the image and of its mirror image (test-time augmentation).
+
+        Raises:
+            InputError: tta of a recipe whose augmentation never mirrors: there, a mirrored image may be another class.
+        """
+        if tta and not self.recipe.augmentation.flip:
+            raise InputError(
+                "test-time augmentation asks for the mirror image too, and this recipe says by augmentation.flip = 0 "
+                "that a mirrored image may be another class: predict without it"
+            )
+        return self._answers(images, torch.device(device), batch_size, tta)
+
+    def _answers(
+        self, images: Sequence[ImageLike], device: torch.device, batch_size: int, tta: bool
+    ) -> Iterator[Prediction]:
+        model = self._ready_model.to(device)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            ahead = pool.map(self._read, images[:batch_size])
+            for start in range(0, len(images), batch_size):
+                batch = list(ahead)
+                ahead = pool.map(self._read, images[start + batch_size : start + 2 * batch_size])
+                readable = [image for image in batch if not isinstance(image, str)]
+                rows = iter(probabilities(model, np.stack(readable), device, tta) if readable else ())
+                for i, image in enumerate(batch, start):
+                    if isinstance(image, str):
+                        yield Prediction(_name(images[i], i), {}, image)
+                    else:
+                        yield Prediction(_name(images[i], i), dict(zip(self.labels, next(rows).tolist(), strict=True)))
+
+    def _read(self, image: ImageLike) -> np.ndarray | str:
+        """As of `pixels`; or why it cannot be read."""
+        try:
+            return self.pixels(image)
+        except Exception as error:  # noqa: BLE001 (decoders raise anything; the other images are still fine)
+            return f"{type(error).__name__}: {error}"
+
+    @functools.cached_property
+    def _ready_model(self) -> nn.Sequential:
+        return self.model()
+
+
+def probabilities(model: nn.Module, images: np.ndarray, device: torch.device, mirrored: bool = False) -> np.ndarray:
+    """Softmax of the logits, float64 (n, classes), of uint8 images (n, h, w, 3) already of the recipe's size.
+
+    Args:
+        model: on `device`.
+        images: of the recipe's size.
+        device: where the model is.
+        mirrored: the mean with those of the images mirrored left to right.
+    """
+    with full_precision(device), torch.inference_mode():
+        inputs = prepare(images, device)
+        views = [model(inputs), model(inputs.flip(3))] if mirrored else [model(inputs)]
+    return np.mean([torch.softmax(view.cpu().double(), dim=1).numpy() for view in views], axis=0)  # MPS has no float64
+
+
+def write_csv(file: Path, labels: Sequence[str], answers: Iterable[Prediction]) -> None:
+    """Writes answers as they come, a line an image that could be read: path, label, confidence, then "p_" and a class.
+
+    `file` is replaced when all are written. `confidence` is the probability of `label`.
+    """
+
+    def write(path: Path) -> None:
+        with path.open("w", newline="", encoding="utf-8") as stream:
+            table = csv.writer(stream, lineterminator="\n")
+            table.writerow(["path", "label", "confidence", *(f"p_{label}" for label in labels)])
+            for answer in answers:
+                if answer.error is None:
+                    numbers = [f"{answer.probabilities[name]:.6g}" for name in labels]
+                    label, confidence = answer.top(1)[0]
+                    table.writerow([answer.image, label, f"{confidence:.6g}", *numbers])
+
+    replace_with(file, write)
+
+
+def write_best(
+    folder: Path, classifier: nn.Module, recipe: Recipe, classes: Sequence[str], weights_digest: str, card: str
+) -> None:
+    """Writes `best/`: each file atomically, the model last. A reader that meets files of two writes is told so.
+
+    Args:
+        folder: `best/` itself; made if it is not there.
+        classifier: the whole trained classifier; it is stored in fp32.
+        classes: class names, in the order of the logits.
+        weights_digest: of the base weights that training started from.
+        card: README.md, in Markdown.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = {
+        "classes": list(classes),
+        "preprocessing": {
+            "color": "RGB",
+            "image_size": recipe.image_size,
+            "fit": recipe.fit,
+            "scale": "byte / 255",
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+        },
+        "weights_digest": weights_digest,
+    }
+    tree = recipe.model_dump(mode="json")
+    replace_text(folder / "README.md", card.rstrip() + "\n")
+    replace_json(folder / "recipe.json", tree)
+    replace_json(folder / "labels.json", labels)
+    tensors = {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().contiguous().clone()
+        for name, tensor in classifier.state_dict().items()
+    }
+    metadata = {"format": "pt", "recipe_digest": _digest(tree, classes), "weights": weights_digest}
+    replace_with(folder / "model.safetensors", lambda path: path.write_bytes(save(tensors, metadata)))
+
+
+def load_best(folder: Path) -> Best:
+    """Reads `best/` (given itself, or the run folder it is in); its tensors are read when `model()` is asked for.
+
+    Raises:
+        InputError: files are missing, unreadable, or of two different writes.
+    """
+    folder = folder / "best" if (folder / "best").is_dir() else folder
+    missing = [name for name in _FILES if not (folder / name).is_file()]
+    if missing:
+        raise InputError(
+            f"no trained classifier in {str(folder)!r} ({', '.join(missing)} missing): "
+            f"it is written when the search has chosen its winner; an interrupted one goes on by --resume"
+        )
+    try:
+        tree = json.loads((folder / "recipe.json").read_bytes())
+        recipe = Recipe.model_validate(tree)
+        info = json.loads((folder / "labels.json").read_bytes())
+        labels = tuple(str(name) for name in info["classes"])
+        with safe_open(folder / "model.safetensors", framework="pt") as file:
+            written_with = (file.metadata() or {}).get("recipe_digest")
+    except (ValidationError, ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
+        raise InputError(f"{str(folder)!r} cannot be read: {type(error).__name__}: {error}") from error
+    if written_with != _digest(tree, labels):
+        raise InputError(
+            f"model.safetensors in {str(folder)!r} was written with another recipe.json or labels.json: "
+            f"the files are of two different writes; --resume the run to write them again"
+        )
+    return Best(folder, recipe, labels, info)
+
+
+def find_images(images: Images) -> list[ImageLike]:
+    """One or many images, paths or folders as a flat list: folders are searched to the bottom, sorted by path.
+
+    Raises:
+        InputError: paths that do not exist, or nothing to predict at all; all problems together.
+    """
+    given = [images] if isinstance(images, str | Path | bytes | Image.Image | np.ndarray) else list(images)
+    found: list[ImageLike] = []
+    problems = []
+    for image in given:
+        if isinstance(image, np.ndarray) and image.ndim == 4:
+            found += list(image)
+        elif not isinstance(image, str | Path):
+            found.append(image)
+        elif Path(image).is_dir():
+            inside = sorted(p for p in Path(image).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+            if not inside:
+                problems.append(f"the folder {str(image)!r} has no images ({', '.join(EXTENSIONS)})")
+            found += inside
+        elif Path(image).exists():
+            found.append(image)
+        else:
+            problems.append(f"no such file or folder: {str(image)!r}")
+    if problems:
+        raise InputError(problems)
+    if not found:
+        raise InputError("no images given: name image files or folders of them")
+    return found
+
+
+def _name(image: ImageLike, i: int) -> str:
+    return str(image) if isinstance(image, str | Path) else f"image {i}"
+
+
+def _digest(recipe: dict[str, Any], classes: Sequence[str]) -> str:
+    # Of the files' own content, not of the parsed recipe: a later version may know more fields, with defaults.
+    return hashlib.sha256(json.dumps([recipe, list(classes)], sort_keys=True).encode()).hexdigest()

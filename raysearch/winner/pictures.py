@@ -1,0 +1,165 @@
+"""The pictures that a search leaves: augmented images, the surest mistakes with why, examples of each class.
+
+They need the images and the model, which the report page does not: so they are made once, at the end of a search, and
+the page shows what lies in the run folder. The mistakes are on validation images, not on test images: who looks at
+mistakes will act on them, by new labels, other images, another space, and the test figure would be no longer unseen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from raysearch.data.augment import Augmenter
+from raysearch.data.pixels import Dataset, Split
+from raysearch.recipe import Augmentation
+from raysearch.reporting.gallery import FOLDER, INDEX
+from raysearch.space.space import Space
+from raysearch.storage.files import replace_json, replace_with
+from raysearch.winner.best import load_best
+from raysearch.winner.explain import grad_cam, overlay, resized
+
+MISTAKES = 12
+_ROW = 8  # images in a strip
+_CLASSES = 20
+_STRENGTHS = 6
+_SIDE = 96  # pixels of an image in a strip
+_LARGE_SIDE = 160  # pixels of a mistake
+_QUALITY = 80  # of WebP
+
+
+def write_pictures(
+    run: Path, dataset: Dataset, strengths: Sequence[float], *, seed: int, device: torch.device, trained_on_val: bool
+) -> None:
+    """Write `pictures/` of a run that has its `best/` and `predictions.parquet`.
+
+    Args:
+        run: the run folder.
+        dataset: the images of the search, all of them.
+        strengths: of the augmentation, to show.
+        seed: of the augmentation.
+        device: where the classifier runs.
+        trained_on_val: whether the winner was trained on the validation images too.
+    """
+    folder = run / FOLDER
+    best = load_best(run)
+    predictions = pd.read_parquet(run / "predictions.parquet", columns=["split", "winner"])
+    probabilities = np.stack(list(predictions["winner"][predictions["split"] == "val"]))
+    wrong = surest_mistakes(probabilities, dataset.val.labels)
+    index: dict[str, Any] = {
+        "augmented": [
+            _save(folder, f"augmented-{number}", strip, strength=strength)
+            for number, (strength, strip) in enumerate(_augmented(best.recipe.augmentation, dataset, strengths, seed))
+        ],
+        "mistakes": [
+            _save(folder, f"mistake-{number:02d}", picture, **about)
+            for number, (about, picture) in enumerate(
+                _explained(best.model(), dataset.val, best.labels, probabilities, wrong[:MISTAKES], device)
+            )
+        ],
+        "mistaken": len(wrong),
+        "of": len(dataset.val),
+        "trained_on": trained_on_val,
+        "classes": [
+            _save(folder, f"class-{number:02d}", strip, **about)
+            for number, (about, strip) in enumerate(_examples(dataset))
+        ],
+    }
+    replace_json(folder / INDEX, index)
+    named = {one["file"] for kind in ("augmented", "mistakes", "classes") for one in index[kind]}
+    for path in folder.glob("*.webp"):
+        if path.name not in named:  # of an earlier end of the same search
+            path.unlink()
+
+
+def surest_mistakes(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The images that are taken for another class, those with the largest loss first.
+
+    Args:
+        probabilities: shape (n, classes).
+        labels: shape (n,).
+    """
+    loss = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny))
+    order = np.argsort(-loss, kind="stable")
+    return order[probabilities.argmax(axis=1)[order] != labels[order]]
+
+
+def shown_strengths(space: Space) -> list[float]:
+    """The strengths of augmentation that a space may choose, and 0; at most six, evenly taken; quarters if any."""
+    found = {0.0}
+    for level in range(len(space.tree["schedule"])):
+        values = space.every_value(f"schedule.{level}.strength")
+        found |= {float(value) for value in values} if values else {0.25, 0.5, 0.75, 1.0}
+    ordered = sorted(found)
+    places = np.unique(np.linspace(0, len(ordered) - 1, min(_STRENGTHS, len(ordered))).round().astype(int))
+    return [ordered[place] for place in places]
+
+
+def _augmented(
+    ranges: Augmentation, dataset: Dataset, strengths: Sequence[float], seed: int
+) -> list[tuple[float, NDArray[np.uint8]]]:
+    """A strip a strength: the same images, the same draws."""
+    indices = np.unique(np.linspace(0, len(dataset.train) - 1, _ROW).astype(np.int64))
+    images = np.asarray(dataset.train.pixels[indices])
+    return [(strength, _strip(Augmenter(ranges, strength, seed)(images, indices, 1))) for strength in strengths]
+
+
+def _explained(
+    model: torch.nn.Sequential,
+    split: Split,
+    classes: Sequence[str],
+    probabilities: NDArray[np.floating],
+    which: NDArray[np.int64],
+    device: torch.device,
+) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """Each of the images beside the map of the class that it was taken for."""
+    if not len(which):
+        return []
+    images, taken = np.asarray(split.pixels[which]), probabilities[which].argmax(axis=1)
+    maps = grad_cam(model, images, taken, device)
+    found = []
+    for place, image, heat, label in zip(which, images, maps, taken, strict=True):
+        about = {
+            "path": split.paths[place],
+            "true": classes[split.labels[place]],
+            "predicted": classes[label],
+            "probability": float(probabilities[place, label]),
+        }
+        side = _side(len(image), _LARGE_SIDE)
+        found.append((about, np.concatenate([resized(image, side), overlay(image, heat, side)], axis=1)))
+    return found
+
+
+def _examples(dataset: Dataset) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
+    """A strip a class, of training images."""
+    found = []
+    for label, name in list(enumerate(dataset.classes))[:_CLASSES]:
+        places = np.flatnonzero(dataset.train.labels == label)
+        chosen = places[np.unique(np.linspace(0, len(places) - 1, min(_ROW, len(places))).astype(int))]
+        about = {"class": name, "images": len(places)}
+        found.append((about, _strip(np.asarray(dataset.train.pixels[chosen]))))
+    return found
+
+
+def _strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    side = _side(images.shape[1], _SIDE)
+    return np.concatenate([resized(image, side) for image in images], axis=1)
+
+
+def _side(size: int, about: int) -> int:
+    """Height and width, in pixels, to show an image of `size` at: small ones enlarged by whole pixels."""
+    return size * max(1, about // size) if size <= about else about
+
+
+def _save(folder: Path, name: str, picture: NDArray[np.uint8], **about: Any) -> dict[str, Any]:
+    """Write one picture; what the index says of it."""
+    path = folder / f"{name}.webp"
+    replace_with(path, lambda temporary: Image.fromarray(picture).save(temporary, quality=_QUALITY))
+    return {"file": path.name, "width": picture.shape[1], **about}

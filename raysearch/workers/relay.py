@@ -1,0 +1,47 @@
+"""The trial of several workers as Tune sees it: hands each step to its crew by the desk, and its results back.
+
+It needs no torch, no CPU and no GPU; the crew has them.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import ray
+from ray import tune
+
+from raysearch.workers.desk import Answer
+
+RESOURCES = {"cpu": 0, "node:__internal_head__": 0.001}
+"""Of a relay: Tune wants something to reserve, and the head has this, whatever else it lacks."""
+
+
+class CrewLostError(RuntimeError):
+    """The crew died with a segment in hand, as the process of a trial of one worker may."""
+
+
+class Relay(tune.Trainable):
+    """Runs segments as `TrialActor` does, somewhere else."""
+
+    def setup(self, config: dict[str, Any]) -> None:
+        """Find the desk.
+
+        Args:
+            config: {"desk": its name, "segments": as of `Driver.start`, "place": as of `Driver.place`}.
+        """
+        self._desk: Any = ray.get_actor(config["desk"])
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Take other segments."""
+        self._place, self._segments = new_config["place"], new_config["segments"]
+        self._work = uuid.uuid4().hex
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Have the crew train one epoch, or some short ones."""
+        answer: Answer = ray.get(self._desk.step.remote(self._place, self._work, self._segments))
+        if "lost" in answer:
+            raise CrewLostError(answer["lost"])
+        return {"results": answer["results"]}
