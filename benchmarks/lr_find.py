@@ -20,7 +20,7 @@ from typing import Any
 from demo import search
 from machine import machine
 
-from raysearch.space.load import find_space
+from raysearch.space.names import find_space
 
 
 def with_range_test(folder: Path) -> Path:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysearch.errors import InputError
-from raysearch.job.flags import Settings
+from raysearch.job.flags import Flags
 from raysearch.job.job import Job
 from raysearch.job.numbers import seconds
 from raysearch.job.resolve import reopen, resolve
@@ -81,15 +81,15 @@ def photos(tmp_path_factory) -> str:
 def flags(photos, tmp_path):
     """Flags of a sound search of our own space, with changes."""
 
-    def flags(more: str = "", **changes) -> Settings:
+    def flags(more: str = "", **changes) -> Flags:
         (tmp_path / "mine.py").write_text(SPACE.replace("# MORE", more), encoding="utf-8")
         given = {"space": str(tmp_path / "mine.py"), "data": photos, "backbone": "simple_cnn", "quiet": True}
-        return Settings(**given | changes)
+        return Flags(**given | changes)
 
     return flags
 
 
-def problems_of(flags: Settings, folder: Path | None = None) -> list[str]:
+def problems_of(flags: Flags, folder: Path | None = None) -> list[str]:
     with pytest.raises(InputError) as caught:
         resolve(flags, folder)
     return list(caught.value.problems)
@@ -421,7 +421,7 @@ def test_a_run_that_is_in_the_storage_is_not_overwritten(flags, tmp_path):
 def head_flags(flags, tmp_path):
     """Flags of a search for heads alone, in a space of this text."""
 
-    def head_flags(text: str = HEADS, **changes) -> Settings:
+    def head_flags(text: str = HEADS, **changes) -> Flags:
         (tmp_path / "heads.py").write_text(text, encoding="utf-8")
         return flags(space=str(tmp_path / "heads.py"), **changes)
 
@@ -530,7 +530,7 @@ def test_a_search_may_start_from_the_head_of_a_run(flags, head_run, tmp_path):
         "fingerprints": {"data": job.dataset.fingerprint, "weights": job.weights.digest},
         "head": {"trial": job.head.trial, "recipe": job.head.recipe.model_dump(mode="json")},
     }
-    resumed = reopen(info, path, Settings(resume="it"))
+    resumed = reopen(info, path, Flags(resume="it"))
     assert resumed.settings == job.settings
     assert resumed.space.recipe({}, 5) == recipe
     assert resumed.space.distributions == job.space.distributions
@@ -576,7 +576,7 @@ def saved(flags, tmp_path):
 
 
 def again(saved, **flags) -> Job:
-    return reopen(saved[1], saved[2], Settings(resume="it", **flags))
+    return reopen(saved[1], saved[2], Flags(resume="it", **flags))
 
 
 def reopen_problems(saved, **flags) -> list[str]:
@@ -630,9 +630,9 @@ def test_other_images_or_weights_are_not_the_same_run(saved):
 @pytest.mark.parametrize("info", [{}, {"settings": {"space": "x"}, "fingerprints": {}}])
 def test_a_run_that_broke_off_before_it_began_is_refused(saved, info):
     with pytest.raises(InputError, match="broke off before it began"):
-        reopen(info, saved[2], Settings(resume="it"))
+        reopen(info, saved[2], Flags(resume="it"))
     with pytest.raises(InputError, match="broke off before it began"):
-        reopen({"settings": saved[1]["settings"]}, saved[2], Settings(resume="it"))
+        reopen({"settings": saved[1]["settings"]}, saved[2], Flags(resume="it"))
 
 
 @pytest.fixture
@@ -676,7 +676,7 @@ def resolved(photos, tmp_path):
     def resolved(text: str, **changes):
         (tmp_path / "other.py").write_text(text, encoding="utf-8")
         given = {"space": str(tmp_path / "other.py"), "data": photos, "backbone": "simple_cnn", "quiet": True}
-        return resolve(Settings(**given | changes))
+        return resolve(Flags(**given | changes))
 
     return resolved
 
@@ -700,7 +700,7 @@ def test_a_schedule_by_hand_trains_each_stage_once(resolved):
 
 @pytest.mark.parametrize("space", ["unfreeze_schedule", "keras_report"])
 def test_the_shipped_trees_open_blocks_one_by_one(photos, space):
-    job = resolve(Settings(space=space, data=photos, quiet=True, weights="random"))
+    job = resolve(Flags(space=space, data=photos, quiet=True, weights="random"))
     depths = [stage.depth for stage in job.space.recipe({}, 12).schedule]
     assert depths == [0, 1, 2, 3]
     assert job.rules.tested == (space == "unfreeze_schedule")

@@ -117,7 +117,7 @@ def test_an_installed_wheel_finds_its_spaces_and_assets(wheel, tmp_path):
     script.write_text(
         "from pathlib import Path\n"
         "import raysearch\n"
-        "from raysearch.space.space import find_space\n"
+        "from raysearch.space.names import find_space\n"
         "here = Path(__file__).parent\n"
         "assert Path(raysearch.__file__).is_relative_to(here), raysearch.__file__\n"
         "assert Path(find_space('fine_tune')).is_relative_to(here), find_space('fine_tune')\n"

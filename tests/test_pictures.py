@@ -16,7 +16,7 @@ from PIL import Image
 
 from raysearch.data.pixels import Dataset, load
 from raysearch.models.boundary import prepare
-from raysearch.pipeline.leave import _write_pictures
+from raysearch.pipeline.leave import write_run_pictures
 from raysearch.reporting.gallery import gallery
 from raysearch.run import Run
 from raysearch.space.load import load_space
@@ -163,5 +163,5 @@ def test_pictures_that_cannot_be_made_do_not_make_a_search_fail(tmp_path, datase
     settings = SimpleNamespace(seed=0, device="cpu")
     space = load_space("fine_tune", fixed={"backbone": "densenet121", "image_size": 32})
     job = SimpleNamespace(dataset=dataset, space=space, settings=settings, machine=SimpleNamespace(elsewhere=False))
-    _write_pictures(job, Run.create(tmp_path / "run", {}), trained_on_val=False)  # it has no best/
+    write_run_pictures(job, Run.create(tmp_path / "run", {}), trained_on_val=False)  # it has no best/
     assert "the pictures of the report were not made (InputError: no trained classifier" in caplog.text

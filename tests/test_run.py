@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysearch.errors import InputError
-from raysearch.run import Run, locate
+from raysearch.record.folder import locate
+from raysearch.run import Run
 from tests.full_disk import full_disk
 from tests.reporting.events import LOG
 

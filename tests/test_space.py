@@ -12,7 +12,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import flatten
-from raysearch.space.load import SPACES, find_space, load_space
+from raysearch.space.load import load_space
+from raysearch.space.names import SPACES, find_space
 from raysearch.space.space import decode, describe, encode
 
 FIXED = {"backbone": "vgg19", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}

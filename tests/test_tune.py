@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from raysearch.errors import InputError
-from raysearch.job.flags import _ON_RESUME, Settings
+from raysearch.job.flags import _ON_RESUME, Flags
 from raysearch.pipeline.entry import job_of, plan, search
 from raysearch.recipe import Recipe, Stage
 from raysearch.run import Run
@@ -38,7 +38,7 @@ def test_help_mentions_every_flag_with_what_it_does(capsys):
         main(["--help"])
     assert caught.value.code == 0
     said = capsys.readouterr().out
-    for field in dataclasses.fields(Settings):
+    for field in dataclasses.fields(Flags):
         assert f"--{field.name.replace('_', '-')}" in said
     for piece in ("quick = 12 trials of at most 6 epochs", "default = 32 of 12", "best = 100 of 30"):
         assert piece in " ".join(said.replace("│", " ").split()), "as raysearch.job.resolve has it"
@@ -132,9 +132,9 @@ def changed(field: dataclasses.Field) -> object:
     return {"preset": "best", "refit_on": "train+val", "fit": "pad"}.get(field.name, "other")
 
 
-@pytest.mark.parametrize("field", [one for one in dataclasses.fields(Settings) if one.name not in _ON_RESUME])
+@pytest.mark.parametrize("field", [one for one in dataclasses.fields(Flags) if one.name not in _ON_RESUME])
 def test_a_resumed_run_keeps_its_own_settings(field, tmp_path):
-    settings = Settings(resume="nothing", results=tmp_path, **{field.name: changed(field)})
+    settings = Flags(resume="nothing", results=tmp_path, **{field.name: changed(field)})
     with pytest.raises(InputError) as caught:
         search(settings)
     flag = f"--{field.name.replace('_', '-')}"
@@ -144,14 +144,14 @@ def test_a_resumed_run_keeps_its_own_settings(field, tmp_path):
 
 def test_a_plan_is_of_a_new_search():
     with pytest.raises(InputError, match="--plan shows a new search"):
-        plan(Settings(resume="it"))
+        plan(Flags(resume="it"))
 
 
 def test_a_recipe_is_a_search_of_one_path_with_another_seed_if_asked(photos, tmp_path):
     schedule = (Stage(depth=0, epochs=7), Stage(depth=1, epochs=5), Stage(depth=2, epochs=3))
     recipe = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=schedule, seed=3)
     (tmp_path / "best.json").write_text(recipe.model_dump_json())
-    given = Settings(recipe=tmp_path / "best.json", data=photos, quiet=True)
+    given = Flags(recipe=tmp_path / "best.json", data=photos, quiet=True)
     job = job_of(given, None)
     assert (job.settings.heads, job.settings.trials, job.settings.refits, job.settings.seed) == (1, 3 - 1, 0, 3)
     assert [stage.epochs for stage in job.space.recipe({}, job.settings.max_epochs).schedule] == [7, 5, 3]

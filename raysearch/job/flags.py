@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from raysearch.errors import InputError
+from raysearch.models.backbones import NAMES
+from raysearch.space.names import space_files
 
 if TYPE_CHECKING:
     pass
 
 
-def _unset(metavar: str) -> Any:
-    """A flag whose default depends on other things: its help text says on which."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+_SPACES = f"a name in search_spaces/ ({', '.join(space_files())})"
+
+
+def _unset(metavar: str, told: str | None = None) -> Any:
+    """A flag whose default depends on other things: its help text, which `told` may be, says on which."""
+    return tyro.conf.arg(metavar=metavar, help=told, help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -28,9 +33,8 @@ class Flags:
     winner and one look at the test images. Ctrl-C stops cleanly; --resume RUN goes on.
     """
 
-    space: Annotated[str | None, _unset("NAME")] = None
-    """What is searched: a name in search_spaces/ (fine_tune, unfreeze_schedule, feature_extraction, keras_report,
-    baseline), or the path of a space file."""
+    space: Annotated[str | None, _unset("NAME", f"What is searched: {_SPACES}, or the path of a space file.")] = None
+    """Name of a space, or the path of its file."""
     recipe: Annotated[Path | None, _unset("FILE")] = None
     """Search nothing: train the recipe in this FILE (best/recipe.json of a run), stage by stage, from the pretrained
     weights alone; with another --seed if you like."""
@@ -41,8 +45,8 @@ class Flags:
     """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
     (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
     through torchvision. Default: cifar10-mini."""
-    backbone: Annotated[str | None, _unset("NAME")] = None
-    """densenet121, vgg19 or simple_cnn. Default: densenet121."""
+    backbone: Annotated[str | None, _unset("NAME", f"{', '.join(NAMES)}. Default: densenet121.")] = None
+    """Name of a backbone."""
     weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
     """auto (ImageNet's if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a file
     (safetensors or torch). Default: auto."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import runpy
 from collections.abc import Collection
 from dataclasses import replace
@@ -19,30 +18,8 @@ from raysearch.errors import InputError
 from raysearch.recipe import flatten
 from raysearch.space.check import space_problems
 from raysearch.space.domains import contains, distribution_of
+from raysearch.space.names import find_space
 from raysearch.space.space import Search, Space, _fill, decode, describe, encode
-
-_PACKAGE = Path(__file__).resolve().parents[1]
-
-
-# In a clone the spaces are beside the package; in an installed wheel they are inside it.
-SPACES = _PACKAGE / "search_spaces" if (_PACKAGE / "search_spaces").is_dir() else _PACKAGE.parent / "search_spaces"
-
-
-def find_space(name: str) -> Path:
-    """The file of space `name`: a path, or a file of that name in search_spaces/.
-
-    Raises:
-        InputError: there is none; the nearest name is suggested.
-    """
-    path = Path(name)
-    if path.suffix == ".py" and path.is_file():
-        return path
-    known = {file.stem: file for file in sorted(SPACES.glob("*.py")) if not file.stem.startswith("_")}
-    if name in known:
-        return known[name]
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"did you mean {near[0]}?" if near else f"there are: {', '.join(known)}"
-    raise InputError(f"--space {name}: no such file, and no such name in search_spaces/; {hint}")
 
 
 def load_space(name: str, *, fixed: dict[str, Any] | None = None) -> Space:

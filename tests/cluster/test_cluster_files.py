@@ -24,7 +24,7 @@ from ray.core.generated.autoscaler_pb2 import NodeState, NodeStatus
 from ray.core.generated.instance_manager_pb2 import Instance, NodeKind
 from ray.scripts.scripts import cli
 
-from raysearch.job.flags import Settings
+from raysearch.job.flags import Flags
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ["cluster.yaml", "cluster-local.yaml"]
@@ -293,5 +293,5 @@ def test_the_documented_commands_are_rays_and_ours(line):
     assert (ROOT / context.params["cluster_config_file"]).is_file()
     for command in (context.params.get("cmd") or "").split("; ")[0].split(" && "):
         if command.startswith("python -m raysearch.tune"):
-            settings = tyro.cli(Settings, args=shlex.split(command)[3:], config=(tyro.conf.FlagCreatePairsOff,))
+            settings = tyro.cli(Flags, args=shlex.split(command)[3:], config=(tyro.conf.FlagCreatePairsOff,))
             assert settings.address == "auto"

@@ -17,7 +17,6 @@ from raysearch.activations.cache import CacheSettings
 from raysearch.data.pixels import load
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
-from raysearch.search import actor
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.rules import Rules
@@ -26,6 +25,7 @@ from raysearch.space.load import load_space
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.ranks import Ranks
 from raysearch.training.stage import open_stage
+from raysearch.workers import actor
 from raysearch.workers.actor import TrialActor
 from raysearch.workers.pack_work import PackWork
 from raysearch.workers.stage_work import RangeTestWork, StageWork

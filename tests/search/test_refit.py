@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from raysearch.recipe import Recipe, Stage
-from raysearch.run import BEST
+from raysearch.record.folder import BEST
 from raysearch.training.checkpoint import save_tensors
 from raysearch.workers.refit import refit
 from raysearch.workers.session import ray_session

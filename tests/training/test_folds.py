@@ -11,8 +11,8 @@ import torch
 
 from raysearch.errors import InputError
 from raysearch.recipe import Head, Recipe
-from raysearch.training import folds as folds_module
 from raysearch.training.class_weights import class_weights
+from raysearch.training.heads import folds as folds_module
 from raysearch.training.heads.folds import FoldedPack, check_folds, stratified_folds
 from tests.training.test_pack import EVERY_KIND, around, features, packed, recipe, run
 from tests.training.tiny import CLASSES, InMemory

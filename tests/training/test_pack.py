@@ -15,7 +15,7 @@ from torch import nn
 
 from raysearch.models.head import make_head
 from raysearch.recipe import Head, Recipe, Stage
-from raysearch.training import pack as pack_module
+from raysearch.training.heads import pack as pack_module
 from raysearch.training.heads.pack import HeadPack, pack_key
 from raysearch.training.loop import NonFiniteLossError, Trainer
 from tests.training.tiny import CLASSES, CPU, InMemory

@@ -16,7 +16,8 @@ from raysearch.pipeline.entry import job_of
 from raysearch.recipe import flatten
 from raysearch.reporting.tracking.sweep import agents_file, parameter, sweep_config
 from raysearch.space.check import read_fields
-from raysearch.space.load import SPACES, load_space
+from raysearch.space.load import load_space
+from raysearch.space.names import SPACES
 from raysearch.space.replay import recipe_at, space_of
 from raysearch.space.space import decode
 from tests.trained import write_pictures
