@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -12,14 +13,19 @@ from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 Fit = Literal["squash", "crop", "pad"]
 FITS: tuple[Fit, ...] = ("squash", "crop", "pad")
 EXTENSIONS = (
-    ".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif",
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif",
 )  # fmt: skip
 
 _OPAQUE = ("L", "RGB", "CMYK")
 _SRGB = ImageCms.createProfile("sRGB")
 
 
-def decode(data: bytes | NDArray[np.generic] | Image.Image, image_size: int, fit: str) -> NDArray[np.uint8]:
+def decode(
+    data: bytes | NDArray[np.generic] | Image.Image,
+    image_size: int,
+    fit: str,
+    met: Callable[[Image.Image], None] | None = None,
+) -> NDArray[np.uint8]:
     """Decode, turn upright, flatten onto white, resize and convert one image.
 
     Args:
@@ -27,6 +33,7 @@ def decode(data: bytes | NDArray[np.generic] | Image.Image, image_size: int, fit
             (h, w, 4) in uint8, uint16 or float in [0, 1]; or a Pillow image.
         image_size: height and width of the result, pixels.
         fit: squash (stretch), crop (the centre) or pad (black borders).
+        met: called with the image as it was opened, its size and mode known and its pixels not yet read.
 
     Returns:
         RGB, uint8, shape (image_size, image_size, 3).
@@ -35,6 +42,8 @@ def decode(data: bytes | NDArray[np.generic] | Image.Image, image_size: int, fit
         OSError, ValueError and other errors of Pillow: the bytes are not an image that Pillow reads.
     """
     image = open_image(data)
+    if met is not None:
+        met(image)
     # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; twice the target leaves the resize enough to average over.
     if isinstance(data, bytes):  # somebody else's Pillow image would be changed by it
         image.draft(None, (2 * image_size, 2 * image_size))

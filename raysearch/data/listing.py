@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from raysearch.data.account import Account
 
 SPLITS = ("train", "val", "test")
 _ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
@@ -46,6 +48,7 @@ class Listing:
         splits: train, val or test, shape (n,).
         reader: position to image.
         skipped: files that are not part of it, with reasons.
+        account: what the source was taken as, and what looks odd in it.
     """
 
     source: str
@@ -55,6 +58,7 @@ class Listing:
     splits: NDArray[np.str_]
     reader: Reader
     skipped: tuple[Skipped, ...] = ()
+    account: Account = field(default_factory=Account)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,6 +88,7 @@ class Found:
     classes: Sequence[str] | None = None
     """The order of the classes where the source defines it; else natural order of the labels."""
     skipped: tuple[Skipped, ...] = ()
+    account: Account = field(default_factory=Account)
 
 
 def split_name(name: str) -> str | None:
