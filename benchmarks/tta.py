@@ -38,6 +38,7 @@ def main() -> None:
     model, device = best.model(), torch.device("cpu")
     split = dataset_for(best, options.data).test
     split = split.take(np.unique(np.linspace(0, len(split) - 1, min(options.images, len(split))).astype(int)))
+    pixels = np.asarray(split.pixels)
 
     def shares(images: np.ndarray, mirrored: bool = False) -> np.ndarray:
         batches = np.array_split(images, max(len(images) // BATCH, 1))
@@ -45,11 +46,11 @@ def main() -> None:
 
     def with_views(strength: float) -> np.ndarray:
         augment, indices = Augmenter(best.recipe.augmentation, strength, seed=0), np.arange(len(split))
-        views = [shares(augment(split.pixels, indices, view)) for view in range(1, VIEWS + 1)]
+        views = [shares(augment(pixels, indices, view)) for view in range(1, VIEWS + 1)]
         return np.mean([alone, *views], axis=0)
 
-    alone = shares(split.pixels)
-    ways = {"alone": alone, "mirrored": shares(split.pixels, mirrored=True)}
+    alone = shares(pixels)
+    ways = {"alone": alone, "mirrored": shares(pixels, mirrored=True)}
     ways |= {f"{VIEWS} views at {strength:g}": with_views(strength) for strength in (0.5, 1.0)}
     right = {name: (way.argmax(axis=1) == split.labels).astype(float) for name, way in ways.items()}
     figures = {

@@ -16,6 +16,7 @@ from raysearch.models.boundary import pin, prepare
 
 if TYPE_CHECKING:
     from raysearch.data.augment import Augmenter
+    from raysearch.data.selection import Pixels
 
 AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _CHUNK_IMAGES = 256
@@ -44,7 +45,7 @@ class LiveActivations:
     """Augments, prepares and passes through the prefix what is asked for, each time.
 
     Args:
-        pixels: uint8 (n, h, w, 3).
+        pixels: uint8 (n, h, w, 3); only the images of a batch are read.
         prefix: the frozen part; pinned here (no gradients, inference mode) and moved to the device.
         augmenter: makes the views; None where the images are seen as they are.
         device: where the prefix runs.
@@ -53,7 +54,7 @@ class LiveActivations:
 
     def __init__(
         self,
-        pixels: np.ndarray,
+        pixels: Pixels,
         prefix: nn.Sequential,
         *,
         augmenter: Augmenter | None,

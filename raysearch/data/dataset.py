@@ -10,24 +10,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.listing import SPLITS, Skipped
+from raysearch.data.selection import Pixels, Selection
 from raysearch.data.split import parts
 from raysearch.errors import InputError
 
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """One split's images: pixels uint8 RGB, a read-only memory map (n, s, s, 3); labels int64 (n,); paths (n,)."""
+    """Some images in an order: what is trained on, or validated on, or a fold of either.
 
-    pixels: NDArray[np.uint8]
+    `take` and `join` give splits whose pixels stay where they are: they are views by index, which cost a few bytes an
+    image, and reading a batch from one touches the images of that batch alone.
+    """
+
+    pixels: Pixels
+    """uint8 RGB (n, s, s, 3): of a split that was loaded, a read-only memory map."""
     labels: NDArray[np.int64]
+    """Classes by number, (n,)."""
     paths: tuple[str, ...]
+    """Each image's name within its source, n of them."""
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def take(self, indices: NDArray[np.int64]) -> Split:
-        """Some of the images, in this order; their pixels are copied."""
-        return Split(self.pixels[indices], self.labels[indices], tuple(self.paths[i] for i in indices))
+    def take(self, indices: NDArray[np.integer]) -> Split:
+        """The images of these indices, in this order, as a view.
+
+        Raises:
+            IndexError: there is no such image.
+        """
+        chosen = Selection.of(self.pixels).take(indices)
+        return Split(chosen, self.labels[indices], tuple(self.paths[i] for i in indices))
+
+    @staticmethod
+    def join(*splits: Split) -> Split:
+        """The images of all splits, split after split, as a view.
+
+        Raises:
+            ValueError: the images differ in size.
+        """
+        return Split(
+            Selection.join([split.pixels for split in splits]),
+            np.concatenate([split.labels for split in splits]),
+            tuple(path for split in splits for path in split.paths),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +72,10 @@ class Dataset:
     folder: Path
 
     def halved(self, seed: int) -> tuple[Dataset, Split]:
-        """The dataset with half of its validation images, and the other half: stratified, and always the same."""
+        """The dataset with half of its validation images, and the other half: stratified, and always the same.
+
+        Both halves are views of the validation images.
+        """
         half = parts(self.val.labels, 2, seed)
         kept, other = (self.val.take(np.flatnonzero(half == which)) for which in (0, 1))
         return replace(self, val=kept), other

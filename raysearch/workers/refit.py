@@ -17,13 +17,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
 import ray.train
 import torch
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 
-from raysearch.data.pixels import Dataset, Split
+from raysearch.data.pixels import Split
 from raysearch.data.shared import bring_images
 from raysearch.recipe import Recipe
 from raysearch.record.folder import BEST
@@ -228,7 +227,8 @@ def _train(config: dict[str, Any]) -> None:
         keywords = keywords | {"dataset": str(bring_images(storage.parent, Path(keywords["dataset"])))}
     bench = Bench.open(**keywords)
     if config["on"] == "train+val":
-        bench.dataset = _joined(bench.dataset)
+        images = bench.dataset
+        bench.dataset = dataclasses.replace(images, train=Split.join(images.train, images.val))
     mine = config["recipes"][context.get_world_rank() :: context.get_world_size()]
     for tree in mine:
         began = time.perf_counter()
@@ -245,14 +245,3 @@ def _train(config: dict[str, Any]) -> None:
         if storage is not None:
             storage.put(path, f"checkpoints/{path.parent.name}/{path.name}")
     ray.train.report({"recipes": len(mine)})
-
-
-def _joined(dataset: Dataset) -> Dataset:
-    """The dataset with the validation images in its training split too."""
-    train, val = dataset.train, dataset.val
-    both = Split(
-        np.concatenate([train.pixels, val.pixels]),
-        np.concatenate([train.labels, val.labels]),
-        (*train.paths, *val.paths),
-    )
-    return dataclasses.replace(dataset, train=both)
