@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 
+P = ParamSpec("P")
 T = TypeVar("T")
 
 
@@ -26,10 +27,10 @@ class Problems:
     def __init__(self) -> None:
         self.found: list[str] = []
 
-    def attempt(self, step: Callable[[], T]) -> T | None:
-        """The step's result, or None with its problems noted."""
+    def attempt(self, step: Callable[P, T], *args: P.args, **keywords: P.kwargs) -> T | None:
+        """What the step returns for these arguments, or None with its problems noted."""
         try:
-            return step()
+            return step(*args, **keywords)
         except InputError as error:
             self.found += error.problems
             return None

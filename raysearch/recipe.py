@@ -6,14 +6,16 @@ Unknown fields are refused, so a searched value that nothing reads cannot exist.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Annotated, Any, Literal
+from collections.abc import Collection, Mapping
+from typing import Annotated, Any, Literal, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
+Fit = Literal["squash", "crop", "pad"]
+"""How an image that is not square becomes one."""
 
 
 PART = r"^(all|grow/[1-9]\d*|[1-9]\d*(-[1-9]\d*)?/[1-9]\d*)$"
@@ -117,8 +119,7 @@ class Recipe(_Frozen):
     """auto, imagenet, random, or the path of a weights file."""
     image_size: Annotated[int, Field(ge=8)]
     """Height and width that the network sees, in pixels."""
-    fit: Literal["squash", "crop", "pad"] = "squash"
-    """How an image that is not square becomes one."""
+    fit: Fit = "squash"
     pooling: Literal["avg", "max", "both"] = "avg"
     """Pooling of the last feature map; both concatenates avg and max."""
     head: Head = Head()
@@ -141,6 +142,24 @@ class Recipe(_Frozen):
     def depth(self) -> int:
         """How many blocks the last stage has unfrozen."""
         return self.schedule[-1].depth
+
+
+class Shared(TypedDict, total=False):
+    """The fields of a recipe that all trials of a search share: the command or the space fixes them."""
+
+    backbone: str
+    weights: str
+    image_size: int
+    fit: Fit
+    seed: int
+
+
+SHARED = tuple(Shared.__annotations__)
+
+
+def shared(values: Mapping[str, Any]) -> Shared:
+    """What the values, by the names of a recipe's fields and others, say of the fields in `Shared`."""
+    return cast(Shared, {name: values[name] for name in SHARED if name in values})
 
 
 def flatten(tree: Any, prefix: str = "", whole: Collection[str] = ()) -> dict[str, Any]:

@@ -17,8 +17,10 @@ from raysearch.errors import InputError
 from raysearch.job.flags import Flags
 from raysearch.job.job import Job
 from raysearch.job.numbers import seconds
-from raysearch.job.resolve import reopen, resolve
-from raysearch.job.settings import PRESETS
+from raysearch.job.reopen import reopen
+from raysearch.job.resolve import resolve
+from raysearch.job.settings import PRESETS, Settings
+from raysearch.recipe import SHARED, Recipe
 from raysearch.run import Run
 from raysearch.training.bench import Bench
 from raysearch.workers.capacity import Cluster
@@ -363,6 +365,13 @@ def test_class_weights_name_classes_of_the_data(flags, tmp_path):
     (found,) = problems_of(given)
     assert "schedule.1.class_weights of the space mine names the class 'rad'" in found
     assert "did you mean red?" in found
+
+
+@pytest.mark.parametrize("name", SHARED)
+def test_what_all_trials_share_is_a_flag_a_setting_and_a_field_of_the_recipe(name):
+    assert name in Recipe.model_fields and name in Settings.model_fields
+    assert hasattr(Flags(), name)
+    assert Settings.model_fields[name].annotation == Recipe.model_fields[name].annotation
 
 
 def test_everything_that_is_wrong_is_said_at_once_before_an_image_is_decoded(flags, tmp_path, monkeypatch):

@@ -33,16 +33,17 @@ def sweep(
         wandb sweep sweep.yaml
         wandb agent ENTITY/flowers/ID
     """
-    from raysearch.job.settings import DEFAULTS
+    from raysearch.job.wanted import Wanted
     from raysearch.reporting.tracking.process import check_tracking
     from raysearch.reporting.tracking.sweep import agents_file
     from raysearch.space.load import load_space
     from raysearch.storage.files import replace_text
 
     check_tracking(project, None)
-    fixed = {"backbone": backbone or DEFAULTS["backbone"], "weights": weights or DEFAULTS["weights"], "image_size": 32}
+    default = Wanted()
+    wanted = Wanted(backbone=backbone or default.backbone, weights=weights or default.weights)
     flags = {"space": space, "metric": metric, "data": data, "backbone": backbone, "weights": weights}
-    loaded = load_space(space, fixed=fixed)
+    loaded = load_space(space, fixed=wanted.shared)
     replace_text(out, agents_file(loaded, metric, project, {**flags, "max-epochs": max_epochs}))
     say(f"{out} written; start it by: wandb sweep {out}")
     return 0

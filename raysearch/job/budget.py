@@ -1,31 +1,65 @@
-"""How many heads and trials a search starts, and how many differ."""
+"""How much a search spends: how many heads and trials it starts, how long they train, and how many differ."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from raysearch.job.flags import Flags
+from raysearch.job.settings import PRESETS
 from raysearch.space.space import Space
 
 
-def budget_of(space: Space, flags: Flags, preset: dict[str, int]) -> tuple[int, int]:
+@dataclass(frozen=True)
+class Budget:
+    """What a search may spend on training; its fields are those of the settings."""
+
+    heads: int
+    trials: int
+    max_epochs: int
+    refits: int
+    max_batches: int | None = None
+
+
+def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
+    """What the flags, the preset and the space come to.
+
+    Args:
+        space: what is searched.
+        flags: as they were typed.
+        has_head: whether a trained head is there already, so that none is searched.
+    """
+    preset = PRESETS[flags.preset]
+    heads, trials = _starts(space, flags, preset["trials"])
+    if flags.fast_dev_run:
+        once = len(space.levels) * (2 if space.tested else 1)  # a level that is tested has a control too
+        return Budget(min(1, heads), min(trials, once), max_epochs=1, refits=1, max_batches=2)
+    return Budget(
+        min(1, heads) if has_head else heads,
+        trials,
+        flags.max_epochs or (space.head_epochs() if space.heads_only else preset["max_epochs"]),
+        preset["refits"] if flags.refits is None else flags.refits,
+    )
+
+
+def _starts(space: Space, flags: Flags, usual_trials: int) -> tuple[int, int]:
     """Heads and trials to start."""
-    grid, most = space.search.sampler == "grid", _most(space)
+    grid, most = space.search.sampler == "grid", most_to_start(space)
     heads = int(min(space.search.heads, space.grid_size(space.head_paths()) or math.inf))
     if space.heads_only:
         return int(min(flags.trials or (most if grid else heads), most)), 0
-    return heads, int(min(flags.trials or (most if grid else preset["trials"]), most))
+    return heads, int(min(flags.trials or (most if grid else usual_trials), most))
 
 
-def _most(space: Space) -> float:
-    """Of what --trials counts: a grid's points; heads that differ, where all that is searched has few values."""
+def most_to_start(space: Space) -> float:
+    """The most that --trials can ask for: a grid's points; heads that differ, where what is searched has few values."""
     if space.heads_only:
         return space.grid_size(space.head_paths()) or math.inf
-    return sum(most + space.tested for most in most_a_level(space))  # of a tested level, a control too
+    return sum(most + space.tested for most in most_a_level(space))  # a level that is tested has a control too
 
 
 def most_a_level(space: Space) -> tuple[float, ...]:
-    """Trials that differ, of each level: few only of a grid, and where nothing is searched."""
+    """How many trials of each level differ: few where there is a grid, and where nothing is searched."""
     grid, first = space.search.sampler == "grid", space.levels[:1]
     return tuple(
         (1 if level in first else space.search.beam) * size if grid or not paths else math.inf

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raysearch.data.pixels import Dataset
 from raysearch.job.budget import most_a_level
@@ -56,3 +56,11 @@ class Job:
             lr_find=space.search.lr_find,
             deepest_wins=space.search.winner == "deepest",
         )
+
+
+def settled(space: Space, settings: Settings) -> Space:
+    """The space with what a run has once, as it was resolved, so that every recipe says what is really used."""
+    schedule = space.tree["schedule"]
+    if settings.max_batches is not None:  # --fast-dev-run: one epoch of each stage
+        schedule = [stage | {"epochs": 1} for stage in schedule]
+    return replace(space, tree=space.tree | settings.shared | {"schedule": schedule}, fixed={})

@@ -1,27 +1,28 @@
-"""A search as its flags resolve: everything checked, every default filled in, before anything is trained."""
+"""A search as its flags resolve: everything checked, every default filled in, before anything is trained.
+
+Each step notes what is wrong and goes on, so that a person hears of all problems at once.
+"""
 
 from __future__ import annotations
 
 import difflib
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
-
-from pydantic import ValidationError
 
 from raysearch.activations.store import default_limit
-from raysearch.data.pixels import MIN_IMAGE_SIZE, load
+from raysearch.data.pixels import MIN_IMAGE_SIZE, Dataset, load
 from raysearch.data.source import list_source
 from raysearch.errors import InputError, Problems
-from raysearch.job.budget import _most, budget_of
+from raysearch.job.budget import budget_of
 from raysearch.job.flags import Flags
-from raysearch.job.job import Job
+from raysearch.job.job import Job, settled
 from raysearch.job.numbers import check_numbers, seconds
-from raysearch.job.settings import DEFAULTS, PRESETS, RECIPE_FLAGS, Settings
+from raysearch.job.places import machine_for, storage_at
+from raysearch.job.settings import Settings
 from raysearch.job.starting_head import StartingHead, starting_head
+from raysearch.job.wanted import Wanted
 from raysearch.models.registry import BACKBONES, backbone_spec
-from raysearch.models.weights import load_weights
-from raysearch.recipe import Recipe
+from raysearch.models.weights import Weights, load_weights
+from raysearch.recipe import SHARED
 from raysearch.record.folder import RunFolder
 from raysearch.record.metric import check_metric
 from raysearch.reporting.tracking.process import check_tracking
@@ -30,7 +31,7 @@ from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
 from raysearch.training.heads.folds import check_folds
-from raysearch.workers.machine import Machine, ask_numerics, find_machine
+from raysearch.workers.machine import Machine, ask_numerics
 
 
 def resolve(flags: Flags, folder: Path | None = None) -> Job:
@@ -43,158 +44,101 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
     Raises:
         InputError: all problems together.
     """
-    problems = Problems()
-    preset = PRESETS[flags.preset]
+    problems, wanted = Problems(), Wanted.of(flags)
     machine_flags_fit = check_numbers(flags, problems)
-    if folder is not None:
-        problems.check(
-            not folder.exists(),
-            f"the run folder {folder} is there already: go on with it by --resume {folder}, "
-            "or choose another --run-name",
-        )
-    text = flags.time_budget
-    budget = problems.attempt(lambda: seconds(text)) if text is not None else None
-    problems.attempt(lambda: check_tracking(flags.wandb, flags.wandb_mode))
-    storage, uri = None, flags.storage
-    if uri is not None:
-        storage = problems.attempt(lambda: _storage(uri, folder.name if folder is not None else None))
-    given = {key: value for key in (*DEFAULTS, *RECIPE_FLAGS) if (value := getattr(flags, key)) is not None}
-    wanted = DEFAULTS | given
-    problems.attempt(lambda: backbone_spec(wanted["backbone"]))
-    machine = (
-        problems.attempt(lambda: _machine(wanted["device"], flags, flags.workers_per_trial or 1))
-        if machine_flags_fit
-        else None
-    )
-
-    space = problems.attempt(lambda: _space(flags.space, wanted))
-    own = space.tree if space is not None else {}
-    for key in RECIPE_FLAGS:
-        problems.check(
-            key not in own or given.get(key, own[key]) == own[key],
-            f"--{key.replace('_', '-')} {given.get(key)}: the space {flags.space} fixes it at {own.get(key)!r}",
-        )
-    recipe = wanted | {key: own[key] for key in RECIPE_FLAGS if key in own}
-    seed, image_size = max(0, recipe.get("seed", 0)), recipe.get("image_size")
-    weights = None
-    if recipe["backbone"] in BACKBONES:
-        weights = problems.attempt(lambda: load_weights(recipe["backbone"], recipe["weights"], seed))
-
-    dataset, classes = None, None
-    if problems.found:  # do not decode what may be a million images only to refuse the flags then
-        listing = problems.attempt(lambda: list_source(recipe["data"], seed=seed))
-        classes = listing.classes if listing is not None else None
-    else:
-        dataset = problems.attempt(
-            lambda: load(recipe["data"], image_size=image_size, fit=recipe["fit"], seed=seed, progress=not flags.quiet)
-        )
-        classes, image_size = (dataset.classes, dataset.image_size) if dataset is not None else (None, image_size)
-    problems.attempt(lambda: _check_metric(recipe["metric"], classes))
-    if space is not None and classes is not None:
-        problems.found += _unknown_classes(space, classes)
-    if space is not None and dataset is not None and (folds := space.search.folds) > 1 and not flags.fast_dev_run:
-        known = dataset
-        problems.attempt(lambda: check_folds(folds, known.train.labels, known.classes))
-    if recipe["backbone"] in BACKBONES and image_size is not None and image_size >= MIN_IMAGE_SIZE:
-        problems.found += backbone_spec(recipe["backbone"]).problems(image_size=image_size, depth=0)
-    head, earlier = None, flags.head
-    if earlier is not None:
-        head = problems.attempt(lambda: _starting_head(earlier, flags.results))
-        if head is not None and space is not None and dataset is not None and weights is not None:
-            problems.found += head.problems(space, dataset, weights)
+    _check_folder(folder, problems)
+    time_budget = problems.attempt(seconds, flags.time_budget) if flags.time_budget is not None else None
+    problems.attempt(check_tracking, flags.wandb, flags.wandb_mode)
+    storage = _storage(flags.storage, folder, problems)
+    problems.attempt(backbone_spec, wanted.backbone)
+    machine = _machine(wanted.device, flags, problems) if machine_flags_fit else None
+    space = _space(flags, wanted, problems)
+    if space is not None:
+        wanted = wanted.within(space)
+    weights = _weights(wanted, problems)
+    dataset, classes = _images(wanted, flags, problems)
+    _check_metric(wanted.metric, classes, problems)
+    if space is not None:
+        _check_classes(space, classes, problems)
+        _check_folds(space, dataset, flags, problems)
+    _check_image_size(wanted, dataset, problems)
+    head = _head(flags, problems)
+    if head is not None and space is not None and dataset is not None and weights is not None:
+        problems.found += head.problems(space, dataset, weights)
     problems.stop_if_any()
     assert space is not None and dataset is not None and weights is not None and machine is not None
-    assert flags.space is not None
     if head is not None:
         space = space.with_head(head.recipe)
-    device, precision = ask_numerics(machine, wanted["device"])
-    short = flags.fast_dev_run
-    heads, trials = budget_of(space, flags, preset)
-    max_epochs = 1 if short else flags.max_epochs or (space.head_epochs() if space.heads_only else preset["max_epochs"])
-    settings = Settings(
-        space=flags.space,
-        data=recipe["data"],
-        image_size=dataset.image_size,
-        fit=recipe["fit"],
-        backbone=recipe["backbone"],
-        weights=weights.again,
-        metric=recipe["metric"],
-        seed=seed,
-        device=device,
-        precision=precision,
-        preset=flags.preset,
-        concurrent=machine.concurrent,
-        workers_per_trial=machine.workers,
-        cpus_per_trial=machine.cpus,
-        # Of a tested level, a control too.
-        trials=min(trials, len(space.levels) * (2 if space.tested else 1)) if short else trials,
-        heads=min(1, heads) if short or head is not None else heads,
-        head=head.run if head is not None else None,
-        max_epochs=max_epochs,
-        rungs=rungs_for(space.level_epochs(max_epochs), space.search.reduction, space.search.first_rung_epochs),
-        reduction=space.search.reduction,
-        cache=flags.cache,
-        cache_bytes=int(flags.cache_gb * 1e9) if flags.cache_gb is not None else default_limit(),
-        refits=1 if short else preset["refits"] if flags.refits is None else flags.refits,
-        refit_on=flags.refit_on,
-        max_batches=2 if short else None,
-        max_failures=3 if flags.max_failures is None else flags.max_failures,
-        time_budget=budget,
-        wandb=flags.wandb,
-        wandb_mode=flags.wandb_mode,
-        tensorboard=flags.tensorboard,
-        storage=storage.uri if storage is not None else None,
+    settings = _settings(flags, wanted, space, dataset, weights, machine, head, storage, time_budget)
+    return Job(settings, settled(space, settings), dataset, weights, machine, head, storage)
+
+
+def _check_folder(folder: Path | None, problems: Problems) -> None:
+    problems.check(
+        folder is None or not folder.exists(),
+        f"the run folder {folder} is there already: go on with it by --resume {folder}, or choose another --run-name",
     )
-    return Job(settings, _settled(space, settings), dataset, weights, machine, head, storage)
 
 
-def _storage(uri: str, new_run: str | None = None) -> Storage:
-    """The storage, once it has let itself be written and read; it has no run of that name yet.
+def _storage(uri: str | None, folder: Path | None, problems: Problems) -> Storage | None:
+    if uri is None:
+        return None
+    return problems.attempt(storage_at, uri, folder.name if folder is not None else None)
 
-    Raises:
-        InputError: it cannot be used, or the run is there.
+
+def _machine(device: str, flags: Flags, problems: Problems) -> Machine | None:
+    return problems.attempt(machine_for, device, flags, flags.workers_per_trial or 1)
+
+
+def _space(flags: Flags, wanted: Wanted, problems: Problems) -> Space | None:
+    """The space, checked with what the command gives it, which must not contradict it."""
+    if flags.space is None:
+        problems.found.append("--space NAME is missing: say what to search, e.g. --space fine_tune (or --resume RUN)")
+        return None
+    space = problems.attempt(load_space, flags.space, fixed=wanted.shared)
+    if space is not None:
+        for name in SHARED:
+            typed, own = getattr(flags, name), space.tree.get(name)
+            problems.check(
+                typed is None or name not in space.tree or typed == own,
+                f"--{name.replace('_', '-')} {typed}: the space {flags.space} fixes it at {own!r}",
+            )
+    return space
+
+
+def _weights(wanted: Wanted, problems: Problems) -> Weights | None:
+    if wanted.backbone not in BACKBONES:  # which is a problem already
+        return None
+    return problems.attempt(load_weights, wanted.backbone, wanted.weights, max(0, wanted.seed))
+
+
+def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset | None, tuple[str, ...] | None]:
+    """The images, decoded, and the names of their classes.
+
+    Where something is wrong already the images are listed and not decoded: there may be a million of them.
     """
-    storage = Storage(uri)
-    storage.check()
-    if new_run is not None and (storage / new_run).exists("run.json"):
-        there = (storage / new_run).uri
-        raise InputError(f"the run {there} is there already: go on with it by --resume {there}, or choose a --run-name")
-    return storage
-
-
-def _machine(device: str, flags: Flags, workers: int, before: int | None = None) -> Machine:
-    """What a trial gets, as the flags ask for it; see `find_machine`."""
-    return find_machine(
-        device, flags.address, workers, concurrent=flags.concurrent, gpus=flags.gpus_per_trial, before=before
+    seed = max(0, wanted.seed)
+    if problems.found:
+        listing = problems.attempt(list_source, wanted.data, seed=seed)
+        return None, listing.classes if listing is not None else None
+    dataset = problems.attempt(
+        load, wanted.data, image_size=wanted.image_size, fit=wanted.fit, seed=seed, progress=not flags.quiet
     )
+    return dataset, dataset.classes if dataset is not None else None
 
 
-def _starting_head(name: str, results: Path) -> StartingHead:
-    try:
-        run = RunFolder.open(name, results)
-    except InputError as error:
-        raise InputError([f"--head: {problem}" for problem in error.problems]) from error
-    return starting_head(run)
-
-
-def _space(name: str | None, wanted: dict[str, Any]) -> Space:
-    """The space, checked with what the command gives it; its image size is not known yet where the data's own is."""
-    if name is None:
-        raise InputError("--space NAME is missing: say what to search, e.g. --space fine_tune (or --resume RUN)")
-    usable = {"image_size": max(MIN_IMAGE_SIZE, wanted.get("image_size", 32)), "seed": max(0, wanted.get("seed", 0))}
-    return load_space(name, fixed={key: wanted[key] for key in ("backbone", "weights", "fit")} | usable)
-
-
-def _check_metric(metric: str, classes: tuple[str, ...] | None) -> None:
-    """As `check_metric`; where the data could not be read, only what can be known without its classes."""
+def _check_metric(metric: str, classes: tuple[str, ...] | None, problems: Problems) -> None:
+    """Where the data could not be read, what can be known without its classes is checked, and no more."""
     if classes is not None:
-        check_metric(metric, classes)
+        problems.attempt(check_metric, metric, classes)
     elif metric != "auroc" and not metric.startswith(("recall_", "precision_")):
-        check_metric(metric, ())
+        problems.attempt(check_metric, metric, ())
 
 
-def _unknown_classes(space: Space, classes: tuple[str, ...]) -> list[str]:
-    """Class weights for classes that the data does not have."""
+def _check_classes(space: Space, classes: tuple[str, ...] | None, problems: Problems) -> None:
+    """Notes class weights for classes that the data does not have, each once."""
+    if classes is None:
+        return
     found: dict[str, None] = {}
     for stage in range(len(space.tree["schedule"])):
         key = f"schedule.{stage}.class_weights"
@@ -203,73 +147,80 @@ def _unknown_classes(space: Space, classes: tuple[str, ...]) -> list[str]:
                 near = difflib.get_close_matches(name, classes, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(classes)}"
                 found[f"{key} of the space {space.name} names the class {name!r}, which the data lacks; {hint}"] = None
-    return list(found)
+    problems.found += found
 
 
-def reopen(saved: dict[str, Any], space_file: Path, flags: Flags) -> Job:
-    """The job of a run that is resumed: its own settings, with more trials or another time budget if asked.
+def _check_folds(space: Space, dataset: Dataset | None, flags: Flags, problems: Problems) -> None:
+    folds = space.search.folds
+    if dataset is not None and folds > 1 and not flags.fast_dev_run:
+        problems.attempt(check_folds, folds, dataset.train.labels, dataset.classes)
 
-    Raises:
-        InputError: the data or the weights are not what they were, or a flag cannot be used; all problems together.
-    """
+
+def _check_image_size(wanted: Wanted, dataset: Dataset | None, problems: Problems) -> None:
+    """Notes images that are too small for the backbone."""
+    size = dataset.image_size if dataset is not None else wanted.image_size
+    if wanted.backbone in BACKBONES and size is not None and size >= MIN_IMAGE_SIZE:
+        problems.found += backbone_spec(wanted.backbone).problems(image_size=size, depth=0)
+
+
+def _head(flags: Flags, problems: Problems) -> StartingHead | None:
+    """The best head of the run that --head names."""
+    if flags.head is None:
+        return None
     try:
-        settings, fingerprints = Settings.model_validate(saved["settings"]), saved["fingerprints"]
-    except (KeyError, ValidationError) as error:
-        raise InputError(
-            f"the run in {space_file.parent} broke off before it began, or is none of this version; start a new one"
-        ) from error
-    problems = Problems()
-    machine_flags_fit = check_numbers(flags, problems)
-    counted = "trials" if settings.trials else "heads"  # what --trials says
-    had = getattr(settings, counted)
-    trials = had if flags.trials is None else flags.trials
-    problems.check(not 0 < trials < had, f"--trials {trials}: the run has {had} already; it can only grow")
-    text = flags.time_budget
-    budget = problems.attempt(lambda: seconds(text)) if text is not None else None
-    fixed = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
-    space = problems.attempt(lambda: load_space(str(space_file), fixed=fixed))
-    if space is not None:
-        if settings.head is not None:
-            space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
-        most = _most(space)
-        problems.check(
-            trials <= most, f"--trials {trials}: the space has {most} combinations; widen it and start a new run"
-        )
-    failures = settings.max_failures if flags.max_failures is None else flags.max_failures
-    settings = settings.model_copy(update={"time_budget": budget, counted: trials, "max_failures": failures})
-    dataset = problems.attempt(
-        lambda: load(settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)
+        run = RunFolder.open(flags.head, flags.results)
+    except InputError as error:
+        problems.found += [f"--head: {problem}" for problem in error.problems]
+        return None
+    return problems.attempt(starting_head, run)
+
+
+def _settings(
+    flags: Flags,
+    wanted: Wanted,
+    space: Space,
+    dataset: Dataset,
+    weights: Weights,
+    machine: Machine,
+    head: StartingHead | None,
+    storage: Storage | None,
+    time_budget: float | None,
+) -> Settings:
+    """What is kept of a search, once all that its flags name is there."""
+    assert flags.space is not None
+    device, precision = ask_numerics(machine, wanted.device)
+    budget = budget_of(space, flags, has_head=head is not None)
+    epochs = space.level_epochs(budget.max_epochs)
+    return Settings(
+        space=flags.space,
+        data=wanted.data,
+        image_size=dataset.image_size,
+        fit=wanted.fit,
+        backbone=wanted.backbone,
+        weights=weights.again,
+        metric=wanted.metric,
+        seed=max(0, wanted.seed),
+        device=device,
+        precision=precision,
+        preset=flags.preset,
+        concurrent=machine.concurrent,
+        workers_per_trial=machine.workers,
+        cpus_per_trial=machine.cpus,
+        trials=budget.trials,
+        heads=budget.heads,
+        head=head.run if head is not None else None,
+        max_epochs=budget.max_epochs,
+        rungs=rungs_for(epochs, space.search.reduction, space.search.first_rung_epochs),
+        reduction=space.search.reduction,
+        cache=flags.cache,
+        cache_bytes=int(flags.cache_gb * 1e9) if flags.cache_gb is not None else default_limit(),
+        refits=budget.refits,
+        refit_on=flags.refit_on,
+        max_batches=budget.max_batches,
+        max_failures=3 if flags.max_failures is None else flags.max_failures,
+        time_budget=time_budget,
+        wandb=flags.wandb,
+        wandb_mode=flags.wandb_mode,
+        tensorboard=flags.tensorboard,
+        storage=storage.uri if storage is not None else None,
     )
-    weights = problems.attempt(lambda: load_weights(settings.backbone, settings.weights, settings.seed))
-    place = settings.storage
-    storage = problems.attempt(lambda: _storage(place)) if place is not None else None
-    if dataset is not None:
-        problems.check(
-            dataset.fingerprint == fingerprints["data"],
-            f"the images of {settings.data} are not those that the run was started with; start a new run",
-        )
-    if weights is not None:
-        problems.check(
-            weights.digest == fingerprints["weights"],
-            f"the weights {settings.weights} are not those that the run was started with; start a new run",
-        )
-    machine = None
-    if machine_flags_fit:
-        workers = flags.workers_per_trial or settings.workers_per_trial
-        # With as many workers as before, what a trial gets is what it got.
-        before = settings.concurrent if workers == settings.workers_per_trial else None
-        machine = problems.attempt(lambda: _machine(settings.device, flags, workers, before))
-        if machine is not None and flags.concurrent is None and before is not None and machine.address is None:
-            machine = replace(machine, cpus=settings.cpus_per_trial)
-    problems.stop_if_any()
-    assert space is not None and dataset is not None and weights is not None and machine is not None
-    return Job(settings, _settled(space, settings), dataset, weights, machine, storage=storage)
-
-
-def _settled(space: Space, settings: Settings) -> Space:
-    """The space with what a run has once, as it was resolved, so that every recipe says what is really used."""
-    once = {key: getattr(settings, key) for key in ("backbone", "weights", "image_size", "fit", "seed")}
-    schedule = space.tree["schedule"]
-    if settings.max_batches is not None:  # --fast-dev-run: one epoch of each stage
-        schedule = [stage | {"epochs": 1} for stage in schedule]
-    return replace(space, tree=space.tree | once | {"schedule": schedule}, fixed={})

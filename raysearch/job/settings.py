@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
+
+from raysearch.recipe import Fit, Shared, shared
 
 Preset = Literal["quick", "default", "best"]
 
@@ -16,20 +18,6 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
-DEFAULTS: dict[str, Any] = {
-    "data": "cifar10-mini",
-    "backbone": "densenet121",
-    "weights": "auto",
-    "metric": "accuracy",
-    "device": "auto",
-    "fit": "squash",
-}
-
-
-RECIPE_FLAGS = ("backbone", "weights", "image_size", "fit", "seed")
-"""Flags that are fields of the recipe; a space may fix them instead."""
-
-
 class Settings(BaseModel):
     """What makes a search this search: kept in run.json, and taken from there by a resume."""
 
@@ -39,7 +27,7 @@ class Settings(BaseModel):
     data: str
     image_size: int
     """pixels"""
-    fit: Literal["squash", "crop", "pad"]
+    fit: Fit
     backbone: str
     weights: str
     """What loads the same weights again: imagenet, bundled, random or a path."""
@@ -80,3 +68,8 @@ class Settings(BaseModel):
     tensorboard: bool
     storage: str | None
     """URI of the folder that the run has a copy of its folder in, and its checkpoints."""
+
+    @property
+    def shared(self) -> Shared:
+        """What of every trial's recipe is the search's own."""
+        return shared(dict(self))

@@ -15,7 +15,7 @@ from raysearch.errors import InputError, NothingSucceededError, StorageError
 from raysearch.job.flags import Flags
 from raysearch.job.frozen_work import outcome, plan_cache, record
 from raysearch.job.job import Job
-from raysearch.job.resolve import reopen
+from raysearch.job.reopen import reopen
 from raysearch.job.starting_head import starting_head
 from raysearch.pipeline.finish import evaluate_run
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from raysearch.errors import InputError, Problems
 from raysearch.job.flags import Flags, refuse_changes
+from raysearch.recipe import SHARED
 from raysearch.record.folder import RunFolder, is_uri
 
 if TYPE_CHECKING:
@@ -35,9 +36,8 @@ def search(flags: Flags, console: Console | None = None) -> RunFolder:
     console, problems = console or Console(), Problems()
     with ExitStack() as at_the_end:
         if flags.resume is not None:
-            wanted = flags.resume
-            problems.attempt(lambda: refuse_changes(flags))
-            run = problems.attempt(lambda: _brought(wanted, flags.results))
+            problems.attempt(refuse_changes, flags)
+            run = problems.attempt(_brought, flags.resume, flags.results)
             problems.stop_if_any()
             assert run is not None
             _serve(flags, run.folder, console, at_the_end)
@@ -45,8 +45,8 @@ def search(flags: Flags, console: Console | None = None) -> RunFolder:
 
             return go_on(run, flags, console, began)
         folder = Path(flags.results) / (flags.run_name or f"{_stem(flags)}-{time.strftime('%Y%m%d-%H%M%S')}")
-        problems.attempt(lambda: _serve(flags, folder, console, at_the_end))
-        job = problems.attempt(lambda: job_of(flags, folder))
+        problems.attempt(_serve, flags, folder, console, at_the_end)
+        job = problems.attempt(job_of, flags, folder)
         problems.stop_if_any()
         assert job is not None
         from raysearch.pipeline.conduct import start
@@ -84,7 +84,6 @@ def _brought(wanted: str, results: Path) -> RunFolder:
 def job_of(flags: Flags, folder: Path | None) -> Job:
     """What `raysearch.job.resolve` makes of the flags; for one recipe, of a space in which nothing is searched."""
     from raysearch.job.resolve import resolve
-    from raysearch.job.settings import RECIPE_FLAGS
     from raysearch.space.replay import recipe_space
 
     if flags.parameters is not None:
@@ -98,15 +97,14 @@ def job_of(flags: Flags, folder: Path | None) -> Job:
     ]
     if refused:
         raise InputError(refused)
-    text, epochs = recipe_space(
-        flags.recipe, without=[name for name in RECIPE_FLAGS if getattr(flags, name) is not None]
-    )
+    text, epochs = recipe_space(flags.recipe, without=[name for name in SHARED if getattr(flags, name) is not None])
     return _searching_nothing(flags, text, epochs, str(flags.recipe), folder)
 
 
 def _job_at(flags: Flags, folder: Path | None) -> Job:
     """The job of one recipe of a space: `--space NAME --parameters FILE`."""
-    from raysearch.job.settings import DEFAULTS, PRESETS, RECIPE_FLAGS
+    from raysearch.job.settings import PRESETS
+    from raysearch.job.wanted import Wanted
     from raysearch.space.load import load_space
     from raysearch.space.replay import recipe_at, space_of
 
@@ -118,13 +116,10 @@ def _job_at(flags: Flags, folder: Path | None) -> Job:
         refused.append("--parameters FILE: --space NAME is missing, whose values they are")
     if refused or flags.space is None:
         raise InputError(refused)
-    wanted = {name: value for name in RECIPE_FLAGS if (value := getattr(flags, name)) is not None}
-    # The image size may be the data's own, which is not known yet, and does not matter here.
-    fixed = {name: DEFAULTS[name] for name in RECIPE_FLAGS if name in DEFAULTS} | {"image_size": 32, "seed": 0} | wanted
-    space = load_space(flags.space, fixed=fixed)
+    space = load_space(flags.space, fixed=Wanted.of(flags).shared)
     recipe = recipe_at(space, flags.parameters, flags.max_epochs or PRESETS[flags.preset]["max_epochs"])
     given = f"--parameters {flags.parameters}"
-    text, epochs = space_of(recipe, given, without=[name for name in RECIPE_FLAGS if name not in space.tree])
+    text, epochs = space_of(recipe, given, without=[name for name in SHARED if name not in space.tree])
     return _searching_nothing(flags, text, epochs, f"{flags.space} {given}", folder)
 
 

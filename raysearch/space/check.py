@@ -11,12 +11,10 @@ from pydantic import BaseModel, ValidationError
 
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES, backbone_spec
-from raysearch.recipe import Augmentation, Head, Recipe, Stage, flatten
+from raysearch.recipe import SHARED, Augmentation, Head, Recipe, Stage, flatten
 
 if TYPE_CHECKING:
     from raysearch.space.space import Space
-
-_ONE_A_RUN = ("backbone", "weights", "image_size", "fit", "seed")
 
 # A field that is read only if another one has a certain value: elsewhere it says nothing, and a search of it finds
 # nothing. The leaf's name -> the other field (in the same stage, unless it is a whole path), what it must be, in words.
@@ -104,7 +102,7 @@ def read_fields(recipe: Recipe) -> dict[str, Any]:
 def _searched_in_vain(space: Space, unusable: Collection[str]) -> Iterator[str]:
     """Values that nothing reads, whatever the others are."""
     for key in space.distributions:
-        if key in _ONE_A_RUN:
+        if key in SHARED:
             yield f"{key} cannot be searched: a run has one, for all trials; fix it, or leave it to the command"
     for key in flatten(space.tree):
         parent, _, leaf = key.rpartition(".")

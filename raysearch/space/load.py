@@ -8,21 +8,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import (
-    BaseDistribution,
-)
+from optuna.distributions import BaseDistribution
 from pydantic import ValidationError
 from ray.tune.search import sample
 
 from raysearch.errors import InputError
-from raysearch.recipe import flatten
+from raysearch.recipe import Shared, flatten
 from raysearch.space.check import space_problems
 from raysearch.space.domains import contains, distribution_of
 from raysearch.space.names import find_space
 from raysearch.space.space import Search, Space, _fill, decode, describe, encode
 
 
-def load_space(name: str, *, fixed: dict[str, Any] | None = None) -> Space:
+def load_space(name: str, *, fixed: Shared | None = None) -> Space:
     """Read and check a space.
 
     Args:
@@ -44,7 +42,7 @@ def load_space(name: str, *, fixed: dict[str, Any] | None = None) -> Space:
     if not isinstance(schedule, list | tuple) or not schedule or not all(isinstance(one, dict) for one in schedule):
         problems.append(f"`space` needs a schedule: a list of stages, each a dict; got {schedule!r}")
     if not problems:
-        space, problems = _read(path, source, module["space"], module["default"], search, dict(fixed or {}))
+        space, problems = _read(path, source, module["space"], module["default"], search, fixed or {})
     if problems:
         raise InputError([f"{path}: {problem}" for problem in problems])
     return space
@@ -68,7 +66,7 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
 
 
 def _read(
-    path: Path, source: str, tree: dict[str, Any], default: dict[str, Any], search: Search, fixed: dict[str, Any]
+    path: Path, source: str, tree: dict[str, Any], default: dict[str, Any], search: Search, fixed: Shared
 ) -> tuple[Space, list[str]]:
     """The space, and what is wrong with it; what cannot be used is left out of it, so that the rest can be judged."""
     problems: list[str] = []

@@ -21,7 +21,7 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
-from raysearch.recipe import Head, Recipe, Stage, flatten
+from raysearch.recipe import Head, Recipe, Shared, Stage, flatten
 
 _HEAD_EPOCHS = 30  # of a head in a space that does not say
 
@@ -73,8 +73,8 @@ class Space:
     default: dict[str, Any]
     """The default's values for the distributions (categorical values encoded)."""
     search: Search
-    fixed: dict[str, Any] = field(default_factory=dict)
-    """What the command adds to every recipe: backbone, weights, image_size, fit, seed."""
+    fixed: Shared = field(default_factory=lambda: Shared())
+    """What the command adds to every recipe."""
 
     def with_head(self, recipe: Recipe) -> Space:
         """The space with what decides a head fixed as in `recipe`: its pooling, head and first stage.

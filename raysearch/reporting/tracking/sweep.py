@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raysearch.recipe import Recipe
+from raysearch.recipe import Recipe, shared
 from raysearch.record.folder import RunFolder
 from raysearch.record.tables import LOWER_IS_BETTER
 from raysearch.space.load import load_space
@@ -83,8 +83,7 @@ def sweep_of(run: RunFolder) -> dict[str, Any]:
     """The sweep that a run is."""
     info = run.info
     settings = info["settings"]
-    fixed = {key: settings[key] for key in ("backbone", "weights", "image_size", "fit", "seed")}
-    space = load_space(str(run.folder / "space.py"), fixed=fixed)
+    space = load_space(str(run.folder / "space.py"), fixed=shared(settings))
     if settings["head"] is not None:
         space = space.with_head(Recipe.model_validate(info["head"]["recipe"]))
     return sweep_config(space, settings["metric"], run.name)

@@ -1,0 +1,114 @@
+"""The job of a run that goes on: what it was started with must still be there, and be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from raysearch.data.pixels import Dataset, load
+from raysearch.errors import InputError, Problems
+from raysearch.job.budget import most_to_start
+from raysearch.job.flags import Flags
+from raysearch.job.job import Job, settled
+from raysearch.job.numbers import check_numbers, seconds
+from raysearch.job.places import machine_for, storage_at
+from raysearch.job.settings import Settings
+from raysearch.models.weights import Weights, load_weights
+from raysearch.recipe import Recipe
+from raysearch.space.load import load_space
+from raysearch.space.space import Space
+from raysearch.workers.machine import Machine
+
+
+def reopen(saved: Mapping[str, Any], space_file: Path, flags: Flags) -> Job:
+    """The job of a run that is resumed: its own settings, with more trials or another time budget if asked.
+
+    Args:
+        saved: run.json.
+        space_file: the run's own copy of its space.
+        flags: of the resume.
+
+    Raises:
+        InputError: the data or the weights are not what they were, or a flag cannot be used; all problems together.
+    """
+    settings, prints = _saved(saved, space_file.parent)
+    problems = Problems()
+    machine_flags_fit = check_numbers(flags, problems)
+    settings = _extended(settings, flags, problems)
+    space = _space(settings, saved, space_file, problems)
+    dataset, weights = _images(settings, problems), _weights(settings, problems)
+    storage = problems.attempt(storage_at, settings.storage) if settings.storage is not None else None
+    problems.check(
+        dataset is None or dataset.fingerprint == prints["data"],
+        f"the images of {settings.data} are not those that the run was started with; start a new run",
+    )
+    problems.check(
+        weights is None or weights.digest == prints["weights"],
+        f"the weights {settings.weights} are not those that the run was started with; start a new run",
+    )
+    machine = _machine(settings, flags, problems) if machine_flags_fit else None
+    problems.stop_if_any()
+    assert space is not None and dataset is not None and weights is not None and machine is not None
+    return Job(settings, settled(space, settings), dataset, weights, machine, storage=storage)
+
+
+def _saved(saved: Mapping[str, Any], folder: Path) -> tuple[Settings, Mapping[str, str]]:
+    """The settings of a run, and the fingerprints of its data and weights."""
+    try:
+        return Settings.model_validate(saved["settings"]), saved["fingerprints"]
+    except (KeyError, ValidationError) as error:
+        raise InputError(
+            f"the run in {folder} broke off before it began, or is none of this version; start a new one"
+        ) from error
+
+
+def _extended(settings: Settings, flags: Flags, problems: Problems) -> Settings:
+    """The settings with what a resume may change: more trials, another time budget, more patience."""
+    counted = _counted(settings)
+    had = getattr(settings, counted)
+    trials = had if flags.trials is None else flags.trials
+    problems.check(not 0 < trials < had, f"--trials {trials}: the run has {had} already; it can only grow")
+    time_budget = problems.attempt(seconds, flags.time_budget) if flags.time_budget is not None else None
+    failures = settings.max_failures if flags.max_failures is None else flags.max_failures
+    return settings.model_copy(update={"time_budget": time_budget, counted: trials, "max_failures": failures})
+
+
+def _counted(settings: Settings) -> str:
+    """The field that --trials sets."""
+    return "trials" if settings.trials else "heads"
+
+
+def _space(settings: Settings, saved: Mapping[str, Any], file: Path, problems: Problems) -> Space | None:
+    """The run's own space, with as many combinations as there are to be trials."""
+    space = problems.attempt(load_space, str(file), fixed=settings.shared)
+    if space is None:
+        return None
+    if settings.head is not None:
+        space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
+    trials, most = getattr(settings, _counted(settings)), most_to_start(space)
+    problems.check(
+        trials <= most, f"--trials {trials}: the space has {most} combinations; widen it and start a new run"
+    )
+    return space
+
+
+def _images(settings: Settings, problems: Problems) -> Dataset | None:
+    return problems.attempt(load, settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)
+
+
+def _weights(settings: Settings, problems: Problems) -> Weights | None:
+    return problems.attempt(load_weights, settings.backbone, settings.weights, settings.seed)
+
+
+def _machine(settings: Settings, flags: Flags, problems: Problems) -> Machine | None:
+    """With as many workers as before, what a trial gets is what it got, as far as the flags do not say otherwise."""
+    workers = flags.workers_per_trial or settings.workers_per_trial
+    before = settings.concurrent if workers == settings.workers_per_trial else None
+    machine = problems.attempt(machine_for, settings.device, flags, workers, before)
+    if machine is not None and flags.concurrent is None and before is not None and machine.address is None:
+        return replace(machine, cpus=settings.cpus_per_trial)
+    return machine
