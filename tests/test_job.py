@@ -369,7 +369,8 @@ def test_class_weights_name_classes_of_the_data(flags, tmp_path):
 
 @pytest.mark.parametrize("name", SHARED)
 def test_what_all_trials_share_is_a_flag_a_setting_and_a_field_of_the_recipe(name):
-    assert name in Recipe.model_fields and name in Settings.model_fields
+    assert name in Recipe.model_fields
+    assert name in Settings.model_fields
     assert hasattr(Flags(), name)
     assert Settings.model_fields[name].annotation == Recipe.model_fields[name].annotation
 
