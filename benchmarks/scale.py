@@ -200,7 +200,7 @@ def search(trials: int, concurrent: int) -> Iterator[tuple[Driver, TimedProposer
     from raysearch.job.flags import Flags
     from raysearch.pipeline.entry import job_of
     from raysearch.pipeline.progress import Progress
-    from raysearch.reporting.terminal import LiveView
+    from raysearch.reporting.live_view import LiveView
     from raysearch.run import Run
     from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver

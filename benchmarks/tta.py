@@ -20,7 +20,8 @@ from machine import machine
 from raysearch.data.augment import Augmenter
 from raysearch.intervals import mean_interval
 from raysearch.record.folder import locate
-from raysearch.winner.best import load_best, probabilities
+from raysearch.winner.answers import probabilities
+from raysearch.winner.best import load_best
 from raysearch.winner.evaluate import dataset_for
 
 VIEWS = 8

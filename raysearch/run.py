@@ -21,8 +21,10 @@ from raysearch.errors import InputError
 from raysearch.record.folder import RunFolder
 
 if TYPE_CHECKING:
-    from raysearch.winner.best import Best, Images
-    from raysearch.winner.export import Exported, Format
+    from raysearch.winner.answers import Images
+    from raysearch.winner.best import Best
+    from raysearch.winner.export import Exported
+    from raysearch.winner.formats import Format
 
 
 class Run(RunFolder):

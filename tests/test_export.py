@@ -17,9 +17,10 @@ from raysearch.models.boundary import build_classifier, prepare
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
-from raysearch.winner import export as exporting
+from raysearch.winner import formats
 from raysearch.winner.best import load_best, write_best
-from raysearch.winner.export import BATCHES, SUFFIXES, TOLERANCE, ExportError, check_images, export, largest_difference
+from raysearch.winner.export import BATCHES, TOLERANCE, ExportError, check_images, export, largest_difference
+from raysearch.winner.formats import SUFFIXES
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 KINDS = tuple(SUFFIXES)
@@ -124,7 +125,7 @@ def test_a_program_of_torch_needs_nothing_of_ours(best, images, tmp_path):
 
 
 def test_a_file_that_computes_something_else_is_not_left_behind(best, images, tmp_path, monkeypatch):
-    monkeypatch.setattr(exporting, "IMAGENET_MEAN", (0.5, 0.5, 0.5))
+    monkeypatch.setattr(formats, "IMAGENET_MEAN", (0.5, 0.5, 0.5))
     with pytest.raises(ExportError, match="differ by up to"):
         export(best, "torch", tmp_path / "model.pt2", images)
     assert list(tmp_path.iterdir()) == []
@@ -201,7 +202,7 @@ def test_the_command_puts_it_into_best_and_says_the_difference(tmp_path, monkeyp
     assert described["test"] == EVALUATION["test"]
     assert run.predict(picture("green", 3))["label"].tolist() == ["green"]
 
-    monkeypatch.setattr(exporting, "IMAGENET_MEAN", (0.5, 0.5, 0.5))
+    monkeypatch.setattr(formats, "IMAGENET_MEAN", (0.5, 0.5, 0.5))
     assert main(["export", "results/one/best", "--format", "torch", "--out", "wrong.pt2"]) == 1
     assert "error: the exported file is not the classifier" in capsys.readouterr().err
     assert not (tmp_path / "wrong.pt2").exists()

@@ -57,7 +57,7 @@ ONLY_IN: dict[str, set[str]] = {
         "raysearch/space/load.py",
         "raysearch/space/domains.py",
     },
-    **{name: {"raysearch/winner/export.py"} for name in ("onnx", "onnx_ir", "onnxruntime", "onnxscript")},
+    **{name: {"raysearch/winner/formats.py"} for name in ("onnx", "onnx_ir", "onnxruntime", "onnxscript")},
     "pyarrow": {"raysearch/storage/remote.py"},
     "wandb": {"raysearch/reporting/tracking/wandb_runs.py"},
     "tensorboardX": {"raysearch/reporting/tracking/tensorboard.py"},

@@ -16,7 +16,8 @@ from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.recipe import Augmentation, Head, Recipe, Stage
 from raysearch.run import Run
-from raysearch.winner.best import find_images, load_best, write_best, write_csv
+from raysearch.winner.answers import find_images, write_csv
+from raysearch.winner.best import load_best, write_best
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 

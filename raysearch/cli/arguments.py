@@ -1,16 +1,16 @@
-"""What several verbs ask for and show: arguments, errors told together, a progress bar."""
+"""What several verbs ask for and show: arguments, a line, a progress bar."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raysearch.errors import InputError
+if TYPE_CHECKING:
+    import torch
 
 RunName = Annotated[
     str,
@@ -29,17 +29,12 @@ def say(line: str) -> None:
     Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
-def collect(problems: list[str], make: Callable[[], Any]) -> Any:
-    """What `make` returns, or None with its problems added: all inputs are checked before one is complained of."""
-    try:
-        return make()
-    except InputError as error:
-        problems += error.problems
-        return None
+def device_of(name: str) -> torch.device:
+    """The device of that name.
 
-
-def device_of(name: str) -> Any:
-    """The torch.device; InputError if there is none like it."""
+    Raises:
+        InputError: this machine has none like it.
+    """
     from raysearch.training.numerics import choose_device
 
     return choose_device(name)

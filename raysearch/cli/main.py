@@ -10,8 +10,10 @@ import tyro
 
 from raysearch.cli.cache import cache
 from raysearch.cli.elsewhere import sweep, tensorboard, wandb
+from raysearch.cli.evaluate import evaluate
+from raysearch.cli.export import export
+from raysearch.cli.predict import predict
 from raysearch.cli.runs import fetch, report, show
-from raysearch.cli.winner import evaluate, export, predict
 from raysearch.errors import InputError
 
 # torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import tyro
 from rich.console import Console
 
-from raysearch.cli.arguments import Results, RunName, collect
-from raysearch.errors import InputError
+from raysearch.cli.arguments import Results, RunName
+from raysearch.errors import InputError, Problems
 
 if TYPE_CHECKING:
-    pass
+    import pandas as pd
 
+    from raysearch.run import Run
 
 _WIDE = 100  # columns of a terminal; in a narrower one, what a list says beside the recipe would leave it no room
 
@@ -48,8 +49,7 @@ def show(
         raysearch show fine_tune-1 t0007
         raysearch show fine_tune-1 t0007 t0003
     """
-    from raysearch.reporting.show import answer_line, chosen_rows, difference, find_trial, show_trial
-    from raysearch.reporting.terminal import recipes_table, verdict_line
+    from raysearch.reporting.show import chosen_rows, difference, find_trial, show_trial
     from raysearch.run import Run
 
     opened, console = Run.open(run, results), Console()
@@ -58,32 +58,42 @@ def show(
     if len(trials) > 2:
         raise InputError(f"one trial is shown, or two are compared; got {len(trials)}: {', '.join(trials)}")
     named = [find_trial(trial, tables) for trial in trials]
+    table = tables[heads or not len(tables[0])]
     if as_csv or as_json or not trials:
-        table = tables[heads or not len(tables[0])]
         rows = type(table)(named) if named else chosen_rows(table, where, sort, metric, n)
         if as_csv:
             print(rows.to_csv(index=False), end="")
         elif as_json:
             print(rows.to_json(orient="records", indent=2, force_ascii=False))
         else:
-            console.print(f"{len(rows)} of {len(table)} {'trials' if table is tables[0] else 'heads'}", highlight=False)
-            if not len(rows):
-                return 0
-            columns = ["trial", "parent", "depth", "state", "epochs", "seconds"]
-            columns += ["role"] if rows["role"].notna().any() else []
-            if console.width < _WIDE:
-                columns = ["trial", "depth", "state"]
-            console.print(recipes_table(rows, table, metric, columns))
-            for event in opened.events():
-                if event["event"] == "level":
-                    console.print(verdict_line(event), highlight=False, soft_wrap=True)
-            if opened.evaluation is not None:
-                console.print(answer_line(opened.evaluation), highlight=False, soft_wrap=True)
+            what = "trials" if table is tables[0] else "heads"
+            console.print(f"{len(rows)} of {len(table)} {what}", highlight=False)
+            _list(console, opened, rows, table, metric)
     elif len(named) == 1:
         show_trial(console, trials[0], tables, opened.history)
     else:
         console.print(difference(named[0], named[1], metric))
     return 0
+
+
+def _list(console: Console, run: Run, rows: pd.DataFrame, among: pd.DataFrame, metric: str) -> None:
+    """Print the rows, and what the search says beside them: its verdicts, and its answer."""
+    from raysearch.reporting.sentences import verdict_line
+    from raysearch.reporting.show import answer_line
+    from raysearch.reporting.summary import recipes_table
+
+    if not len(rows):
+        return
+    columns = ["trial", "depth", "state"]
+    if console.width >= _WIDE:
+        columns = ["trial", "parent", "depth", "state", "epochs", "seconds"]
+        columns += ["role"] if rows["role"].notna().any() else []
+    console.print(recipes_table(rows, among, metric, columns))
+    for event in run.events():
+        if event["event"] == "level":
+            console.print(verdict_line(event), highlight=False, soft_wrap=True)
+    if run.evaluation is not None:
+        console.print(answer_line(run.evaluation), highlight=False, soft_wrap=True)
 
 
 def report(
@@ -113,11 +123,11 @@ def report(
     from raysearch.run import Run
 
     out = Console(soft_wrap=True, highlight=False)
-    problems: list[str] = []
-    opened = collect(problems, lambda: Run.open(run, results))
-    port = collect(problems, lambda: None if serve is None else port_of(serve))
-    if problems or opened is None:
-        raise InputError(problems)
+    problems = Problems()
+    opened = problems.attempt(Run.open, run, results)
+    port = problems.attempt(port_of, serve) if serve is not None else None
+    problems.stop_if_any()
+    assert opened is not None
     if port is None:
         from raysearch.reporting.page import write_page
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -19,12 +17,13 @@ from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import Settings
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
+from raysearch.record.info import Fingerprints, RunInfo
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.workers.machine import Machine
 
 
-def reopen(saved: Mapping[str, Any], space_file: Path, flags: Flags) -> Job:
+def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     """The job of a run that is resumed: its own settings, with more trials or another time budget if asked.
 
     Args:
@@ -56,7 +55,7 @@ def reopen(saved: Mapping[str, Any], space_file: Path, flags: Flags) -> Job:
     return Job(settings, settled(space, settings), dataset, weights, machine, storage=storage)
 
 
-def _saved(saved: Mapping[str, Any], folder: Path) -> tuple[Settings, Mapping[str, str]]:
+def _saved(saved: RunInfo, folder: Path) -> tuple[Settings, Fingerprints]:
     """The settings of a run, and the fingerprints of its data and weights."""
     try:
         return Settings.model_validate(saved["settings"]), saved["fingerprints"]
@@ -82,7 +81,7 @@ def _counted(settings: Settings) -> str:
     return "trials" if settings.trials else "heads"
 
 
-def _space(settings: Settings, saved: Mapping[str, Any], file: Path, problems: Problems) -> Space | None:
+def _space(settings: Settings, saved: RunInfo, file: Path, problems: Problems) -> Space | None:
     """The run's own space, with as many combinations as there are to be trials."""
     space = problems.attempt(load_space, str(file), fixed=settings.shared)
     if space is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -13,6 +12,7 @@ from raysearch.errors import InputError
 from raysearch.models.weights import Weights
 from raysearch.recipe import Augmentation, Head, Recipe
 from raysearch.record.folder import BEST, RunFolder
+from raysearch.record.info import Json, RunInfo
 from raysearch.record.metric import larger_is_better
 from raysearch.record.trial import Event
 from raysearch.search.controller import Controller
@@ -33,9 +33,9 @@ class StartingHead:
     recipe: Recipe
     """Of one stage."""
     tensors: dict[str, Tensor]
-    about: dict[str, Any]
+    about: Json
     """Saved with them: see `raysearch.training.checkpoint.best_metadata`."""
-    info: dict[str, Any]
+    info: RunInfo
     """run.json of its run."""
 
     def problems(self, space: Space, dataset: Dataset, weights: Weights) -> list[str]:

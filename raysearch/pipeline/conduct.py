@@ -26,7 +26,8 @@ from raysearch.pipeline.segments import bench_keywords, call_of, ray_of, run_tri
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.sync import RunSync
 from raysearch.record.trial import Event
-from raysearch.reporting.terminal import LiveView, summary
+from raysearch.reporting.live_view import LiveView
+from raysearch.reporting.summary import summary
 from raysearch.reporting.tracking.process import tracked
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver

@@ -10,7 +10,8 @@ from statistics import median
 from raysearch.activations.forecast import expected_trials
 from raysearch.job.job import Job
 from raysearch.record.trial import Event, Trial
-from raysearch.reporting.terminal import Leader, LiveView, segment_line, verdict_line
+from raysearch.reporting.live_view import Leader, LiveView
+from raysearch.reporting.sentences import segment_line, verdict_line
 from raysearch.search.controller import Controller
 
 _OVER = ("stopped", "done", "failed")

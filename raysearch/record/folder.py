@@ -19,11 +19,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import pandas as pd
 
 from raysearch.errors import InputError
+from raysearch.record.evaluation import EvaluationDocument
+from raysearch.record.info import RunInfo
 from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.storage.files import insist, plain, replace_json, replace_with
 
@@ -184,15 +186,15 @@ class RunFolder:
         return history_table(self.events())
 
     @property
-    def info(self) -> dict[str, Any]:
+    def info(self) -> RunInfo:
         """`run.json`: settings, command, versions, fingerprints, skipped images, failures."""
-        return _read_json(self.folder / "run.json")
+        return cast("RunInfo", _read_json(self.folder / "run.json"))
 
     @property
-    def evaluation(self) -> dict[str, Any] | None:
+    def evaluation(self) -> EvaluationDocument | None:
         """`evaluation.json`, or None as long as the search has not come to its end."""
         path = self.folder / "evaluation.json"
-        return _read_json(path) if path.is_file() else None
+        return cast("EvaluationDocument", _read_json(path)) if path.is_file() else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"

@@ -8,15 +8,16 @@ from typing import Any
 
 import pandas as pd
 
+from raysearch.record.evaluation import EvaluationDocument, Spread
 from raysearch.record.tables import cell, deciding, missing, stages_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table, spaced
-from raysearch.reporting.terminal import measured_models, plus_minus
+from raysearch.reporting.measured import measured_models, plus_minus
 
 
 def answer_section(
     folder: Path,
-    evaluation: Mapping[str, Any] | None,
+    evaluation: EvaluationDocument | None,
     tables: Sequence[pd.DataFrame],
     winner: str | None,
     metric: str,
@@ -91,5 +92,5 @@ def _stages_table(row: Mapping[str, Any]) -> Table:
     return Table(["", *(f"stage {number}" for number in stages)], [one for one in rows if any(one[1:])])
 
 
-def _percent(spread: Mapping[str, Any]) -> str:
+def _percent(spread: Spread) -> str:
     return f"{100 * spread['mean']:.1f} %" + ("" if spread["std"] is None else f" ± {100 * spread['std']:.1f}")

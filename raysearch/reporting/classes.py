@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.tables import cell
 from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.value_charts import confusion_matrix
@@ -13,9 +14,9 @@ _SPLITS = (("train", "train"), ("train_augmented", "train, augmented"), ("val", 
 _MOST_CLASSES = 100  # in the picture of the confusion matrix; a larger one would not fit the page's 6 MB
 
 
-def confusion_figure(evaluation: Mapping[str, Any] | None, classes: Sequence[str] | None) -> Plot | str:
+def confusion_figure(evaluation: EvaluationDocument | None, classes: Sequence[str] | None) -> Plot | str:
     """The confusion matrix on the test images; a sentence where there is none."""
-    matrix = (evaluation or {}).get("test", {}).get("confusion")
+    matrix = _confusion(evaluation)
     if evaluation is None or matrix is None:
         return "The confusion matrix is made at the end of the search, when the test images are read."
     if len(matrix) > _MOST_CLASSES:
@@ -30,9 +31,9 @@ def confusion_figure(evaluation: Mapping[str, Any] | None, classes: Sequence[str
     )
 
 
-def confusions_table(evaluation: Mapping[str, Any] | None) -> Table | None:
+def confusions_table(evaluation: EvaluationDocument | None) -> Table | None:
     """The ten most frequent confusions."""
-    matrix = (evaluation or {}).get("test", {}).get("confusion")
+    matrix = _confusion(evaluation)
     if evaluation is None or matrix is None:
         return None
     names = _class_names(evaluation, None)
@@ -44,13 +45,18 @@ def confusions_table(evaluation: Mapping[str, Any] | None) -> Table | None:
     return Table(["true", "taken for", "images"], rows, frozenset({0, 1})) if rows else None
 
 
-def _class_names(evaluation: Mapping[str, Any], classes: Sequence[str] | None) -> list[str]:
+def _confusion(evaluation: EvaluationDocument | None) -> list[list[float]] | None:
+    return None if evaluation is None else evaluation["test"].get("confusion")
+
+
+def _class_names(evaluation: EvaluationDocument, classes: Sequence[str] | None) -> list[str]:
     return list(classes or evaluation["test"]["per_class"])
 
 
-def class_table(evaluation: Mapping[str, Any] | None) -> Table | None:
+def class_table(evaluation: EvaluationDocument | None) -> Table | None:
     """Per-class figures of every split that was measured, side by side."""
-    splits = [(label, (evaluation or {}).get(name, {}).get("per_class")) for name, label in _SPLITS]
+    found: Mapping[str, Any] = evaluation if evaluation is not None else {}
+    splits = [(label, found.get(name, {}).get("per_class")) for name, label in _SPLITS]
     measured = [(label, per_class) for label, per_class in splits if per_class]
     if not measured:
         return None

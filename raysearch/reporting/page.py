@@ -17,6 +17,7 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from raysearch.record.folder import RunFolder
 from raysearch.record.tables import Event, ancestry, history_table, leaders
 from raysearch.reporting import classes, hyperparameters, trials
 from raysearch.reporting.answer import answer_section
@@ -24,14 +25,14 @@ from raysearch.reporting.compare import comparable, contrasts
 from raysearch.reporting.gallery import gallery
 from raysearch.reporting.paths import with_paths
 from raysearch.reporting.record import record_section
-from raysearch.reporting.terminal import FinishedRun, verdict_line
+from raysearch.reporting.sentences import verdict_line
 from raysearch.storage.files import replace_text
 
 _MOST = 500  # trials in a figure
 _PAGE_BYTES = 5_900_000  # and a page of 6 MB can still be sent by mail; pictures get what the rest leaves
 
 
-def write_page(run: FinishedRun) -> Path:
+def write_page(run: RunFolder) -> Path:
     """Write `report.html` into the run folder, replacing it at once.
 
     Returns: its path.
@@ -44,12 +45,12 @@ def write_page(run: FinishedRun) -> Path:
     return path
 
 
-def page_text(run: FinishedRun) -> str:
+def page_text(run: RunFolder) -> str:
     """The page, HTML."""
     return whole_page(run.folder.resolve().name, content_text(run))
 
 
-def content_text(run: FinishedRun) -> str:
+def content_text(run: RunFolder) -> str:
     """What of the page changes while a search runs: its header and sections, HTML."""
     template, content = _environment().get_template("content.html.j2"), page_content(run)
     without_pictures = template.render(content, pictures=None)
@@ -79,7 +80,7 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def page_content(run: FinishedRun) -> dict[str, Any]:
+def page_content(run: RunFolder) -> dict[str, Any]:
     """What the template shows, pictures aside; a sentence in place of what there is nothing to show of."""
     events, info, evaluation = run.events(), run.info, run.evaluation
     metric = info.get("settings", {}).get("metric", "accuracy")

@@ -6,23 +6,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from raysearch.record.info import RunInfo
 from raysearch.record.tables import Event, cell
 from raysearch.reporting.elements import Table
 
 _LISTED = 50  # skipped images and failures that are spelled out
 
 
-def record_section(folder: Path, info: Mapping[str, Any], events: Sequence[Event]) -> dict[str, Any]:
+def record_section(folder: Path, info: RunInfo, events: Sequence[Event]) -> dict[str, Any]:
     """What was done: the command and all that a result depends on, what went wrong, what was decided on the way."""
-    prints, weights, machine = (info.get(name, {}) for name in ("fingerprints", "weights", "machine"))
+    weights = info.get("weights")
     facts = {
         "run": str(folder),
         "command": info.get("command"),
         "started": info.get("created"),
         "weights": f"{weights['origin']} ({weights['reason']})" if weights else None,
-        "fingerprint of the images": prints.get("data"),
-        "fingerprint of the weights": prints.get("weights"),
-        "machine": ", ".join(f"{name} {value}" for name, value in machine.items()),
+        "fingerprint of the images": info.get("fingerprints", {}).get("data"),
+        "fingerprint of the weights": info.get("fingerprints", {}).get("weights"),
+        "machine": ", ".join(f"{name} {value}" for name, value in info.get("machine", {}).items()),
         "versions": ", ".join(f"{name} {version}" for name, version in info.get("versions", {}).items()),
     }
     settings = [[name, cell(value)] for name, value in info.get("settings", {}).items()]

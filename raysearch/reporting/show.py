@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from raysearch.errors import InputError
+from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.tables import LOWER_IS_BETTER, ancestry, cell, deciding, recipe_columns, stages_of
-from raysearch.reporting.terminal import measured_models, plus_minus
+from raysearch.reporting.measured import measured_models, plus_minus
 
 _FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")
 _BY_CLASS = ("val_recall_", "val_precision_", "cv_recall_", "cv_precision_")
@@ -53,7 +54,7 @@ def chosen_rows(table: pd.DataFrame, where: str | None, sort: str | None, metric
     return rows if n is None else rows.head(n)
 
 
-def answer_line(evaluation: Mapping[str, Any]) -> str:
+def answer_line(evaluation: EvaluationDocument) -> str:
     """What evaluation.json says of the models that were measured on the test images, in a line."""
     told = []
     for _, label, trial, test in measured_models(evaluation):

@@ -5,56 +5,52 @@
 
 from __future__ import annotations
 
-import csv
 import functools
 import hashlib
 import json
-import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 import torch
-from PIL import Image
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import nn
 
-from raysearch.data.decode import EXTENSIONS, decode
+from raysearch.data.decode import decode
 from raysearch.errors import InputError
 from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, prepare
-from raysearch.recipe import Recipe
+from raysearch.recipe import Fit, Recipe
 from raysearch.storage.files import replace_json, replace_text, replace_with
-from raysearch.training.numerics import full_precision
-
-logger = logging.getLogger(__name__)
-
-ImageLike = str | Path | bytes | Image.Image | np.ndarray
-Images = ImageLike | Sequence[ImageLike]
+from raysearch.winner.answers import ImageLike, Images, Prediction, find_images, name_of, probabilities
 
 _FILES = ("model.safetensors", "recipe.json", "labels.json")
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What the classifier says of one image."""
+class Preprocessing(TypedDict):
+    """What is done to an image before the network."""
 
-    image: str
-    """The path, or "image 3" for one that has none."""
-    probabilities: dict[str, float]
-    """Of every class, in the order of the classes; empty if the image could not be read."""
-    error: str | None = None
-    """Why the image could not be read."""
+    color: str
+    image_size: int
+    fit: Fit
+    scale: str
+    mean: list[float]
+    std: list[float]
 
-    def top(self, k: int) -> list[tuple[str, float]]:
-        """The `k` likeliest classes with their probabilities, likeliest first."""
-        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
+
+class Labels(TypedDict):
+    """labels.json: what the numbers that go in and come out mean."""
+
+    classes: list[str]
+    preprocessing: Preprocessing
+    weights_digest: str
+    """The base weights that training started from."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +61,8 @@ class Best:
     recipe: Recipe
     labels: tuple[str, ...]
     """Class names, in the order of the logits."""
-    info: dict[str, Any] = field(repr=False)
-    """labels.json: classes, preprocessing, digest of the weights that training started from."""
+    info: Labels = field(repr=False)
+    """labels.json."""
 
     def model(self) -> nn.Sequential:
         """The classifier as a plain module of torch, on the CPU, fp32, in eval mode; a new one at every call.
@@ -112,7 +108,7 @@ class Best:
         found = find_images(images)
         pixels = [self._read(image) for image in found]
         if unreadable := [i for i, one in enumerate(pixels) if isinstance(one, str)]:
-            raise InputError(f"{_name(found[i], i)} cannot be read: {pixels[i]}" for i in unreadable)
+            raise InputError(f"{name_of(found[i], i)} cannot be read: {pixels[i]}" for i in unreadable)
         return prepare(np.stack([one for one in pixels if not isinstance(one, str)]), torch.device("cpu"))
 
     def predict(
@@ -183,13 +179,14 @@ class Best:
                 readable = [image for image in batch if not isinstance(image, str)]
                 rows = iter(probabilities(model, np.stack(readable), device, tta) if readable else ())
                 for i, image in enumerate(batch, start):
+                    name = name_of(images[i], i)
                     if isinstance(image, str):
-                        yield Prediction(_name(images[i], i), {}, image)
+                        yield Prediction(name, {}, image)
                     else:
-                        yield Prediction(_name(images[i], i), dict(zip(self.labels, next(rows).tolist(), strict=True)))
+                        yield Prediction(name, dict(zip(self.labels, next(rows).tolist(), strict=True)))
 
     def _read(self, image: ImageLike) -> np.ndarray | str:
-        """As of `pixels`; or why it cannot be read."""
+        """What `pixels` gives, or why the image cannot be read."""
         try:
             return self.pixels(image)
         except Exception as error:  # noqa: BLE001 (decoders raise anything; the other images are still fine)
@@ -198,40 +195,6 @@ class Best:
     @functools.cached_property
     def _ready_model(self) -> nn.Sequential:
         return self.model()
-
-
-def probabilities(model: nn.Module, images: np.ndarray, device: torch.device, mirrored: bool = False) -> np.ndarray:
-    """Softmax of the logits, float64 (n, classes), of uint8 images (n, h, w, 3) already of the recipe's size.
-
-    Args:
-        model: on `device`.
-        images: of the recipe's size.
-        device: where the model is.
-        mirrored: the mean with those of the images mirrored left to right.
-    """
-    with full_precision(device), torch.inference_mode():
-        inputs = prepare(images, device)
-        views = [model(inputs), model(inputs.flip(3))] if mirrored else [model(inputs)]
-    return np.mean([torch.softmax(view.cpu().double(), dim=1).numpy() for view in views], axis=0)  # MPS has no float64
-
-
-def write_csv(file: Path, labels: Sequence[str], answers: Iterable[Prediction]) -> None:
-    """Writes answers as they come, a line an image that could be read: path, label, confidence, then "p_" and a class.
-
-    `file` is replaced when all are written. `confidence` is the probability of `label`.
-    """
-
-    def write(path: Path) -> None:
-        with path.open("w", newline="", encoding="utf-8") as stream:
-            table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["path", "label", "confidence", *(f"p_{label}" for label in labels)])
-            for answer in answers:
-                if answer.error is None:
-                    numbers = [f"{answer.probabilities[name]:.6g}" for name in labels]
-                    label, confidence = answer.top(1)[0]
-                    table.writerow([answer.image, label, f"{confidence:.6g}", *numbers])
-
-    replace_with(file, write)
 
 
 def write_best(
@@ -247,7 +210,7 @@ def write_best(
         card: README.md, in Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    labels = {
+    labels: Labels = {
         "classes": list(classes),
         "preprocessing": {
             "color": "RGB",
@@ -301,40 +264,6 @@ def load_best(folder: Path) -> Best:
     return Best(folder, recipe, labels, info)
 
 
-def find_images(images: Images) -> list[ImageLike]:
-    """One or many images, paths or folders as a flat list: folders are searched to the bottom, sorted by path.
-
-    Raises:
-        InputError: paths that do not exist, or nothing to predict at all; all problems together.
-    """
-    given = [images] if isinstance(images, str | Path | bytes | Image.Image | np.ndarray) else list(images)
-    found: list[ImageLike] = []
-    problems = []
-    for image in given:
-        if isinstance(image, np.ndarray) and image.ndim == 4:
-            found += list(image)
-        elif not isinstance(image, str | Path):
-            found.append(image)
-        elif Path(image).is_dir():
-            inside = sorted(p for p in Path(image).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
-            if not inside:
-                problems.append(f"the folder {str(image)!r} has no images ({', '.join(EXTENSIONS)})")
-            found += inside
-        elif Path(image).exists():
-            found.append(image)
-        else:
-            problems.append(f"no such file or folder: {str(image)!r}")
-    if problems:
-        raise InputError(problems)
-    if not found:
-        raise InputError("no images given: name image files or folders of them")
-    return found
-
-
-def _name(image: ImageLike, i: int) -> str:
-    return str(image) if isinstance(image, str | Path) else f"image {i}"
-
-
-def _digest(recipe: dict[str, Any], classes: Sequence[str]) -> str:
+def _digest(recipe: Mapping[str, object], classes: Sequence[str]) -> str:
     # Of the files' own content, not of the parsed recipe: a later version may know more fields, with defaults.
     return hashlib.sha256(json.dumps([recipe, list(classes)], sort_keys=True).encode()).hexdigest()

@@ -16,7 +16,10 @@ import numpy as np
 from raysearch.data.dataset import Dataset
 from raysearch.intervals import mean_interval
 from raysearch.recipe import Augmentation, Recipe, Stage
-from raysearch.reporting.terminal import FinishedRun, measured_models, plus_minus
+from raysearch.record.evaluation import ClassSpreads, EvaluationDocument
+from raysearch.record.folder import RunFolder
+from raysearch.record.info import RunInfo
+from raysearch.reporting.measured import measured_models, plus_minus
 
 _CONFUSIONS = 5  # that are named
 _STAGE_FIELDS = (
@@ -26,10 +29,10 @@ _STAGE_FIELDS = (
 
 
 def model_card(
-    run: FinishedRun,
+    run: RunFolder,
     recipe: Recipe,
     data: Dataset,
-    evaluation: Mapping[str, Any],
+    evaluation: EvaluationDocument,
     probabilities: Mapping[str, np.ndarray],
     shipped: int,
 ) -> str:
@@ -55,14 +58,14 @@ def model_card(
     return "\n\n".join(parts)
 
 
-def _metadata(name: str, recipe: Recipe, data: Dataset, evaluation: Mapping[str, Any]) -> str:
+def _metadata(name: str, recipe: Recipe, data: Dataset, evaluation: EvaluationDocument) -> str:
     """YAML front matter, a key a line; values are JSON, which YAML includes. No licence: that is the owner's to say."""
     test, source = evaluation["test"], _source(data)
-    figures = [("accuracy", "accuracy", "accuracy"), ("f1", "macro-F1", "macro_f1")]
+    figures = [("accuracy", "accuracy", test["accuracy"]), ("f1", "macro-F1", test["macro_f1"])]
     results = {
         "task": {"type": "image-classification", "name": "Image classification"},
         "dataset": {"name": source, "type": source, "split": "test"},
-        "metrics": [{"type": kind, "name": label, "value": test[key]["mean"]} for kind, label, key in figures],
+        "metrics": [{"type": kind, "name": label, "value": figure["mean"]} for kind, label, figure in figures],
     }
     head = {
         "library_name": "raysearch",
@@ -106,15 +109,16 @@ and what is done to an image before the network."""
 
 
 def _results(
-    evaluation: Mapping[str, Any], probabilities: Mapping[str, np.ndarray], data: Dataset, shipped: int
+    evaluation: EvaluationDocument, probabilities: Mapping[str, np.ndarray], data: Dataset, shipped: int
 ) -> str:
     test = evaluation["test"]
     values = test["accuracy"]["values"]
     trainings = f"± is the standard deviation over {len(values)} trainings with fresh seeds. " * (len(values) > 1)
+    by_split: Mapping[str, Any] = evaluation
     splits = ", ".join(
-        f"{said} {plus_minus(evaluation[key]['accuracy'])}"
+        f"{said} {plus_minus(by_split[key]['accuracy'])}"
         for key, said in (("train", "training images"), ("val", "validation"), ("test", "test"))
-        if key in evaluation
+        if key in by_split
     )
     optimism = evaluation.get("optimism")
     flattered = "" if optimism is None else f" The search flattered it by {optimism:+.4f} on validation."
@@ -135,7 +139,7 @@ def _results(
     )
 
 
-def _models(evaluation: Mapping[str, Any], probabilities: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
+def _models(evaluation: EvaluationDocument, probabilities: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
     right = {name: (shares.argmax(axis=1) == labels).astype(float) for name, shares in probabilities.items()}
     rows = []
     for key, label, trial, test in measured_models(evaluation):
@@ -147,10 +151,10 @@ def _models(evaluation: Mapping[str, Any], probabilities: Mapping[str, np.ndarra
     return _table(["model", "trial", "accuracy", "macro-F1", "this one against it"], rows)
 
 
-def _classes(per_class: Mapping[str, Any], data: Dataset) -> str:
+def _classes(per_class: Mapping[str, ClassSpreads], data: Dataset) -> str:
     train = np.bincount(data.train.labels, minlength=len(data.classes)).tolist()
     rows = [
-        [name, *(plus_minus(row[key]) for key in ("precision", "recall", "f1")), row["support"], train[i]]
+        [name, *(plus_minus(one) for one in (row["precision"], row["recall"], row["f1"])), row["support"], train[i]]
         for i, (name, row) in enumerate(per_class.items())
     ]
     return _table(["class", "precision", "recall", "F1", "test images", "training images"], rows)
@@ -164,7 +168,7 @@ def _confusions(confusion: Sequence[Sequence[float]], classes: Sequence[str]) ->
     return f"Most often taken: {', '.join(named)}." if named else "No test image was taken for another class."
 
 
-def _data(data: Dataset, info: Mapping[str, Any]) -> str:
+def _data(data: Dataset, info: RunInfo) -> str:
     seed = info.get("settings", {}).get("seed", 0)
     skipped = f" {len(data.skipped)} files could not be read and were left out." * bool(data.skipped)
     return (
@@ -174,16 +178,16 @@ def _data(data: Dataset, info: Mapping[str, Any]) -> str:
     )
 
 
-def _recipe(recipe: Recipe, run: FinishedRun) -> str:
+def _recipe(recipe: Recipe, run: RunFolder) -> str:
     info = run.info
-    settings, versions, machine = (info.get(key, {}) for key in ("settings", "versions", "machine"))
-    weights = info.get("weights", {}).get("origin", recipe.weights)
+    settings, versions = info.get("settings", {}), info.get("versions", {})
+    weights, cpus = info.get("weights", {}).get("origin", recipe.weights), info.get("machine", {}).get("cpus", "?")
     made_with = ", ".join(f"{name} {versions[name]}" for name in ("raysearch", "torch", "ray") if name in versions)
     augmented = any(stage.strength for stage in recipe.schedule)
     searched = (
         f"Chosen by validation {settings.get('metric', 'accuracy')} among {len(run.trials)} trials and "
         f"{len(run.heads)} heads of the space {Path(settings.get('space', '?')).stem}, {info.get('created', '')[:10]}, "
-        f"on {machine.get('cpus', '?')} CPU cores (device {settings.get('device', '?')}), with {made_with}."
+        f"on {cpus} CPU cores (device {settings.get('device', '?')}), with {made_with}."
     )
     return "\n\n".join(
         [

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -18,16 +18,11 @@ from torch import nn
 from raysearch.data.pixels import Dataset, Split, load
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
+from raysearch.record.evaluation import ClassFigures, ClassSpreads, EvaluationDocument, Figures, Metrics, Spread
 from raysearch.record.metric import larger_is_better
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import autocast, full_precision
 from raysearch.winner.best import Best
-
-Metrics = dict[str, Any]
-"""accuracy, macro_f1, loss, auroc (two classes), per_class: {class: {precision, recall, f1, support}}, confusion:
-rows true, columns predicted."""
-
-_PER_CLASS = ("precision", "recall")
 
 
 class Augment(Protocol):
@@ -109,13 +104,17 @@ def detailed_metrics(logits: torch.Tensor, labels: np.ndarray, classes: Sequence
     """The training loop's metrics of logits (n, classes), by class, with F1, support and the confusion matrix."""
     flat = classification_metrics(logits, torch.as_tensor(labels), classes)
     counts = confusion(labels, logits.argmax(dim=1).numpy(), len(classes))
-    per_class = {}
+    per_class: dict[str, ClassFigures] = {}
     for i, name in enumerate(classes):
-        row = {key: float(flat.pop(f"{key}_{name}")) for key in _PER_CLASS}
         positives = counts[i].sum() + counts[:, i].sum()
-        f1 = 2 * counts[i, i] / positives if positives else 0.0
-        per_class[name] = {**row, "f1": float(f1), "support": int(counts[i].sum())}
-    return {**{key: float(value) for key, value in flat.items()}, "per_class": per_class, "confusion": counts.tolist()}
+        per_class[name] = {
+            "precision": float(flat.pop(f"precision_{name}")),
+            "recall": float(flat.pop(f"recall_{name}")),
+            "f1": float(2 * counts[i, i] / positives) if positives else 0.0,
+            "support": int(counts[i].sum()),
+        }
+    scalars = {key: float(value) for key, value in flat.items()}
+    return cast("Metrics", {**scalars, "per_class": per_class, "confusion": counts.tolist()})
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
@@ -124,8 +123,8 @@ def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.n
     return flat.reshape(n_classes, n_classes).astype(np.int64)
 
 
-def spread(values: Sequence[float]) -> dict[str, Any]:
-    """{"mean", "std", "values"}; the sample's standard deviation (n - 1), None where there is but one value."""
+def spread(values: Sequence[float]) -> Spread:
+    """One figure of several models: mean, deviation, and the values themselves."""
     finite = all(math.isfinite(value) for value in values)
     return {
         "mean": statistics.fmean(values),
@@ -134,34 +133,36 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     }
 
 
-def over_models(evaluated: Sequence[Metrics]) -> dict[str, Any]:
-    """The metrics of several models on the same split, each as its `spread`.
+def over_models(evaluated: Sequence[Metrics]) -> Figures:
+    """The metrics of several models on the same split, each as its `spread`; those that all of them have.
 
     The support is the images', so it is one number; the confusion matrix is the mean over the models.
     """
-    first = evaluated[0]
-    scalars = [key for key in first if isinstance(first[key], float) and all(key in metrics for metrics in evaluated)]
-    return {
-        **{key: spread([metrics[key] for metrics in evaluated]) for key in scalars},
-        "per_class": {
-            name: {
-                key: row[key]
-                if key == "support"
-                else spread([metrics["per_class"][name][key] for metrics in evaluated])
-                for key in row
-            }
-            for name, row in first["per_class"].items()
-        },
+    scalars = [{key: value for key, value in metrics.items() if isinstance(value, float)} for metrics in evaluated]
+    per_class: dict[str, ClassSpreads] = {}
+    for name in evaluated[0]["per_class"]:
+        rows = [metrics["per_class"][name] for metrics in evaluated]
+        per_class[name] = {
+            "precision": spread([row["precision"] for row in rows]),
+            "recall": spread([row["recall"] for row in rows]),
+            "f1": spread([row["f1"] for row in rows]),
+            "support": rows[0]["support"],
+        }
+    figures = {
+        **{key: spread([one[key] for one in scalars]) for key in scalars[0] if all(key in one for one in scalars)},
+        "per_class": per_class,
         "confusion": np.mean([metrics["confusion"] for metrics in evaluated], axis=0).tolist(),
     }
+    return cast("Figures", figures)
 
 
-def figure(split: Mapping[str, Any], metric: str) -> Any:
+def figure(split: Figures, metric: str) -> Spread:
     """The figure that a `--metric` names in one split of a document: `recall_<class>` lies under the class."""
-    if metric in split:
-        return split[metric]
+    found: Mapping[str, Any] = split
+    if metric in found:
+        return found[metric]
     kind, _, name = metric.partition("_")
-    return split["per_class"][name][kind]
+    return found["per_class"][name][kind]
 
 
 def evaluation_document(
@@ -172,7 +173,7 @@ def evaluation_document(
     best_validation: float,
     chosen_by: Sequence[Metrics],
     others: Mapping[str, tuple[str, Sequence[Metrics]]],
-) -> dict[str, Any]:
+) -> EvaluationDocument:
     """What evaluation.json holds.
 
     Args:
@@ -182,19 +183,20 @@ def evaluation_document(
         best_validation: the winner's figure of it in the search, on the validation images that chose.
         chosen_by: the winner's models on those images; none if they were trained on them.
         others: "default" and "head": the trial's name, and its models' metrics on test.
-
-    Returns: the winner's splits at the top (see `over_models`); "optimism": by how much the search's validation
-        figure is better than the mean over the fresh seeds; "others": {name: {"trial", "test"}}.
     """
-    document: dict[str, Any] = {"trial": trial, "metric": metric}
-    document |= {name: over_models(evaluated) for name, evaluated in splits.items()}
-    document["best_validation"] = best_validation
-    document["optimism"] = None
+    optimism = None
     if chosen_by:
         flattery = best_validation - figure(over_models(chosen_by), metric)["mean"]
-        document["optimism"] = flattery if larger_is_better(metric) else -flattery
-    document["others"] = {name: {"trial": t, "test": over_models(evaluated)} for name, (t, evaluated) in others.items()}
-    return document
+        optimism = flattery if larger_is_better(metric) else -flattery
+    document = {
+        "trial": trial,
+        "metric": metric,
+        **{name: over_models(evaluated) for name, evaluated in splits.items()},
+        "best_validation": best_validation,
+        "optimism": optimism,
+        "others": {name: {"trial": t, "test": over_models(evaluated)} for name, (t, evaluated) in others.items()},
+    }
+    return cast("EvaluationDocument", document)
 
 
 def dataset_for(best: Best, source: str, *, seed: int = 0) -> Dataset:

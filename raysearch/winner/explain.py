@@ -20,7 +20,8 @@ from raysearch.errors import InputError
 from raysearch.models.boundary import NOT_BLOCKS, prepare
 from raysearch.storage.files import replace_with
 from raysearch.training.numerics import full_precision
-from raysearch.winner.best import Best, ImageLike
+from raysearch.winner.answers import ImageLike
+from raysearch.winner.best import Best
 
 MIN_SIDE = 4
 """Pixels. A map of fewer says next to nothing about places."""

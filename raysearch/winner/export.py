@@ -1,48 +1,36 @@
 """The winner as one file for other runtimes: ONNX, or a program of torch.export, checked as soon as it is written.
 
 The graph takes what an image decoder gives, uint8 RGB (n, h, w, 3), and normalises inside. Decoding and resizing stay
-outside: a JSON file beside it, and a copy of it inside, say how training did them.
+outside: a JSON file beside it, and a copy of it inside, say how training did them (`raysearch.winner.description`).
 """
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from raysearch.data.decode import decode
 from raysearch.data.named import BUNDLED, canonical_name
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, prepare
+from raysearch.models.boundary import prepare
+from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.folder import RunFolder
 from raysearch.storage.files import replace_json, replace_with
 from raysearch.winner.best import Best, load_best
-
-Format = Literal["onnx", "torch"]
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}
+from raysearch.winner.description import describe
+from raysearch.winner.formats import SUFFIXES, Computes, Exportable, Format, problems_of, read_file, write_file
 
 TOLERANCE = 1e-4
 """The largest difference of a logit that is let pass."""
 BATCHES = (1, 2, 13, 48)
 """Sizes of the batches in which an exported file is checked: an axis that is not dynamic fails at the second."""
-
-_NEEDS: dict[Format, tuple[str, ...]] = {"onnx": ("onnx", "onnxscript", "onnxruntime"), "torch": ()}
-_INSIDE = "raysearch.json"  # the description's name within the file
-_OUTPUTS = ("logits", "probabilities")
-_FITS = {
-    "squash": "stretch to image_size x image_size",
-    "crop": "scale until the shorter side is image_size, and keep the square in the centre",
-    "pad": "scale until the longer side is image_size, and fill up with black on both sides",
-}
 
 
 class ExportError(RuntimeError):
@@ -64,38 +52,6 @@ class Exported:
     """Where they are from."""
     batch_sizes: tuple[int, ...]
     """In what batches they were compared."""
-
-
-class Exportable(nn.Module):
-    """The classifier with its normalisation before it and the softmax behind it.
-
-    Takes uint8 (n, image_size, image_size, 3), RGB; returns logits and probabilities, both float32 (n, classes).
-    """
-
-    def __init__(self, classifier: nn.Module) -> None:
-        super().__init__()
-        self.classifier = classifier
-        self.mean: Tensor
-        self.std: Tensor
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(3, 1, 1))
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(3, 1, 1))
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits and probabilities of a batch."""
-        logits = self.classifier((images.permute(0, 3, 1, 2).float() / 255 - self.mean) / self.std)
-        return logits, torch.softmax(logits, dim=1)
-
-
-def problems_of(file: Path, kind: Format) -> list[str]:
-    """What keeps a file of that kind from being written there, a sentence each."""
-    problems = []
-    if absent := [name for name in _NEEDS[kind] if importlib.util.find_spec(name) is None]:
-        problems.append(f"--format {kind} needs {', '.join(absent)}: pip install 'raysearch[export]'")
-    if file.suffix != SUFFIXES[kind]:
-        problems.append(f"--out {file}: a file of --format {kind} must end in {SUFFIXES[kind]}")
-    elif file.is_dir():
-        problems.append(f"--out {file} is a folder; name the file")
-    return problems
 
 
 def export_run(folder: Path, kind: Format, file: Path | None = None) -> Exported:
@@ -161,7 +117,7 @@ def export(
     images: np.ndarray,
     *,
     images_of: str = "",
-    evaluation: Mapping[str, Any] | None = None,
+    evaluation: EvaluationDocument | None = None,
 ) -> Exported:
     """Writes the classifier as one file, and its description beside it, if both compute the same.
 
@@ -181,13 +137,13 @@ def export(
         raise InputError(problems)
     model = best.model()
     described = describe(best, kind, evaluation)
-    write, read = {"onnx": (_write_onnx, _read_onnx), "torch": (_write_torch, _read_torch)}[kind]
+    inside = json.dumps(described, ensure_ascii=False)
     difference = float("nan")
 
     def write_and_check(path: Path) -> None:
         nonlocal difference
-        write(Exportable(model).eval(), path, described)
-        difference = largest_difference(model, read(path), images)
+        write_file(Exportable(model).eval(), kind, path, best.recipe.image_size, inside)
+        difference = largest_difference(model, read_file(kind, path), images)
         if not difference <= TOLERANCE:  # a NaN is no pass
             raise ExportError(
                 f"the exported file is not the classifier: logits differ by up to {difference:.1e} on {len(images)} "
@@ -211,38 +167,7 @@ def export(
     return Exported(file, sidecar, difference, sum(sizes), images_of, sizes)
 
 
-def describe(best: Best, kind: Format, evaluation: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What somebody without raysearch must know to use the file: input, output, classes, and what to do before it."""
-    size, classes = best.recipe.image_size, len(best.labels)
-    output = {"dtype": "float32", "shape": ["batch", classes], "order": "as classes"}
-    described: dict[str, Any] = {
-        "format": kind,
-        "versions": {name: metadata.version(name) for name in ("torch", *_NEEDS[kind])},
-        "backbone": best.recipe.backbone,
-        "classes": list(best.labels),
-        "input": {
-            "name": "images",
-            "dtype": "uint8",
-            "shape": ["batch", size, size, 3],
-            "axes": "batch, height, width, channel",
-            "color": "RGB",
-        },
-        "outputs": dict.fromkeys(_OUTPUTS, output),
-        "before_the_graph": {
-            "decode": "upright by its EXIF orientation, sRGB by its colour profile, transparent parts over white",
-            "resize": _FITS[best.recipe.fit],
-            "fit": best.recipe.fit,
-            "image_size": size,
-            "filter": "bilinear with antialiasing, as Pillow's Image.resize(..., BILINEAR)",
-        },
-        "in_the_graph": {"scale": "byte / 255", "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
-    }
-    if evaluation is not None:
-        described["test"] = {name: evaluation["test"][name] for name in ("accuracy", "macro_f1")}
-    return described
-
-
-def largest_difference(model: nn.Module, read: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> float:
+def largest_difference(model: nn.Module, read: Computes, images: np.ndarray) -> float:
     """The largest absolute difference of a logit between the classifier and what was exported, in several batch sizes.
 
     Args:
@@ -264,51 +189,3 @@ def _in_batches(images: np.ndarray) -> Iterator[np.ndarray]:
     """Batches of the sizes of `BATCHES`, of as many images as there are."""
     ends = np.minimum(np.cumsum(BATCHES), len(images))
     return (batch for batch in np.split(images[: ends[-1]], ends[:-1]) if len(batch))
-
-
-def _example(described: Mapping[str, Any]) -> Tensor:
-    # Two images: of a batch of one, torch.export would make a constant.
-    return torch.zeros((2, *described["input"]["shape"][1:]), dtype=torch.uint8)
-
-
-def _write_onnx(model: nn.Module, path: Path, described: Mapping[str, Any]) -> None:
-    program = torch.onnx.export(
-        model,
-        (_example(described),),
-        dynamo=True,
-        input_names=["images"],
-        output_names=list(_OUTPUTS),
-        dynamic_shapes={"images": {0: "batch"}},
-        verbose=False,
-    )
-    assert program is not None  # it is for dynamo=True
-    program.model.graph.metadata_props.clear()
-    for node in program.model.graph.all_nodes():
-        node.metadata_props.clear()  # stack traces of the machine that it was written on
-    program.model.metadata_props[_INSIDE] = json.dumps(described, ensure_ascii=False)
-    program.save(path, external_data=False)
-
-
-def _read_onnx(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["logits"], {"images": images})[0]
-
-
-def _write_torch(model: nn.Module, path: Path, described: Mapping[str, Any]) -> None:
-    shapes = {"images": {0: torch.export.Dim("batch", min=1)}}
-    program = torch.export.export(model, (_example(described),), dynamic_shapes=shapes)
-    for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of the machine that it was written on
-    torch.export.save(program, path, extra_files={_INSIDE: json.dumps(described, ensure_ascii=False)})
-
-
-def _read_torch(path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    program = torch.export.load(path).module()
-
-    def run(images: np.ndarray) -> np.ndarray:
-        with torch.inference_mode():
-            return program(torch.from_numpy(images))[0].numpy()
-
-    return run

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raysearch.reporting.incidents import incidents
+from raysearch.reporting.sentences import incidents
 
 
 def lost(worker: str, cause: str, trial: str = "t0000") -> dict[str, str]:

@@ -10,15 +10,10 @@ from typing import Any
 from rich.console import Console
 
 from raysearch.record.tables import trials_table
-from raysearch.reporting.terminal import (
-    Leader,
-    LiveView,
-    evaluation_table,
-    plus_minus,
-    segment_line,
-    summary,
-    verdict_line,
-)
+from raysearch.reporting.live_view import Leader, LiveView
+from raysearch.reporting.measured import plus_minus
+from raysearch.reporting.sentences import segment_line, verdict_line
+from raysearch.reporting.summary import evaluation_table, summary
 from raysearch.run import Run
 from tests.reporting.events import LOG, end, row, segment, trial
 

@@ -1,0 +1,141 @@
+"""How good the winner of a run is on labelled images: `raysearch evaluate`."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from raysearch.cli.arguments import Bar, DeviceName, Results, RunName, device_of
+from raysearch.errors import InputError, Problems
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+    from raysearch.data.dataset import Dataset, Split
+    from raysearch.record.evaluation import Metrics
+    from raysearch.winner.best import Best
+
+
+def evaluate(
+    run: RunName,
+    /,
+    *,
+    data: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="SOURCE",
+            help="Labelled images: a folder, .zip, .csv, .npz, or a name, as for the search. The run's own by default.",
+        ),
+    ] = None,
+    split: Annotated[
+        Literal["test", "val", "train", "all"],
+        tyro.conf.arg(help="What of SOURCE is measured; all: every image, for data that the search has never seen."),
+    ] = "test",
+    as_json: Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of tables.")] = False,
+    device: DeviceName = "auto",
+    results: Results = Path("results"),
+) -> int:
+    """Measure the winner of a run on labelled images, in eval mode and fp32.
+
+    The model is read from the run's best/ alone. The classes of SOURCE must be among the model's; they are matched by
+    name. Images without a test/ folder are split as the search splits them, with the run's seed, so that its own
+    source gives its own test images.
+
+        raysearch evaluate fine_tune-1
+        raysearch evaluate fine_tune-1 --data new-photos/ --split all
+    """
+    from raysearch.record.folder import locate
+    from raysearch.winner.best import load_best
+    from raysearch.winner.evaluate import detailed_metrics
+
+    problems = Problems()
+    folder = problems.attempt(locate, run, results)
+    chosen = problems.attempt(device_of, device)
+    problems.stop_if_any()
+    assert folder is not None and chosen is not None
+    best = load_best(folder)
+    source, dataset = _images(best, folder, data)
+    measured = _splits(dataset, split)
+    if not measured:
+        raise InputError(f"{source!r} has no images in its {split} split")
+    logits, labels = _answers(best, measured, chosen)
+    metrics = detailed_metrics(logits, labels, best.labels)
+    if as_json:
+        told = {"source": source, "split": split, "images": len(labels), **metrics}
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+    else:
+        _show_metrics(metrics, best.labels, f"{folder.name} on {len(labels)} images ({split}) of {source}")
+        if dataset.skipped:
+            first = dataset.skipped[0].path
+            Console().print(f"{len(dataset.skipped)} unreadable image(s) skipped, e.g. {first}", markup=False)
+    return 0
+
+
+def _images(best: Best, folder: Path, data: str | None) -> tuple[str, Dataset]:
+    """The images to measure on, those of the run if no others are named, and the name of their source.
+
+    Raises:
+        InputError: nothing says what the images are, or they cannot be read.
+    """
+    from raysearch.run import Run
+    from raysearch.winner.evaluate import dataset_for
+
+    info = Run.open(folder).info if (folder / "run.json").is_file() else {}
+    settings = info.get("settings", {})
+    source = data if data is not None else settings.get("data")
+    if source is None:
+        raise InputError(f"{str(folder)!r} does not say what it was trained on: name labelled images by --data SOURCE")
+    dataset = dataset_for(best, source, seed=settings.get("seed", 0))
+    if data is None and dataset.fingerprint != info.get("fingerprints", {}).get("data", dataset.fingerprint):
+        logging.warning("the images of %s are not those that the run was started with", source)
+    return source, dataset
+
+
+def _splits(dataset: Dataset, split: str) -> list[Split]:
+    """The splits that --split names, those that have images."""
+    splits = [dataset.train, dataset.val, dataset.test] if split == "all" else [getattr(dataset, split)]
+    return [one for one in splits if len(one.labels)]
+
+
+def _answers(best: Best, splits: Sequence[Split], device: torch.device) -> tuple[torch.Tensor, np.ndarray]:
+    """The logits, (n, classes), and the labels, (n,), of all images of the splits."""
+    import numpy as np
+    import torch
+
+    from raysearch.winner.evaluate import logits_of
+
+    model, logits = best.model(), []
+    with Bar(Console(stderr=True), "measuring", sum(len(split.labels) for split in splits)) as progress:
+        for split in splits:
+            for batch in logits_of(model, split, device):
+                logits.append(batch)
+                progress(len(batch))
+    return torch.cat(logits), np.concatenate([split.labels for split in splits])
+
+
+def _show_metrics(metrics: Metrics, classes: Sequence[str], title: str) -> None:
+    console = Console()
+    console.print(title, style="bold", markup=False, highlight=False)
+    scalars = {name: value for name, value in metrics.items() if isinstance(value, float)}
+    console.print("  ".join(f"{name} {value:.4f}" for name, value in scalars.items()), markup=False, highlight=False)
+    table = Table()
+    table.add_column("class")
+    for name in ("precision", "recall", "f1", "images"):
+        table.add_column(name, justify="right")
+    table.add_column("most often taken for")
+    for i, label in enumerate(classes):
+        row = metrics["per_class"][label]
+        mistakes = {other: n for other, n in zip(classes, metrics["confusion"][i], strict=True) if other != label and n}
+        worst = max(mistakes, key=lambda other: mistakes[other], default="")
+        taken = f"{worst} ({mistakes[worst]})" if worst else ""
+        shares = (f"{share:.3f}" for share in (row["precision"], row["recall"], row["f1"]))
+        table.add_row(label, *shares, str(row["support"]), taken)
+    console.print(table)

@@ -1,0 +1,205 @@
+"""What the winner of a run says of images: `raysearch predict`."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict
+
+import tyro
+from rich.console import Console
+
+from raysearch.cli.arguments import Bar, DeviceName, Results, RunName, device_of
+from raysearch.errors import InputError, Problems
+
+if TYPE_CHECKING:
+    import torch
+
+    from raysearch.winner.answers import ImageLike, Prediction
+    from raysearch.winner.best import Best
+    from raysearch.winner.explain import Explainer
+
+ImageNames = Annotated[
+    list[str], tyro.conf.arg(metavar="IMAGE", help="Image files, or folders, which are searched to the bottom.")
+]
+Top = Annotated[int, tyro.conf.arg(metavar="K", help="How many classes to show of each image, likeliest first.")]
+Mirrored = Annotated[
+    bool,
+    tyro.conf.arg(help="Test-time augmentation: the mean over the image and its mirror image; takes twice the time."),
+]
+TableFile = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="FILE", help="Write path, label, confidence and a column a class here, instead of a line an image."
+    ),
+]
+AsJson = Annotated[
+    bool, tyro.conf.arg(name="json", help="Print one JSON list: image, label, probability, top; or image, error.")
+]
+PictureFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(
+        metavar="DIR", help="Write a PNG of each image into this folder: where the class was seen (Grad-CAM)."
+    ),
+]
+
+
+def predict(
+    run: RunName,
+    images: ImageNames,
+    /,
+    *,
+    top: Top = 3,
+    tta: Mirrored = False,
+    csv: TableFile = None,
+    as_json: AsJson = False,
+    explain: PictureFolder = None,
+    device: DeviceName = "auto",
+    results: Results = Path("results"),
+) -> int:
+    """Name what is on images, with the winner of a run.
+
+    Reads the run's best/ and nothing else, so it works where the training data never was. An image that cannot be read
+    is reported, the others are predicted, and the exit code is 1.
+
+        raysearch predict fine_tune-1 cat.jpg holiday/ --top 2
+        raysearch predict fine_tune-1 holiday/ --tta --csv holiday.csv
+    """
+    problems = Problems()
+    problems.check(top >= 1, f"--top must be at least 1, got {top}")
+    problems.check(csv is None or not as_json, "--csv and --json say in two ways where the answers go; give one")
+    best, found, answers, chosen = _given(run, results, images, device, tta, problems)
+    explainer = _explainer(best, explain, chosen)
+    out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
+    with Bar(err, "predicting", len(found)) as progress:
+        told = Told(found, answers, explainer, err, progress)
+        said = None  # once the bar is gone
+        if csv is not None:
+            said = _write_table(csv, best.labels, told)
+        elif as_json:
+            rows = [_shown(answer, top, picture) for answer, picture in told]
+            said = json.dumps(rows, indent=2, ensure_ascii=False)
+        else:
+            _print_lines(told, top, out)
+    if said is not None:
+        print(said)
+    if unreadable := len(found) - told.named.total():
+        err.print(f"{unreadable} of {len(found)} images could not be read")
+    return 1 if unreadable else 0
+
+
+class Told:
+    """The answers as they come, each with the picture that explains it.
+
+    Images that cannot be read are told on stderr, beside.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[ImageLike],
+        answers: Iterable[Prediction],
+        explainer: Explainer | None,
+        err: Console,
+        progress: Bar,
+    ) -> None:
+        self.named: Counter[str] = Counter()
+        """How many images were given each label."""
+        self._images, self._answers, self._explainer = images, answers, explainer
+        self._err, self._progress = err, progress
+
+    def __iter__(self) -> Iterator[tuple[Prediction, Path | None]]:
+        for image, answer in zip(self._images, self._answers, strict=True):
+            self._progress()
+            if answer.error is None:
+                label = answer.top(1)[0][0]
+                self.named[label] += 1
+                yield answer, self._explainer(image, label) if self._explainer is not None else None
+            else:
+                self._err.print(f"{answer.image}: cannot be read: {answer.error}", markup=False)
+                yield answer, None
+
+
+class Likely(TypedDict):
+    """A class and its probability, as --json shows them."""
+
+    label: str
+    probability: float
+
+
+class Shown(TypedDict):
+    """An image, as --json shows it: what it was named, or why it could not be read."""
+
+    image: str
+    error: NotRequired[str]
+    label: NotRequired[str]
+    probability: NotRequired[float]
+    top: NotRequired[list[Likely]]
+    explanation: NotRequired[str]
+
+
+def _given(
+    run: str, results: Path, images: list[str], device: str, tta: bool, problems: Problems
+) -> tuple[Best, list[ImageLike], Iterator[Prediction], torch.device]:
+    """The classifier, the images, its answers for them (none is made yet), and where it runs.
+
+    Raises:
+        InputError: everything that is wrong with any of them, and the problems that were found before.
+    """
+    from raysearch.record.folder import locate
+    from raysearch.winner.answers import find_images
+    from raysearch.winner.best import load_best
+
+    best = problems.attempt(lambda: load_best(locate(run, results)))
+    found = problems.attempt(find_images, images)
+    chosen = problems.attempt(device_of, device)
+    answers = None
+    if best is not None:
+        answers = problems.attempt(best.answers, found or [], device=chosen or "cpu", tta=tta)
+    problems.stop_if_any()
+    assert best is not None and found is not None and chosen is not None and answers is not None
+    return best, found, answers, chosen
+
+
+def _explainer(best: Best, folder: Path | None, device: torch.device) -> Explainer | None:
+    if folder is None:
+        return None
+    from raysearch.winner.explain import Explainer
+
+    return Explainer(best, folder, device)
+
+
+def _write_table(file: Path, labels: Sequence[str], told: Told) -> str:
+    """Write --csv's file; what to say of it."""
+    from raysearch.winner.answers import write_csv
+
+    try:
+        write_csv(file, labels, (answer for answer, _ in told))
+    except OSError as error:
+        raise InputError(f"--csv {file} cannot be written: {error.strerror}") from error
+    return f"{file}  {', '.join(f'{label} {n}' for label, n in told.named.most_common())}"
+
+
+def _print_lines(told: Told, top: int, out: Console) -> None:
+    """Print each answer as it comes."""
+    for answer, _ in told:
+        if likeliest := answer.top(top):
+            shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
+            out.print(f"{answer.image}  {shown}", markup=False)
+
+
+def _shown(answer: Prediction, top: int, picture: Path | None) -> Shown:
+    if answer.error is not None:
+        return {"image": answer.image, "error": answer.error}
+    likeliest: list[Likely] = [{"label": label, "probability": p} for label, p in answer.top(top)]
+    first = likeliest[0]
+    shown: Shown = {
+        "image": answer.image,
+        "label": first["label"],
+        "probability": first["probability"],
+        "top": likeliest,
+    }
+    if picture is not None:
+        shown["explanation"] = str(picture)
+    return shown

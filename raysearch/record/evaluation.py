@@ -1,0 +1,89 @@
+"""What evaluation.json says: how good a search's winner is, and what it is held against."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+
+class ClassFigures(TypedDict):
+    """One model on the images of one class."""
+
+    precision: float
+    recall: float
+    f1: float
+    support: int
+    """Images of the class."""
+
+
+class Metrics(TypedDict):
+    """One model on some images."""
+
+    loss: float
+    accuracy: float
+    balanced_accuracy: float
+    macro_f1: float
+    auroc: NotRequired[float]
+    """Where there are two classes, and images of both."""
+    per_class: dict[str, ClassFigures]
+    confusion: list[list[int]]
+    """Images: rows are the true class, columns the predicted one."""
+
+
+class Spread(TypedDict):
+    """One figure of several models."""
+
+    mean: float
+    std: float | None
+    """The sample's standard deviation (n - 1); None where there is one value, or one that is not finite."""
+    values: list[float]
+
+
+class ClassSpreads(TypedDict):
+    """Several models on the images of one class."""
+
+    precision: Spread
+    recall: Spread
+    f1: Spread
+    support: int
+
+
+class Figures(TypedDict):
+    """Several models on the same images."""
+
+    loss: Spread
+    accuracy: Spread
+    balanced_accuracy: Spread
+    macro_f1: Spread
+    auroc: NotRequired[Spread]
+    per_class: dict[str, ClassSpreads]
+    confusion: list[list[float]]
+    """The mean over the models."""
+
+
+class Other(TypedDict):
+    """A model that the winner is held against, on the test images."""
+
+    trial: str
+    test: Figures
+
+
+class EvaluationDocument(TypedDict):
+    """evaluation.json: the winner's figures on each split, a model a fresh seed, and those of the others."""
+
+    trial: str
+    metric: str
+    """What the search was led by, as in `--metric`."""
+    train: Figures
+    train_augmented: Figures
+    val: NotRequired[Figures]
+    """Missing where the winner was trained on these images too."""
+    test: Figures
+    best_validation: float
+    """The winner's figure in the search, on the validation images that chose."""
+    optimism: float | None
+    """By how much `best_validation` is better than the mean over fresh seeds; None: there is no such mean."""
+    others: dict[str, Other]
+    """"default": the known-good recipe; "head": the best head alone."""
+    refits: NotRequired[int]
+    test_reads: NotRequired[int]
+    """How often the test images have been read."""

@@ -1,0 +1,63 @@
+"""What run.json says: what a search was started with, on what, and what came of it beside its trials."""
+
+from __future__ import annotations
+
+from typing import Any, TypedDict
+
+Json = dict[str, Any]
+"""An object of a JSON file whose keys another module owns."""
+
+
+class Fingerprints(TypedDict):
+    """What must be the same when a run goes on: digests of the images and of the base weights."""
+
+    data: str
+    weights: str
+
+
+class WeightsInfo(TypedDict):
+    """Which base weights were taken, and why these."""
+
+    origin: str
+    reason: str
+
+
+class HeadInfo(TypedDict):
+    """The head of an earlier run that the trials start from."""
+
+    trial: str
+    recipe: Json
+
+
+class SkippedImage(TypedDict):
+    """An image that could not be read, and why."""
+
+    path: str
+    reason: str
+
+
+class MachineInfo(TypedDict):
+    """The machine that the search was started on."""
+
+    system: str
+    cpus: int | None
+
+
+class RunInfo(TypedDict, total=False):
+    """run.json. It is filled as the search goes on, so a run that broke off early lacks most of it."""
+
+    settings: Json
+    """The settings, as `raysearch.job.settings.Settings` gives them."""
+    command: str
+    created: str
+    versions: dict[str, str]
+    machine: MachineInfo
+    fingerprints: Fingerprints
+    weights: WeightsInfo
+    classes: list[str]
+    head: HeadInfo
+    cache: Json
+    """What was decided of the frozen work: see `raysearch.job.frozen_work.record`."""
+    skipped: list[SkippedImage]
+    failures: list[Json]
+    """The events of the log by which work was lost."""

@@ -1,0 +1,107 @@
+"""What a search says on the terminal at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from raysearch.record.evaluation import EvaluationDocument
+from raysearch.record.folder import RunFolder
+from raysearch.record.tables import deciding, leaders, recipe_columns, varying
+from raysearch.reporting.measured import measured_models, plus_minus
+from raysearch.reporting.sentences import incidents, short, verdict_line
+
+_SHOWN = 10
+
+
+def summary(run: RunFolder, console: Console | None = None) -> None:
+    """Prints the ten best recipes, the evaluation, what was skipped or failed, and where the run is."""
+    console = console or Console()
+    metric = run.info.get("settings", {}).get("metric", "accuracy")
+    trials, what = run.trials, "recipes"
+    if not len(trials):  # heads were all that was searched, or all that it came to
+        trials, what = run.heads, "heads"
+    rows = leaders(trials, metric, _SHOWN)
+    how = "cross-validated" if deciding(trials, metric).startswith("cv_") else "validation"
+    _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by {how} {metric}")
+    console.print(best_recipes(trials, metric))
+    if levels := [event for event in run.events() if event["event"] == "level"]:
+        _heading(console, "Whether it was worth going deeper, on validation images that chose nothing")
+        for event in {event["level"]: event for event in levels}.values():
+            console.print(verdict_line(event), highlight=False, soft_wrap=True)
+    if run.evaluation is not None:
+        _heading(console, "On the test images, which nothing has seen before")
+        console.print(evaluation_table(run.evaluation))
+        optimism = run.evaluation.get("optimism")
+        if optimism is not None:
+            console.print(
+                f"Optimism of the search: {optimism:+.4f} "
+                f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)",
+                highlight=False,
+            )
+    else:
+        console.print("There is no final evaluation yet.")
+    skipped, failed = run.info.get("skipped", []), int((trials["state"] == "failed").sum())
+    if skipped:
+        console.print(f"[yellow]{len(skipped)} unreadable image(s) skipped[/], listed in run.json, e.g. ", end="")
+        console.print(f"{skipped[0]['path']}: {skipped[0]['reason']}", markup=False, highlight=False)
+    for incident in incidents(run.events()):
+        console.print(incident, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    if failed:
+        console.print(f"[red]{failed} of the {what} failed[/]; why is in log.jsonl", highlight=False)
+    console.print(Text(f"The run is in {run.folder}", style="bold"), soft_wrap=True)
+
+
+def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
+    """The `n` best trials, as `recipes_table`."""
+    return recipes_table(leaders(trials, metric, n), trials, metric, ("trial", "parent", "depth", "epochs"))
+
+
+def recipes_table(rows: pd.DataFrame, among: pd.DataFrame, metric: str, columns: Sequence[str]) -> Table:
+    """A row a trial; of its recipe, what its own stage has and what differs between trials, as name=value.
+
+    What it started from is not spelled out: its parent's name is enough, it is another row.
+
+    Args:
+        rows: of a trials or heads table.
+        among: the whole table.
+        metric: the figure that is shown.
+        columns: of the table, to be shown first.
+    """
+    names = [name for name in varying(among, recipe_columns(among)) if name != "seed" and not name.endswith(".depth")]
+    figure = deciding(among, metric)
+    table = Table()
+    for name in (*columns, metric):
+        left = name in ("trial", "parent", "state", "role")
+        table.add_column("from" if name == "parent" else name, justify="left" if left else "right", no_wrap=True)
+    table.add_column("recipe", overflow="fold")
+    for row in rows.to_dict("records"):
+        own = max((int(name.split(".")[1]) for name in row if name.endswith(".depth") and short(row[name])), default=0)
+        stage = f"schedule.{own}."
+        shown = [name for name in names if name.startswith(stage) or not name.startswith("schedule.")]
+        recipe = [f"{name.removeprefix(stage)}={short(row[name])}" for name in shown if short(row[name])]
+        best = row.get(figure)
+        fixed = [short(row[name]) for name in columns]
+        table.add_row(*fixed, "" if best is None or pd.isna(best) else f"{best:.4f}", Text("  ".join(recipe)))
+    return table
+
+
+def evaluation_table(evaluation: EvaluationDocument) -> Table:
+    """The test figures of the winner, the default recipe and the best head, from evaluation.json."""
+    table = Table()
+    table.add_column("model")
+    for name in ("trial", "models", "accuracy", "macro-F1"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for _, label, trial, test in measured_models(evaluation):
+        figures = [plus_minus(test["accuracy"]), plus_minus(test["macro_f1"])]
+        table.add_row(label, trial, str(len(test["accuracy"]["values"])), *figures)
+    return table
+
+
+def _heading(console: Console, text: str) -> None:
+    # Not a table's title: rich wraps that to the width of the table.
+    console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,113 @@
+"""What somebody without raysearch must know to use an exported file: the JSON beside it, and inside it."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import NotRequired, TypedDict
+
+from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD
+from raysearch.recipe import Fit
+from raysearch.record.evaluation import EvaluationDocument, Spread
+from raysearch.winner.best import Best
+from raysearch.winner.formats import NEEDS, OUTPUTS, Format
+
+_FITS: dict[Fit, str] = {
+    "squash": "stretch to image_size x image_size",
+    "crop": "scale until the shorter side is image_size, and keep the square in the centre",
+    "pad": "scale until the longer side is image_size, and fill up with black on both sides",
+}
+
+
+class Input(TypedDict):
+    """The tensor that the file takes."""
+
+    name: str
+    dtype: str
+    shape: list[str | int]
+    axes: str
+    color: str
+
+
+class Output(TypedDict):
+    """A tensor that the file computes."""
+
+    dtype: str
+    shape: list[str | int]
+    order: str
+
+
+class Before(TypedDict):
+    """What is done to an image before it is given to the file."""
+
+    decode: str
+    resize: str
+    fit: Fit
+    image_size: int
+    filter: str
+
+
+class Inside(TypedDict):
+    """What the file itself does to an image before the network."""
+
+    scale: str
+    mean: list[float]
+    std: list[float]
+
+
+class TestFigures(TypedDict):
+    """How good the classifier was on the test images."""
+
+    accuracy: Spread
+    macro_f1: Spread
+
+
+class Description(TypedDict):
+    """An exported file, described."""
+
+    format: Format
+    versions: dict[str, str]
+    backbone: str
+    classes: list[str]
+    input: Input
+    outputs: dict[str, Output]
+    before_the_graph: Before
+    in_the_graph: Inside
+    test: NotRequired[TestFigures]
+
+
+def describe(best: Best, kind: Format, evaluation: EvaluationDocument | None = None) -> Description:
+    """A file of a classifier: its input, its outputs, its classes, and what to do before it.
+
+    Args:
+        best: the classifier.
+        kind: of the file.
+        evaluation: evaluation.json, if it is there.
+    """
+    size, classes = best.recipe.image_size, len(best.labels)
+    output: Output = {"dtype": "float32", "shape": ["batch", classes], "order": "as classes"}
+    described: Description = {
+        "format": kind,
+        "versions": {name: metadata.version(name) for name in ("torch", *NEEDS[kind])},
+        "backbone": best.recipe.backbone,
+        "classes": list(best.labels),
+        "input": {
+            "name": "images",
+            "dtype": "uint8",
+            "shape": ["batch", size, size, 3],
+            "axes": "batch, height, width, channel",
+            "color": "RGB",
+        },
+        "outputs": dict.fromkeys(OUTPUTS, output),
+        "before_the_graph": {
+            "decode": "upright by its EXIF orientation, sRGB by its colour profile, transparent parts over white",
+            "resize": _FITS[best.recipe.fit],
+            "fit": best.recipe.fit,
+            "image_size": size,
+            "filter": "bilinear with antialiasing, as Pillow's Image.resize(..., BILINEAR)",
+        },
+        "in_the_graph": {"scale": "byte / 255", "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+    }
+    if evaluation is not None:
+        test = evaluation["test"]
+        described["test"] = {"accuracy": test["accuracy"], "macro_f1": test["macro_f1"]}
+    return described
