@@ -1,16 +1,22 @@
-"""A MedMNIST-style .npz: train_images, train_labels, and the same for val and test where given."""
+"""A MedMNIST-style .npz: train_images, train_labels, and the same for val and test where given.
+
+Splits may be called as folders of splits are (`valid_images`), and the arrays as Keras does (`x_train`, `y_train`).
+"""
 
 from __future__ import annotations
 
 import hashlib
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.data.account import Account
 from raysearch.data.files import digest_files
-from raysearch.data.listing import SPLITS, Found
+from raysearch.data.listing import SPLITS, Found, some
+from raysearch.data.split_names import split_name
 from raysearch.errors import InputError
 
 _NAMES = "class_names"
@@ -45,14 +51,16 @@ def find_in_arrays(file: Path) -> Found:
     """
     try:
         with np.load(file, allow_pickle=False) as opened:
-            arrays = {name: opened[name] for name in opened.files if name == _NAMES or name.startswith(SPLITS)}
+            keys = _keys(file, opened.files)
+            arrays = {meant: opened[name] for meant, name in keys.items()}
+            others = [name for name in opened.files if name not in keys.values()]
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} cannot be read as a .npz of plain arrays ({error}).") from error
     present = [split for split in SPLITS if f"{split}_images" in arrays or f"{split}_labels" in arrays]
     if "train" not in present:
         raise InputError(
             f"{file} must hold train_images and train_labels (and, if it has them, val_images, val_labels, "
-            f"test_images, test_labels), got {', '.join(arrays) or 'none of these'}."
+            f"test_images, test_labels), got {', '.join([*arrays, *others]) or 'nothing'}."
         )
     problems: list[str] = []
     images, labels, splits, paths = [], [], [], []
@@ -79,7 +87,39 @@ def find_in_arrays(file: Path) -> Found:
         if max(map(int, labels)) >= len(classes):
             raise InputError(f"{file}: {_NAMES} has {len(classes)} names but labels go up to {max(map(int, labels))}.")
         labels = [classes[int(label)] for label in labels]
-    return Found(paths, labels, splits, ArrayReader(images, file), classes)
+    account = Account(
+        f"{len(set(labels))} classes in the arrays of {', '.join(present)} of {file.name}.",
+        not_read=(f"the array{'s' * (len(others) > 1)} {some(others, 10)} of {file.name}",) if others else (),
+    )
+    return Found(paths, labels, splits, ArrayReader(images, file), classes, account=account)
+
+
+def _keys(file: Path, names: Sequence[str]) -> dict[str, str]:
+    """The name in the file of each array that is read, by the name that this program calls it, e.g. val_images.
+
+    Raises:
+        InputError: two arrays are the same one by their names.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        meant = _NAMES if name == _NAMES else _meant(name)
+        if meant is None:
+            continue
+        if meant in found:
+            raise InputError(f"{file} holds {found[meant]} and {name}, which are both {meant}: take one away.")
+        found[meant] = name
+    return found
+
+
+def _meant(name: str) -> str | None:
+    """val_images for `valid_images` and `x_val`, test_labels for `y_test`, …; None for other names."""
+    first, _, last = name.lower().rpartition("_")
+    if last in ("images", "labels") and (split := split_name(first)):
+        return f"{split}_{last}"
+    first, _, last = name.lower().partition("_")
+    if first in ("x", "y") and (split := split_name(last)):
+        return f"{split}_{'images' if first == 'x' else 'labels'}"
+    return None
 
 
 def _image_problems(split: str, images: NDArray[np.generic]) -> list[str]:

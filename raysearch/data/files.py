@@ -57,7 +57,7 @@ def digest_files(files: Sequence[Path]) -> list[str]:
     A file whose size and time are as they were when it was last read is not read again: the cache remembers its digest.
     """
     paths = [str(file.absolute()) for file in files]
-    common = hashlib.sha256(os.path.commonpath(paths).encode()).hexdigest()[:32] if paths else "none"
+    common = hashlib.sha256(os.fsencode(os.path.commonpath(paths))).hexdigest()[:32] if paths else "none"
     memo_path = cache_root() / "digests" / f"{common}.json"
     memo = _read_memo(memo_path)
 

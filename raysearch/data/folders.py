@@ -2,108 +2,138 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
+from raysearch.data.account import EXAMPLES, Account, Doubt, Tallies
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.files import FileReader, ZipReader
-from raysearch.data.listing import Found, Skipped, some, split_name
+from raysearch.data.layout import Layout, read_layout
+from raysearch.data.listing import Found, Skipped, some
+from raysearch.data.names import readable
+from raysearch.data.split_names import split_name
+from raysearch.data.walk import Walked, is_run, walk_folder, walk_zip
 from raysearch.errors import InputError
 
-_OUTSIDE = "not in a class folder"
+OUTSIDE = "not in a class folder"
 
 
 def find_in_folder(folder: Path) -> Found:
-    """`train/ [val/] test/` of class folders, or class folders alone.
+    """`train/ [val/] test/` of class folders, class folders with splits in each, or class folders alone.
 
     Raises:
-        InputError: no images, or a layout that says no classes.
+        InputError: no images, or a layout that says no classes, or that can be read in several ways.
     """
-    names = []
-    for root, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        inside = Path(root).relative_to(folder)
-        names += [f"{(inside / name).as_posix()}/" for name in folders] + [(inside / name).as_posix() for name in files]
-    kept, labels, splits, skipped = arrange(names, str(folder))
-    return Found(kept, labels, splits, FileReader([folder / name for name in kept]), skipped=skipped)
+    if is_run(folder):
+        raise InputError(f"{folder} is the folder of a run, not one of images.")
+    walked = walk_folder(folder)
+    layout = _layout(walked, str(folder))
+    kept = list(layout.images)
+    return _found(walked, layout, FileReader([folder / name for name in kept]), str(folder))
 
 
 def find_in_zip(archive: Path) -> Found:
     """The same layouts inside a zip.
 
     Raises:
-        InputError: not a zip, an encrypted one, no images, or a layout that says no classes.
+        InputError: not a zip, an encrypted one, no images, or a layout that says no classes, or several.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
-            members = opened.infolist()
+            if any(member.flag_bits & 1 for member in opened.infolist()):
+                raise InputError(f"{archive} is encrypted; unpack it and give the folder.")
+            walked, members = walk_zip(opened)
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{archive} cannot be read as a zip ({error}).") from error
-    if any(member.flag_bits & 1 for member in members):
-        raise InputError(f"{archive} is encrypted; unpack it and give the folder.")
-    names = [member.filename for member in members]
-    kept, labels, splits, skipped = arrange(names, str(archive))
-    return Found(kept, labels, splits, ZipReader(archive, kept), skipped=skipped)
+    layout = _layout(walked, str(archive))
+    return _found(walked, layout, ZipReader(archive, [members[name] for name in layout.images]), str(archive))
 
 
-def arrange(names: Sequence[str], source: str) -> tuple[list[str], list[str], list[str], tuple[Skipped, ...]]:
-    """Labels and splits from image names like `train/cat/1.jpg`, `cat/1.jpg` or `photos/cat/1.jpg`.
+def _layout(walked: Walked, source: str) -> Layout:
+    """The reading of what was met, its images in the order of their names.
 
-    Files that are not images, and hidden ones, are passed over; images outside class folders are skipped and recorded.
-    Names that end in a slash are folders: one in the place of a class must hold images.
-
-    Returns:
-        the images' names, sorted; their labels; their splits ("" where the layout says none); the skipped ones.
+    Raises:
+        InputError: no images, no reading, or a class folder without images.
     """
-    images = sorted(name for name in names if _is_image(name))
-    if not images:
-        raise InputError(f"{source} holds no images (files ending in {', '.join(EXTENSIONS)}).")
-    parts = {name: name.split("/") for name in images}
-    strip = _wrapper_depth(list(parts.values()))
-    tops = {split_name(part[strip]) for part in parts.values() if len(part) > strip + 1}
-    split_layout = bool(tops - {None})
-    if split_layout and None in tops:
-        others = sorted({p[strip] for p in parts.values() if len(p) > strip + 1 and split_name(p[strip]) is None})
-        raise InputError(
-            f"{source} has class folders beside its train, val or test folders: {some(others)}. "
-            "Put them into one of the splits, or take them away."
-        )
-    level = strip + split_layout
-    inside = [name for name in images if len(parts[name]) > level + 1]
-    if not inside:
-        raise InputError(
-            f"{source} has {len(images)} images but no class folders: put each class's images into a folder of its "
-            "name, or give a .csv manifest with the columns path,label."
-        )
-    classes = {tuple(parts[name][: level + 1]) for name in inside}
-    folders = {tuple(name[:-1].split("/")) for name in names if name.endswith("/") and not _is_hidden(name)}
-    empty = sorted("/".join(folder) for folder in folders if len(folder) == level + 1 and folder not in classes)
+    if not walked.images:
+        unread = " ".join(f"There are {tally.line()}." for tally in walked.passed.result() if tally.remedy)
+        raise InputError(f"{source} holds no images (files ending in {', '.join(EXTENSIONS)}). {unread}".strip())
+    layout = read_layout(walked.images, source)
+    layout.images = dict(sorted(layout.images.items()))
+    _check_empty(walked, layout, source)
+    return layout
+
+
+def _check_empty(walked: Walked, layout: Layout, source: str) -> None:
+    """Folders that stand where classes do must hold images; such that hold other files may lie beside them."""
+    holding = _folders_of(layout.images)
+    labels = {label for label, _ in layout.images.values()}
+    empty, others = [], Tallies()
+    for folder, filled in walked.folders.items():
+        above, _, own = folder.rpartition("/")
+        if above not in layout.places or folder in holding:
+            continue
+        unread = [
+            kind for place, kinds in walked.unread.items() if f"{place}/".startswith(f"{folder}/") for kind in kinds
+        ]
+        if unread:
+            empty.append(f"{readable(folder)} ({len(unread)} {unread[0]} are in it)")
+        elif not filled or own in labels:
+            empty.append(readable(folder))
+        else:
+            others.add("folders without images", readable(folder))
     if empty:
         raise InputError(f"{source} has class folders without images: {some(empty)}. Fill them or take them away.")
-    skipped = tuple(Skipped(name, _OUTSIDE) for name in images if len(parts[name]) <= level + 1)
-    labels = [parts[name][level] for name in inside]
-    splits = [(split_name(parts[name][strip]) or "") if split_layout else "" for name in inside]
-    return inside, labels, splits, skipped
+    layout.passed_over += others.result()
+    tops = {place.rpartition("/")[0] for place, split in layout.places.items() if split}
+    for folder, filled in walked.folders.items():
+        above, _, own = folder.rpartition("/")
+        if above in tops and not filled and split_name(own):
+            told = f"{readable(folder)}/ is empty, so its images are cut from the training images."
+            layout.doubts.append(Doubt(told, "Fill it, or take it away."))
 
 
-def _is_image(name: str) -> bool:
-    return not _is_hidden(name) and name.lower().endswith(EXTENSIONS)
+def _folders_of(images: Iterable[str]) -> set[str]:
+    """The folders that images lie in, and those above."""
+    found: set[str] = set()
+    for folder in {image.rpartition("/")[0] for image in images}:
+        while folder and folder not in found:
+            found.add(folder)
+            folder = folder.rpartition("/")[0]
+    return found
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in name.split("/"))
+def _found(walked: Walked, layout: Layout, reader: FileReader | ZipReader, source: str) -> Found:
+    names, strays = list(layout.images), [readable(name) for name in sorted(layout.strays)]
+    doubts = [*_unread_doubts(walked), *layout.doubts, *walked.doubts]
+    if strays:
+        told = f"{len(strays):,} images of {source} lie in no class folder and are left out ({some(strays)})."
+        doubts.append(Doubt(told, "Put them into the folders of their classes, or take them away."))
+    notes = []
+    if walked.by_content:
+        named = some(walked.by_content, EXAMPLES)
+        notes.append(f"{len(walked.by_content):,} images are known by their content, not by their ending ({named}).")
+    passed_over = (*layout.passed_over, *walked.passed.result())
+    account = Account(layout.reading, notes=tuple(notes), passed_over=passed_over, doubts=tuple(doubts))
+    return Found(
+        [readable(name) for name in names],
+        [readable(label) for label, _ in layout.images.values()],
+        [split for _, split in layout.images.values()],
+        reader,
+        skipped=tuple(Skipped(name, OUTSIDE) for name in strays),
+        account=account,
+    )
 
 
-def _wrapper_depth(paths: Sequence[Sequence[str]]) -> int:
-    """How many leading folders hold everything and mean nothing, as `archive/` in `archive/train/cat/1.jpg`.
-
-    The deepest folder is never one: in `cat/1.jpg` it is the class.
-    """
-    depth = 0
-    while len({path[depth] for path in paths}) == 1 and split_name(paths[0][depth]) is None:
-        if any(len(path) < depth + 3 for path in paths):
-            break
-        depth += 1
-    return depth
+def _unread_doubts(walked: Walked) -> list[Doubt]:
+    """Files that may have been meant as images."""
+    meant = {kind for kinds in walked.unread.values() for kind in kinds}
+    return [
+        Doubt(
+            f"{tally.count:,} {tally.what} are not read ({', '.join(tally.examples)}).",
+            f"To have them used, {tally.remedy}.",
+        )
+        for tally in walked.passed.result()
+        if tally.what in meant
+    ]

@@ -13,7 +13,6 @@ from PIL import Image
 from raysearch.data.account import Account
 
 SPLITS = ("train", "val", "test")
-_ALIASES = {"training": "train", "valid": "val", "validation": "val", "testing": "test"}
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,6 @@ class Found:
     """The order of the classes where the source defines it; else natural order of the labels."""
     skipped: tuple[Skipped, ...] = ()
     account: Account = field(default_factory=Account)
-
-
-def split_name(name: str) -> str | None:
-    """train, val or test for a folder's or a manifest's word for it; None for any other word."""
-    word = name.strip().lower()
-    word = _ALIASES.get(word, word)
-    return word if word in SPLITS else None
 
 
 def class_order(labels: Sequence[str]) -> tuple[str, ...]:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import csv
+import os
+import unicodedata
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
+from raysearch.data.account import Account
+from raysearch.data.columns import label_doubts, not_read, split_values
 from raysearch.data.files import FileReader
-from raysearch.data.listing import Found, some, split_name
+from raysearch.data.listing import Found, some
+from raysearch.data.names import same_form
+from raysearch.data.split_names import split_name
 from raysearch.errors import InputError
 
 _SEPARATORS = "|;"
@@ -38,16 +45,53 @@ def find_in_manifest(manifest: Path) -> Found:
         raise InputError(f"{manifest} lists no images.")
     paths = [row["path"] for row in rows]
     labels = [row["label"] for row in rows]
-    problems = [*_missing(manifest, paths), *_twice(manifest, paths, labels), *label_problems(str(manifest), labels)]
+    files = located(manifest.parent, paths)
+    problems = [*_missing(manifest, paths, files), *_twice(manifest, paths, labels)]
+    problems += label_problems(str(manifest), labels)
     splits = [""] * len(rows)
+    others = {name: [row[name] for row in rows] for name in columns if name and name not in ("path", "label", "split")}
+    notes = []
     if "split" in columns:
         splits = [split_name(row["split"]) or "" for row in rows]
         wrong = sorted({row["split"] or "(empty)" for row in rows if split_name(row["split"]) is None})
         if wrong:
             problems.append(f"{manifest}: split must be train, val or test, got {some(wrong)}.")
+    else:
+        try:
+            if (said := split_values(str(manifest), others)) is not None:
+                notes.append(f"The column {said[0]} says the splits.")
+                splits = said[1]
+                del others[said[0]]
+        except InputError as error:
+            problems += error.problems
     if problems:
         raise InputError(problems)
-    return Found(paths, labels, splits, FileReader([manifest.parent / path for path in paths]))
+    account = Account(
+        f"{len(set(labels))} classes in {manifest.name}" + (", which gives the splits." if any(splits) else "."),
+        notes=tuple(notes),
+        not_read=tuple(not_read(manifest.name, list(others))),
+        doubts=tuple(label_doubts(manifest.name, labels)),
+    )
+    return Found(paths, labels, splits, FileReader([file for file in files if file is not None]), account=account)
+
+
+def located(folder: Path, paths: Sequence[str]) -> list[Path | None]:
+    """The file of each path, relative to `folder`; None where there is none.
+
+    A path that is not there as it stands is looked for with Windows' separators turned round, and in the other form of
+    Unicode: tables are written on other machines than those that hold the images.
+    """
+
+    def find(path: str) -> Path | None:
+        turned = path.replace("\\", "/")
+        for one in dict.fromkeys(
+            (path, turned, unicodedata.normalize("NFC", turned), unicodedata.normalize("NFD", turned))
+        ):
+            if one and (whole := folder / one).is_file():
+                return whole
+        return None
+
+    return [find(path) for path in paths]
 
 
 def label_problems(source: str, labels: list[str]) -> list[str]:
@@ -81,15 +125,15 @@ def _number(text: str) -> float | None:
         return None
 
 
-def _missing(manifest: Path, paths: list[str]) -> list[str]:
-    absent = [path or "(empty path)" for path in paths if not path or not (manifest.parent / path).is_file()]
+def _missing(manifest: Path, paths: Sequence[str], files: Sequence[Path | None]) -> list[str]:
+    absent = [path or "(empty path)" for path, file in zip(paths, files, strict=True) if file is None]
     return [f"{manifest} lists {len(absent)} files that are not there: {some(absent)}."] if absent else []
 
 
 def _twice(manifest: Path, paths: list[str], labels: list[str]) -> list[str]:
     found: dict[str, list[str]] = defaultdict(list)
     for path, label in zip(paths, labels, strict=True):
-        found[path].append(label)
+        found[os.path.normpath(same_form(path).replace("\\", "/"))].append(label)
     several = [path for path, given in found.items() if len(set(given)) > 1]
     twice = [path for path, given in found.items() if len(given) > len(set(given))]
     problems = []

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import difflib
-import logging
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.data.account import Doubt
 from raysearch.data.arrays import find_in_arrays
 from raysearch.data.folders import find_in_folder, find_in_zip
+from raysearch.data.labels import unify
 from raysearch.data.listing import SPLITS, Found, Listing, class_order, some
 from raysearch.data.manifest import find_in_manifest
 from raysearch.data.named import BUNDLED, TORCHVISION, canonical_name, find_named
-from raysearch.data.split import fill_splits, missing_splits
+from raysearch.data.split import FRACTION, fill_if_enough, fill_splits, missing_splits
 from raysearch.errors import InputError
-
-log = logging.getLogger(__name__)
 
 _FILES = {".zip": find_in_zip, ".csv": find_in_manifest, ".npz": find_in_arrays}
 
 
-def list_source(source: str, *, seed: int = 0) -> Listing:
+def list_source(source: str, *, seed: int = 0, measuring: bool = False) -> Listing:
     """List and check a source: a folder, .zip, .csv or .npz, or a name (`cifar10-mini` is bundled).
 
     Args:
         source: a path, which wins, or a name.
         seed: of the splits that the source does not give.
+        measuring: whether a finished classifier is measured on it, which asks for less: one class will do, and so will
+            test images alone. Images that are too few to be split are all in train.
 
     Returns:
         every image with its label and split.
@@ -36,17 +37,30 @@ def list_source(source: str, *, seed: int = 0) -> Listing:
         InputError: the source cannot be used; every problem found, together.
     """
     found = _find(source)
-    if found.skipped:
-        log.warning("%s: %d images are not in a class folder and are left out", source, len(found.skipped))
     given = np.asarray(found.splits, dtype="<U5")
-    classes = class_order(found.labels) if found.classes is None else tuple(found.classes)
+    spelt, doubts = (found.labels, []) if found.classes is not None else unify(found.labels, found.splits)
+    classes = class_order(spelt) if found.classes is None else tuple(found.classes)
     number = {name: position for position, name in enumerate(classes)}
-    labels = np.array([number[label] for label in found.labels], dtype=np.int64)
-    problems = _problems(source, classes, labels, given)
-    if problems:
-        raise InputError(problems)
-    splits = fill_splits(given, labels, seed)
-    return Listing(source, classes, tuple(found.paths), labels, splits, found.reader, found.skipped)
+    labels = np.array([number[label] for label in spelt], dtype=np.int64)
+    account = found.account.adding(doubts=doubts)
+    if not measuring:
+        problems, odd = _problems(source, classes, labels, given)
+        if problems:
+            raise InputError(problems)
+        account = account.adding(doubts=odd, notes=_cut(given, seed))
+        splits = fill_splits(given, labels, seed)
+    else:
+        splits = fill_if_enough(given, labels, seed)
+    return Listing(source, classes, tuple(found.paths), labels, splits, found.reader, found.skipped, account)
+
+
+def _cut(splits: NDArray[np.str_], seed: int) -> list[str]:
+    """What is said of splits that the source does not give."""
+    missing = missing_splits(splits)
+    if not missing:
+        return []
+    told = " and ".join(f"{FRACTION:.0%} {name}" for name in missing)
+    return [f"Not given, so cut from the training images, class by class: {told} (seed {seed})."]
 
 
 def _find(source: str) -> Found:
@@ -69,10 +83,12 @@ def _find(source: str) -> Found:
     raise InputError(f"{source} is no folder, no file and no known name. {hint}")
 
 
-def _problems(source: str, classes: tuple[str, ...], labels: NDArray[np.int64], splits: NDArray[np.str_]) -> list[str]:
-    """Everything that keeps labelled images from being split and learnt."""
+def _problems(
+    source: str, classes: tuple[str, ...], labels: NDArray[np.int64], splits: NDArray[np.str_]
+) -> tuple[list[str], list[Doubt]]:
+    """Everything that keeps labelled images from being split and learnt; and what is odd, but can be."""
     counts = {name: np.bincount(labels[splits == name], minlength=len(classes)) for name in ("", *SPLITS)}
-    problems = []
+    problems, doubts = [], []
     present = np.unique(labels)
     if len(present) < 2:
         only = f"only the class {classes[int(present[0])]}" if len(present) else "no images"
@@ -81,10 +97,18 @@ def _problems(source: str, classes: tuple[str, ...], labels: NDArray[np.int64], 
     pool = counts[""] + counts["train"]
     if not pool.any():
         problems.append(f"{source} has {' and '.join(given) or 'nothing'} but no training images.")
-        return problems
+        return problems, doubts
     for name in given:
         if name != "train":
-            problems += _difference(source, classes, pool, counts[name], name)
+            extra = [classes[k] for k in np.flatnonzero((pool == 0) & (counts[name] > 0))]
+            absent = [classes[k] for k in np.flatnonzero((pool > 0) & (counts[name] == 0))]
+            if extra:
+                problems.append(
+                    f"{source}: the labels of train and {name} differ: only {name} has {some(extra)}. Add training "
+                    f"images of that class, or take its images out of {name}."
+                )
+            if absent:
+                doubts.append(_lacking(name, absent))
     empty = [classes[k] for k in np.flatnonzero(~np.isin(np.arange(len(classes)), present))]
     if empty:
         problems.append(f"{source} has no images of {some(empty)}.")
@@ -95,13 +119,13 @@ def _problems(source: str, classes: tuple[str, ...], labels: NDArray[np.int64], 
             f"{source}: {some(few)} has fewer images than the {len(missing) + 1} splits that they must fill "
             f"(train, {', '.join(missing)})."
         )
-    return problems
+    return problems, doubts
 
 
-def _difference(
-    source: str, classes: tuple[str, ...], train: NDArray[np.int64], other: NDArray[np.int64], name: str
-) -> list[str]:
-    absent = [classes[k] for k in np.flatnonzero((train > 0) & (other == 0))]
-    extra = [classes[k] for k in np.flatnonzero((train == 0) & (other > 0))]
-    parts = [f"{name} lacks {some(absent)}"] * bool(absent) + [f"only {name} has {some(extra)}"] * bool(extra)
-    return [f"{source}: the labels of train and {name} differ: {'; '.join(parts)}."] if parts else []
+def _lacking(split: str, absent: list[str]) -> Doubt:
+    """A split that the source gives, without images of some classes."""
+    told = "nothing is known of how well it does on them" if split == "test" else "they have no say in what is chosen"
+    return Doubt(
+        f"{split} lacks {some(absent)}: {told}.",
+        f"Put images of that class into {split}, or take {split} away to have it cut from train.",
+    )

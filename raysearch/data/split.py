@@ -46,20 +46,35 @@ def fill_splits(splits: NDArray[np.str_], labels: NDArray[np.int64], seed: int) 
     return filled
 
 
-def parts(labels: NDArray[np.int64], n: int, seed: int) -> NDArray[np.int64]:
+def fill_if_enough(splits: NDArray[np.str_], labels: NDArray[np.int64], seed: int) -> NDArray[np.str_]:
+    """As `fill_splits` does it; where a class has too few images for that, all without a split are in train."""
+    try:
+        return fill_splits(splits, labels, seed)
+    except ValueError:
+        return np.where(splits == "", SPLITS[0], splits).astype("<U5")
+
+
+def parts(labels: NDArray[np.int64], n: int, seed: int, copies: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
     """Cut images into `n` disjoint parts of about equal size, stratified by class.
 
     Args:
         labels: shape (images,).
         n: number of parts, from 1.
         seed: of the shuffle.
+        copies: a number that images have in common whose pixels are the same, shape (images,); None: all differ.
 
     Returns:
         The part of each image, 0 to n - 1, shape (images,). Sizes differ by at most one, and so do the images of a
-        class in each part.
+        class in each part, but for copies: they follow the first of them.
     """
     shuffled = np.random.default_rng([seed, n]).permutation(len(labels))
     dealt = shuffled[np.argsort(labels[shuffled], kind="stable")]  # class after class
     found = np.empty(len(labels), np.int64)
     found[dealt] = np.arange(len(labels)) % n  # like cards, each class going on where the last one ended
-    return found
+    return found if copies is None else together(found, copies)
+
+
+def together(found: NDArray[np.int64], copies: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The parts `found` of images, shape (n,), with each copy in the part of the first image of its number."""
+    _, first, place = np.unique(copies, return_index=True, return_inverse=True)
+    return found[first[place]]

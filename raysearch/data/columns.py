@@ -1,0 +1,85 @@
+"""Columns of a table of images: which one says the split, which are not read, and labels that stand for no label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from raysearch.data.account import Doubt
+from raysearch.data.listing import some
+from raysearch.data.split_names import split_name
+from raysearch.errors import InputError
+
+_FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test"}
+"""Columns of yes and no: yes is this split, no is train."""
+_SPLIT_WORDS = frozenset((
+    "fold", "folds", "kfold", "k_fold", "subset", "set", "phase", "partition", "split", "splits", "data_split",
+    "dataset_split", "usage", "is_train", "valid", "validation", "test",
+))  # fmt: skip
+_YES = frozenset(("true", "1", "1.0", "yes", "y", "t"))
+_NO = frozenset(("false", "0", "0.0", "no", "n", "f"))
+_NO_LABEL = frozenset(("nan", "none", "null", "n/a", "na", "#n/a", "<na>", "nat", "undefined"))
+"""What programs write where there is nothing."""
+
+
+def split_values(source: str, columns: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
+    """The column among those that are not read otherwise that says each image's split, and what it says.
+
+    It is the one whose values are all names of splits (at least two of them), or one of yes and no called `is_valid` or
+    the like.
+
+    Args:
+        source: for messages.
+        columns: values by the column's name, lower-case.
+
+    Returns:
+        its name, and train, val or test for each row; None where there is none.
+
+    Raises:
+        InputError: several columns do, or one is called as if it did and its values are no names of splits.
+    """
+    found: dict[str, list[str]] = {}
+    unclear = []
+    for name, values in columns.items():
+        said = [value.strip().lower() for value in values]
+        distinct = set(said)
+        named = {value: split_name(value) for value in distinct}
+        if len(set(named.values())) > 1 and None not in named.values():
+            found[name] = [named[value] or "" for value in said]
+        elif name in _FLAGS and distinct <= _YES | _NO and len(distinct) > 1:
+            found[name] = [_FLAGS[name] if value in _YES else "train" for value in said]
+        elif name in _SPLIT_WORDS and len(distinct) > 1:
+            unclear.append(f"{name} ({some(sorted(distinct))})")
+    if len(found) > 1:
+        raise InputError(
+            f"{source} has {len(found)} columns that say a split: {', '.join(found)}. Name the one that is meant "
+            "split, and take the other away."
+        )
+    if unclear and not found:
+        raise InputError(
+            f"{source}: the column {' and '.join(unclear)} looks like a split, but its values do not say which images "
+            "are for training and which for the test. Add a column split of train, val and test made from it; or give "
+            "it another name, such as x_fold, and it is not read."
+        )
+    return next(iter(found.items()), None)
+
+
+def label_doubts(source: str, labels: Sequence[str]) -> list[Doubt]:
+    """Labels that some program wrote where there was none."""
+    odd = {label: n for label, n in Counter(labels).items() if label.strip().lower() in _NO_LABEL}
+    if not odd:
+        return []
+    told = ", ".join(f"{label!r} ({n:,} images)" for label, n in odd.items())
+    return [
+        Doubt(
+            f"{source} has the class {told}, which is what programs write where a label is missing.",
+            "Take those rows away, unless it is a class.",
+        )
+    ]
+
+
+def not_read(source: str, columns: Sequence[str]) -> list[str]:
+    """What the account says of columns that nothing read."""
+    if not columns:
+        return []
+    return [f"the column{'s' * (len(columns) > 1)} {some(columns, 10)} of {source}"]

@@ -1,0 +1,102 @@
+"""What kind of file lies in a folder of images, by its name and its first bytes: taken, passed over, or junk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import PurePath
+
+from raysearch.data.decode import EXTENSIONS
+
+HEAD_BYTES = 132
+"""Bytes of a file that tell what it is; DICOM's mark stands at 128."""
+
+IMAGE = "image"
+IMAGE_BY_CONTENT = "image by content"
+
+_TO_PICTURES = "convert them to PNG or JPEG"
+_UNREAD: dict[str, tuple[str, str]] = {
+    ending: (what, remedy)
+    for what, endings, remedy in (
+        ("HEIC photos", ".heic .heif .hif", "convert them to JPEG (sips or Preview on a Mac, heif-convert elsewhere)"),
+        ("camera raw photos", ".cr2 .cr3 .nef .arw .dng .orf .raf .rw2 .srw", "develop them to JPEG or TIFF"),
+        ("images of a format that is not read", ".jp2 .j2k .jxl .tga .ico .exr .hdr .dds .pcx", _TO_PICTURES),
+        ("drawings and layered images", ".svg .psd .ai .eps .xcf .indd", _TO_PICTURES),
+        ("DICOM files", ".dcm .dicom", _TO_PICTURES),
+        ("volumes", ".nii .nii.gz .mha .mhd .nrrd", "cut them into slices, as PNG or TIFF"),
+        ("videos", ".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv", "cut them into frames"),
+        ("archives", ".zip .tar .gz .tgz .rar .7z .bz2 .xz", "unpack them"),
+        ("files of arrays", ".npy .npz .h5 .hdf5 .mat .pt .pth .pkl .tfrecord .parquet", ""),
+    )
+    for ending in endings.split()
+}
+_PLAIN = frozenset((
+    ".txt", ".csv", ".tsv", ".json", ".jsonl", ".xml", ".yaml", ".yml", ".md", ".rst", ".html", ".htm", ".css",
+    ".js", ".py", ".ipynb", ".pdf", ".log", ".toml", ".ini", ".cfg", ".sh", ".bat", ".doc", ".docx", ".xls", ".xlsx",
+    ".ppt", ".pptx", ".odt", ".ods", ".db", ".sqlite", ".url", ".lnk", ".bib", ".tex", ".r", ".m", ".cpp", ".h",
+    ".so", ".dll", ".exe",
+))  # fmt: skip
+OTHER = "other files"
+
+_JUNK = {
+    "@eadir": "folders of a NAS's thumbnails",
+    "#recycle": "recycle bins",
+    "$recycle.bin": "recycle bins",
+    "recycler": "recycle bins",
+    "lost+found": "folders of the file system",
+    "system volume information": "folders of the file system",
+    "__pycache__": "folders of Python's",
+    "__macosx": "folders of a Mac's archiver",
+}
+HIDDEN_FOLDERS, HIDDEN_IMAGES = "hidden folders", "hidden images"
+
+
+def junk_folder(name: str) -> str | None:
+    """What a folder is that no person put there for its images, by its name; None for any other."""
+    return _JUNK.get(name.lower()) or (HIDDEN_FOLDERS if name.startswith(".") else None)
+
+
+def kind_of(name: str, head: Callable[[], bytes]) -> tuple[str, str]:
+    """The kind of a file, and what to do where it was meant as an image.
+
+    Args:
+        name: of the file, without folders.
+        head: reads its first `HEAD_BYTES`; called only where the name does not tell.
+
+    Returns:
+        (`IMAGE` or `IMAGE_BY_CONTENT`, ""), ("HEIC photos", "convert them …"), ("", "") for what needs no word, ….
+    """
+    lower = name.lower()
+    if name.startswith("."):
+        return (HIDDEN_IMAGES, "") if lower.endswith(EXTENSIONS) else ("", "")
+    if lower.endswith(EXTENSIONS):
+        return IMAGE, ""
+    ending = ".nii.gz" if lower.endswith(".nii.gz") else PurePath(lower).suffix
+    if ending in _UNREAD:
+        return _UNREAD[ending]
+    if ending in _PLAIN or lower == "thumbs.db":
+        return OTHER, ""
+    return by_content(head())
+
+
+def by_content(head: bytes) -> tuple[str, str]:
+    """The kind of a file of an unknown ending, by its first bytes."""
+    if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")):
+        return IMAGE_BY_CONTENT, ""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return IMAGE_BY_CONTENT, ""
+    if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":
+        return IMAGE_BY_CONTENT, ""
+    if head[4:8] == b"ftyp":
+        if head[8:12] == b"avif":
+            return IMAGE_BY_CONTENT, ""
+        if head[8:12] in (b"heic", b"heix", b"mif1", b"heif"):
+            return _UNREAD[".heic"]
+        return _UNREAD[".mp4"]
+    if head[128:132] == b"DICM":
+        return _UNREAD[".dcm"]
+    return OTHER, ""
+
+
+def meant_as_image(kind: str) -> bool:
+    """Whether files of a kind that is passed over may have been meant as images of a class."""
+    return kind in {what for what, remedy in _UNREAD.values() if remedy and what != "archives"}
