@@ -89,7 +89,7 @@ def by_crew(crews: Crews) -> Step:
 
 def by_one(config: dict[str, Any], threads: int) -> Step:
     """As a trial actor does it; in this process, so the threads are set anew each time."""
-    workplace, taken = Workplace(config), ""
+    workplace, taken = Workplace.open(config), ""
 
     def step(name: str, one: dict[str, Any]) -> dict[str, Any]:
         nonlocal taken

@@ -24,8 +24,8 @@ from raysearch.search.sampler import OptunaProposer
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.training.checkpoint import load_tensors
-from raysearch.workers.pack_work import PackWork
 from raysearch.workers.stage_work import StageWork
+from tests.in_process import drive, workplace
 from tests.training.bench import CLASSES, bench, split
 
 SEARCH_HEADS = """
@@ -81,10 +81,7 @@ def search(folder: Path, metric: str = "accuracy", folds: int = 0) -> Run:
     run.update_info(fingerprints=fingerprints, classes=list(CLASSES))
     driver = Driver(run, Controller(rules, OptunaProposer(space, rules, 0, 4)), 1)
     driver.log({"event": "budget", "heads": 6, "trials": 0, "max_epochs": 4})
-    while segments := driver.start("worker"):
-        work = PackWork(table, driver.checkpoints, segments, folds=folds, reduction=3, first_rung_epochs=2)
-        while driver.results("worker", work.step()):
-            pass
+    drive(driver, workplace(driver, table, folds=folds, first_rung_epochs=2))
     driver.close()
     return run
 

@@ -22,9 +22,9 @@ class TrialActor(tune.Trainable):
         """Open what every segment needs.
 
         Args:
-            config: of `Workplace`, and "segments": as of `Driver.start`.
+            config: of `Workplace.open`, and "segments": as of `Driver.start`.
         """
-        self._workplace = Workplace(config)
+        self._workplace = Workplace.open(config)
         self._workplace.take(config["segments"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:

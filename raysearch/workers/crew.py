@@ -44,7 +44,7 @@ class Crews:
     Args:
         workers: of each crew.
         resources: of one worker, {"CPU": …, "GPU": …}.
-        config: of `Workplace`.
+        config: of `Workplace.open`.
     """
 
     def __init__(self, workers: int, resources: dict[str, float], config: dict[str, Any]) -> None:
@@ -131,7 +131,7 @@ def _serve(config: dict[str, Any]) -> None:
     desk, me = config["desk"], (config["place"], config["number"], ray.train.get_context().get_world_rank())
     ended = threading.Event()
     threading.Thread(target=_leave, args=(desk, ended), name="leave", daemon=True).start()
-    workplace, work = Workplace(config, Ranks.joined()), None
+    workplace, work = Workplace.open(config, Ranks.joined()), None
     while (order := ray.get(desk.order.remote(*me))) is not None:
         if order["work"] != work:
             work = order["work"]

@@ -137,7 +137,7 @@ def _job(config: dict[str, Any], workers: int, resources: dict[str, float], watc
     # Ctrl-C leaves workers behind that may still write there, until Ray is shut down.
     with TemporaryDirectory(prefix="raysearch-refit-", ignore_cleanup_errors=True) as scratch:
         trainer = TorchTrainer(
-            _train_share,
+            _work,
             train_loop_config=config,
             torch_config=OwnNetwork(),
             scaling_config=ray.train.ScalingConfig(
@@ -212,15 +212,17 @@ def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
         raise failed[0]
 
 
-def _train_share(config: dict[str, Any]) -> None:
-    """One worker: every `world_size`-th recipe."""
-    with patient(logger.warning):
-        _train(config)
-
-
-def _train(config: dict[str, Any]) -> None:
-    torch.set_num_threads(config["threads"])
+def _work(config: dict[str, Any]) -> None:
+    """What a worker of the Ray Train job does."""
     context = ray.train.get_context()
+    with patient(logger.warning):
+        trained = train_share(config, context.get_world_rank(), context.get_world_size())
+    ray.train.report({"recipes": trained})
+
+
+def train_share(config: dict[str, Any], rank: int, size: int) -> int:
+    """Trains every `size`-th of the recipes, from the `rank`-th on, and says how many these were; it knows no Ray."""
+    torch.set_num_threads(config["threads"])
     keywords = config["bench"]
     storage = Storage(config["storage"]) if config["storage"] is not None else None
     if storage is not None:
@@ -229,7 +231,7 @@ def _train(config: dict[str, Any]) -> None:
     if config["on"] == "train+val":
         images = bench.dataset
         bench.dataset = dataclasses.replace(images, train=Split.join(images.train, images.val))
-    mine = config["recipes"][context.get_world_rank() :: context.get_world_size()]
+    mine = config["recipes"][rank::size]
     for tree in mine:
         began = time.perf_counter()
         recipe = Recipe.model_validate(tree)
@@ -244,4 +246,4 @@ def _train(config: dict[str, Any]) -> None:
             save_tensors(path, trainer.best_state, {**best_metadata(trainer), "seconds": seconds})
         if storage is not None:
             storage.put(path, f"checkpoints/{path.parent.name}/{path.name}")
-    ray.train.report({"recipes": len(mine)})
+    return len(mine)

@@ -25,25 +25,36 @@ class Workplace:
     """A process's bench, and the work that it has in hand.
 
     Args:
-        config: {"bench": keywords of `Bench.open`, "checkpoints", "threads", "heads": keywords of `PackWork`}; of a run
-            with storage also "storage": its URI there.
-        ranks: the processes that train stages together, each at its own workplace. Packs, and files, are the first's.
+        bench: of this process; its ranks train stages together, each at its own workplace. Packs, and files, are the
+            first's.
+        checkpoints: the run's folder of them.
+        heads: keywords of `PackWork`.
+        scratch: of a run with storage; its folder is `checkpoints`.
     """
 
-    def __init__(self, config: dict[str, Any], ranks: Ranks = ALONE) -> None:
-        torch.set_num_threads(config["threads"])
-        cv2.setNumThreads(config["threads"])
-        self._checkpoints, self._heads = Path(config["checkpoints"]), config["heads"]
-        bench = config["bench"]
-        self._scratch: Scratch | None = None
-        if config.get("storage") is not None:
-            run = Storage(config["storage"])
-            self._scratch = Scratch(run / "checkpoints")
-            self._checkpoints = self._scratch.folder
-            bench = bench | {"dataset": str(bring_images(run.parent, Path(bench["dataset"])))}
-        self._bench = Bench.open(**bench, ranks=ranks)
+    def __init__(self, bench: Bench, checkpoints: Path, heads: dict[str, Any], scratch: Scratch | None = None) -> None:
+        self._bench, self._checkpoints, self._heads, self._scratch = bench, checkpoints, heads, scratch
         self._segments: list[dict[str, Any]] = []
         self._work: Work | None = None
+
+    @classmethod
+    def open(cls, config: dict[str, Any], ranks: Ranks = ALONE) -> Workplace:
+        """A workplace from plain values, as they travel to another process.
+
+        Args:
+            config: {"bench": keywords of `Bench.open`, "checkpoints", "threads", "heads": keywords of `PackWork`}; of a
+                run with storage also "storage": its URI there.
+            ranks: as the bench has them.
+        """
+        torch.set_num_threads(config["threads"])
+        cv2.setNumThreads(config["threads"])
+        checkpoints, bench, scratch = Path(config["checkpoints"]), config["bench"], None
+        if config.get("storage") is not None:
+            run = Storage(config["storage"])
+            scratch = Scratch(run / "checkpoints")
+            checkpoints = scratch.folder
+            bench = bench | {"dataset": str(bring_images(run.parent, Path(bench["dataset"])))}
+        return cls(Bench.open(**bench, ranks=ranks), checkpoints, config["heads"], scratch)
 
     def take(self, segments: list[dict[str, Any]]) -> None:
         """Other segments; they are opened in the next step, where a failure belongs to its trial."""

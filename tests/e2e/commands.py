@@ -1,21 +1,31 @@
-"""Runs the commands as a person does: processes of their own, in a folder and a home of their own."""
+"""Runs the commands as a person does, in a folder and a home of their own: as processes or, without Ray, in here."""
 
 from __future__ import annotations
 
+import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import psutil
+import pytest
+from safetensors.numpy import load_file
+
+from raysearch.cli.main import main as raysearch
+from raysearch.tune import main as tune
+from tests.in_process import without_ray
 
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 150.0
@@ -70,16 +80,7 @@ class Desk:
         """python …, which goes on while the test does something else."""
         mark = uuid.uuid4().hex
         mine = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}  # a person has not set it
-        environment = {
-            **mine,
-            **self.variables,
-            "HOME": str(self.home),
-            # Its list of fonts takes seconds to make: once for all homes.
-            "MPLCONFIGDIR": os.environ["RAYSEARCH_CACHE"] + "-matplotlib",
-            "PYTHONPATH": str(ROOT),
-            "COLUMNS": "120",
-            _MARK: mark,
-        }
+        environment = {**mine, **self._variables, "PYTHONPATH": str(ROOT), _MARK: mark}
         command = [sys.executable, *map(str, arguments)]
         # Files, not pipes: a worker that outlives its driver would keep a pipe open, and so the test waiting.
         out, err = self.folder / f"{mark}.out", self.folder / f"{mark}.err"
@@ -94,6 +95,58 @@ class Desk:
                 start_new_session=True,  # a signal of a test reaches the command, never the tests themselves
             )
         return Command(process, mark, out, err)
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {
+            **self.variables,
+            "HOME": str(self.home),
+            # Its list of fonts takes seconds to make: once for all homes.
+            "MPLCONFIGDIR": os.environ["RAYSEARCH_CACHE"] + "-matplotlib",
+            "COLUMNS": "120",
+        }
+
+
+class DeskHere(Desk):
+    """The same without Ray: what `tune` and `raysearch` run, this process does itself, in a second or two."""
+
+    def tune(self, *arguments: object, before_step: Callable[[], None] = lambda: None) -> Ended:
+        """The command, to its end.
+
+        Args:
+            arguments: as they are typed.
+            before_step: called before each step of the search: see `tests.in_process.drive`.
+        """
+        with without_ray(before_step):
+            return self._run(tune, arguments)
+
+    def raysearch(self, *arguments: object) -> Ended:
+        """The command, to its end."""
+        return self._run(raysearch, arguments)
+
+    def _run(self, main: Callable[[list[str]], int], arguments: tuple[object, ...]) -> Ended:
+        out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
+        with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), _logged_to(err):
+            patch.chdir(self.work)
+            for name, value in self._variables.items():
+                patch.setenv(name, value)
+            try:
+                code = main([str(one) for one in arguments])
+            except SystemExit as stop:  # tyro's own
+                code = stop.code if isinstance(stop.code, int) else 2
+        return Ended(code, out.getvalue(), err.getvalue(), time.monotonic() - began)
+
+
+@contextmanager
+def _logged_to(err: io.StringIO) -> Iterator[None]:
+    """Warnings of the log are said on stderr, as in a process in which the tests' own handlers are not."""
+    handler = logging.StreamHandler(err)
+    handler.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(handler)
 
 
 @dataclass
@@ -132,12 +185,17 @@ class Command:
         """Ctrl-C in a terminal reaches the driver and, as Ray starts its own in other sessions, nothing else."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def left_behind(self, seconds: float = 30.0) -> list[str]:
-        """Processes that it started and that are still there after so long."""
-        end = time.monotonic() + seconds
-        while (found := _marked(self.mark)) and time.monotonic() < end:
-            time.sleep(0.1)
-        return found
+    def left_behind(self) -> list[str]:
+        """See `left_behind`."""
+        return left_behind(self.mark)
+
+
+def left_behind(mark: str, seconds: float = 30.0) -> list[str]:
+    """Processes that a command of this mark has started and that are still there after so long."""
+    end = time.monotonic() + seconds
+    while (found := _marked(mark)) and time.monotonic() < end:
+        time.sleep(0.1)
+    return found
 
 
 def _marked(mark: str) -> list[str]:
@@ -172,3 +230,12 @@ def table(run: Path, name: str) -> pd.DataFrame:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def assert_same(run: Path, other: Path) -> None:
+    """Two runs of the same search: tables, seconds aside, and the winner's tensors."""
+    for name in ("trials", "heads", "history"):
+        assert table(run, name).to_csv(index=False) == table(other, name).to_csv(index=False), name
+    one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, other))
+    assert one.keys() == two.keys()
+    assert all(np.array_equal(one[name], two[name]) for name in one)

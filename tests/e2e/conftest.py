@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file
 
-from tests.e2e.commands import Command, Desk, Ended, table
+from tests.e2e.commands import Desk, DeskHere, Ended
+from tests.shared import made_once
 
 CLASSES = ("blue", "green", "red")
 SIZE = 32
@@ -60,7 +62,11 @@ def _ctrl_c_is_heard() -> None:
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Class folders of PNG files, noise with a tint that is not quite easy to see; one file is not an image."""
-    root, rng = tmp_path_factory.mktemp("data") / "photos", np.random.default_rng(0)
+    return made_once(tmp_path_factory, "photos", _draw)
+
+
+def _draw(root: Path) -> None:
+    rng = np.random.default_rng(0)
     for channel, name in enumerate(reversed(CLASSES)):
         (root / name).mkdir(parents=True)
         for number in range(N_PER_CLASS):
@@ -68,21 +74,24 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels[..., channel] += 20
             Image.fromarray(pixels).save(root / name / f"{number:02}.png")
     (root / "red" / "broken.png").write_bytes(b"\x89PNG but not really")
-    return root
 
 
 @pytest.fixture(scope="session")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A space file like fine_tune: heads first, then trials that start from them."""
-    path = tmp_path_factory.mktemp("space") / "tiny.py"
-    path.write_text(SPACE)
-    return path
+    return made_once(tmp_path_factory, "space", lambda folder: (folder / "tiny.py").write_text(SPACE)) / "tiny.py"
 
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Desk:
     """A folder and a home of the test's own."""
     return Desk(tmp_path)
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> DeskHere:
+    """The same, where commands run in this process and without Ray."""
+    return DeskHere(tmp_path)
 
 
 @pytest.fixture(scope="session")
@@ -100,24 +109,23 @@ def flags(photos: Path, space: Path) -> list[str]:
 class Search:
     """A search that ran to its end undisturbed."""
 
-    desk: Desk
+    desk: DeskHere
     run: Path
-    command: Command
     ended: Ended
+    mark: str = ""
+    """Of the command's processes; of a search in this process there are none."""
 
 
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Search:
-    """The search of `flags`, from the command to its end. Tests that go on with it take a copy."""
-    desk = Desk(tmp_path_factory.mktemp("undisturbed"))
-    command = desk.start("-m", "raysearch.tune", *flags)
-    return Search(desk, desk.work / "results" / "tiny", command, command.wait())
+    """The search of `flags`, through Ray and to its end: one for all tests. Those that go on with it take a copy."""
 
+    def search(folder: Path) -> None:
+        command = Desk(folder).start("-m", "raysearch.tune", *flags)
+        told = dataclasses.asdict(command.wait()) | {"mark": command.mark}
+        (folder / "told.json").write_text(json.dumps(told))
 
-def assert_same(run: Path, other: Path) -> None:
-    """Two runs of the same search: tables, seconds aside, and the winner's tensors."""
-    for name in ("trials", "heads", "history"):
-        assert table(run, name).to_csv(index=False) == table(other, name).to_csv(index=False), name
-    one, two = (load_file(folder / "best" / "model.safetensors") for folder in (run, other))
-    assert one.keys() == two.keys()
-    assert all(np.array_equal(one[name], two[name]) for name in one)
+    folder = made_once(tmp_path_factory, "undisturbed", search)
+    told = json.loads((folder / "told.json").read_text())
+    mark, desk = told.pop("mark"), DeskHere(folder)
+    return Search(desk, desk.work / "results" / "tiny", Ended(**told), mark)

@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
@@ -16,8 +17,9 @@ import psutil
 import pytest
 from ray.cluster_utils import Cluster
 
-from tests.e2e.commands import Desk, events, has_trained
-from tests.e2e.conftest import Search, assert_same
+from tests.e2e.commands import Desk, DeskHere, assert_same, events, has_trained
+from tests.e2e.conftest import Search
+from tests.in_process import once
 
 pytestmark = pytest.mark.slow
 
@@ -116,14 +118,16 @@ def fill(disk: Path) -> Path:
     return path
 
 
-def test_a_full_disk_is_waited_for(desk: Desk, flags: list[str], small_disk: Path, undisturbed: Search) -> None:
-    command, run = desk.start("-m", "raysearch.tune", *flags), small_disk / "tiny"
-    command.until(has_trained(run, "t0000", 3))
-    filler = fill(small_disk)
-    command.until(lambda: "the storage refuses" in command.said.lower())  # a trial's or the driver's, whoever is first
-    filler.unlink()
-    ended = command.wait()
+def test_a_full_disk_is_waited_for(here: DeskHere, flags: list[str], small_disk: Path, undisturbed: Search) -> None:
+    run = small_disk / "tiny"
+
+    def fill_for_a_while() -> None:
+        filler = fill(small_disk)
+        threading.Timer(2.5, filler.unlink).start()  # somebody makes room
+
+    ended = here.tune(*flags, before_step=once(has_trained(run, "t0000", 3), fill_for_a_while))
     assert ended.code == 0, ended
+    assert "the storage refuses" in ended.out.lower()
     assert "No space left on device" in ended.out
     assert_same(run, undisturbed.run)
     log = events(run)

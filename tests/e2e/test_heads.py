@@ -1,22 +1,20 @@
-"""Heads as commands see them: a whole grid in packs, judged in folds; broken off; a later run that starts from one."""
+"""Heads as commands see them: a whole grid in packs, judged in folds; a later run that starts from one."""
 
 from __future__ import annotations
 
 import itertools
 import json
-import os
-import signal
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.e2e.commands import Command, Desk, events, table
+from tests.e2e.commands import DeskHere, events
 from tests.e2e.conftest import CLASSES, N_PER_CLASS, Search
 
 pytestmark = pytest.mark.slow
 
-# Three packs, one of each pooling; steps of one image make each take a second or two, so that one can be broken off.
+# Three packs, one of each pooling.
 SPACE = """
 from ray import tune
 
@@ -30,7 +28,7 @@ space = {
             "epochs": 30,
             "learning_rate": tune.choice([1e-3, 1e-4]),
             "dropout": tune.quniform(0.0, 0.4, 0.4),
-            "batch_size": 1,
+            "batch_size": 8,
         }
     ],
 }
@@ -55,28 +53,10 @@ def flags(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> dict[str, tuple[Desk, Command]]:
-    """It twice, side by side, for most of a command's time is Ray's: to be left alone, and to be killed."""
-    desks = {name: Desk(tmp_path_factory.mktemp(name)) for name in ("undisturbed", "killed")}
-    return {name: (desk, desk.start("-m", "raysearch.tune", *flags)) for name, desk in desks.items()}
-
-
-@pytest.fixture(scope="module")
-def killed(started: dict[str, tuple[Desk, Command]]) -> Search:
-    """By kill -9, in the second pack."""
-    desk, command = started["killed"]
-    run = desk.work / "results" / "heads"
-    second = {f"h{number:04d}" for number in range(4, 8)}
-    command.until(lambda: any(event["event"] == "epoch" and event["trial"] in second for event in events(run)))
-    os.kill(command.process.pid, signal.SIGKILL)
-    return Search(desk, run, command, command.wait(10))
-
-
-@pytest.fixture(scope="module")
-def searched(started: dict[str, tuple[Desk, Command]], killed: Search) -> Search:
-    """Undisturbed, to its end."""
-    desk, command = started["undisturbed"]
-    return Search(desk, desk.work / "results" / "heads", command, command.wait())
+def searched(tmp_path_factory: pytest.TempPathFactory, flags: list[str]) -> Search:
+    """It, to its end."""
+    desk = DeskHere(tmp_path_factory.mktemp("heads"))
+    return Search(desk, desk.work / "results" / "heads", desk.tune(*flags))
 
 
 def _winner(run: Path) -> str:
@@ -86,7 +66,6 @@ def _winner(run: Path) -> str:
 def test_the_whole_grid_is_searched_in_packs(searched: Search) -> None:
     assert (searched.ended.code, searched.ended.err) == (0, "")
     assert "The best 10 of 12 heads" in searched.ended.out
-    assert searched.command.left_behind() == []
     heads, trials = pd.read_csv(searched.run / "heads.csv"), pd.read_csv(searched.run / "trials.csv")
     assert len(trials) == 0
     assert list(heads["trial"]) == [f"h{number:04d}" for number in range(12)]
@@ -142,19 +121,7 @@ def test_a_later_run_starts_from_it_and_trains_no_head(searched: Search, space: 
     assert set(trials["parent"]) == {"h0000"}
     assert trials["handover_delta"].abs().max() <= 1e-4
     assert set(trials["pooling"]) == {theirs["pooling"]}
-    assert set(trials["schedule.0.batch_size"]) == {1}, "it is said what the head was trained with"
+    assert set(trials["schedule.0.batch_size"]) == {8}, "it is said what the head was trained with"
     mine = pd.read_csv(run / "heads.csv").iloc[0]
     assert (mine["state"], mine["epochs"], mine["val_loss"]) == ("done", 30, pytest.approx(theirs["val_loss"]))
     assert (run / "best" / "model.safetensors").exists()
-
-
-def test_kill_9_in_the_second_of_three_packs_changes_no_head(killed: Search, searched: Search) -> None:
-    assert killed.ended.code == -signal.SIGKILL
-    assert killed.command.left_behind() == [], "Ray's processes end with the driver"
-    ends = {event["trial"] for event in events(killed.run) if event["event"] == "segment_end" and event["finished"]}
-    assert len(ends) == 1, "too late to be in the middle"
-    resumed = killed.desk.tune("--resume", "heads", "--concurrent", "1")
-    assert (resumed.code, resumed.err) == (0, "")
-    for name in ("heads", "history"):
-        assert table(killed.run, name).to_csv(index=False) == table(searched.run, name).to_csv(index=False), name
-    assert _winner(killed.run) == _winner(searched.run)

@@ -1,4 +1,4 @@
-"""docs/python.md: every example on it runs as it stands, in order, in a process of its own."""
+"""docs/python.md: every example on it runs as it stands, in order, in a process of its own, without Ray."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from tests.e2e.commands import ROOT, Desk
 from tests.trained import picture, write_pictures
 
 PAGE = ROOT / "docs" / "python.md"
+RUN = """
+import runpy
+
+from tests.in_process import without_ray
+
+with without_ray():
+    runpy.run_path("page.py", run_name="__main__")
+"""
 
 
 @pytest.mark.slow
@@ -21,8 +29,9 @@ def test_the_examples_run_as_they_stand(desk: Desk) -> None:
     write_pictures(desk.work / "photos" / "test", 4, first_seed=100)
     Image.fromarray(picture("red", 1)).save(desk.work / "cat.jpg")
     (desk.work / "page.py").write_text("\n".join([*blocks, "print('the end')"]), encoding="utf-8")
-    command = desk.start("page.py")
-    ended = command.wait(240)
+    (desk.work / "run.py").write_text(RUN, encoding="utf-8")
+    command = desk.start("run.py")
+    ended = command.wait()
     assert (ended.code, ended.err) == (0, ""), ended
     assert ended.out.endswith("the end\n")
     assert command.left_behind() == []

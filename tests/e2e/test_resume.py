@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import signal
-from pathlib import Path
 
 import pytest
 
-from tests.e2e.commands import Command, Desk, contents, events, has_trained, table
-from tests.e2e.conftest import Search, assert_same
+from tests.e2e.commands import DeskHere, assert_same, contents, events, has_trained, table
+from tests.e2e.conftest import Search
 
 pytestmark = pytest.mark.slow
 
 
-def _start(desk: Desk, flags: list[str]) -> tuple[Command, Path]:
-    return desk.start("-m", "raysearch.tune", *flags), desk.work / "results" / "tiny"
-
-
-def _resume(desk: Desk, run: Path) -> Command:
-    return desk.start("-m", "raysearch.tune", "--resume", run.name, "--concurrent", "1")
-
-
 def test_ctrl_c_stops_cleanly_and_resume_gives_the_same_search(
-    desk: Desk, flags: list[str], undisturbed: Search
+    here: DeskHere, flags: list[str], undisturbed: Search
 ) -> None:
-    command, run = _start(desk, flags)
+    command, run = here.start("-m", "raysearch.tune", *flags), here.work / "results" / "tiny"
     command.until(has_trained(run, "t0001", 1))  # in a first segment: the default is done
     command.interrupt()
     ended = command.wait(30)
@@ -44,20 +33,7 @@ def test_ctrl_c_stops_cleanly_and_resume_gives_the_same_search(
     assert (run / "study.db").exists()
     assert not (run / "evaluation.json").exists(), "the test images are not read before the end"
 
-    resumed = _resume(desk, run).wait()
-    assert (resumed.code, resumed.err) == (0, "")
-    assert_same(run, undisturbed.run)
-
-
-def test_kill_9_loses_nothing_that_was_finished(desk: Desk, flags: list[str], undisturbed: Search) -> None:
-    command, run = _start(desk, flags)
-    command.until(has_trained(run, "t0000", 7))  # in a second segment, between its ends
-    os.kill(command.process.pid, signal.SIGKILL)
-    assert command.wait(10).code == -signal.SIGKILL
-    assert command.left_behind() == [], "Ray's processes end with the driver"
-    assert not any(event["event"] == "finished" for event in events(run))
-
-    resumed = _resume(desk, run).wait()
+    resumed = here.tune("--resume", "tiny", "--concurrent", "1")
     assert (resumed.code, resumed.err) == (0, "")
     assert_same(run, undisturbed.run)
 
@@ -70,10 +46,10 @@ def test_a_finished_run_says_so_and_stays_as_it_is(undisturbed: Search) -> None:
     assert contents(undisturbed.run) == before
 
 
-def test_more_trials_are_added_to_a_finished_run(undisturbed: Search, desk: Desk) -> None:
-    run = desk.work / "results" / "tiny"
+def test_more_trials_are_added_to_a_finished_run(undisturbed: Search, here: DeskHere) -> None:
+    run = here.work / "results" / "tiny"
     shutil.copytree(undisturbed.run, run)
-    ended = desk.tune("--resume", "tiny", "--trials", "7", "--concurrent", "1")
+    ended = here.tune("--resume", "tiny", "--trials", "7", "--concurrent", "1")
     assert (ended.code, ended.err) == (0, "")
     before, after = table(undisturbed.run, "trials"), table(run, "trials")
     assert list(after["trial"]) == [f"t{number:04d}" for number in range(7)]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
-from tests.e2e.commands import Desk, contents, events
+from tests.e2e.commands import Desk, contents, events, left_behind
 from tests.e2e.conftest import CLASSES, N_PER_CLASS, Search
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def test_it_ends_well_and_says_what_a_person_wants_to_know(undisturbed: Search) 
 
 
 def test_it_leaves_no_process_behind_and_nothing_in_the_home(undisturbed: Search) -> None:
-    assert undisturbed.command.left_behind() == []
+    assert left_behind(undisturbed.mark) == []
     # Ray keeps the token there that other processes of the same user need to join.
     assert [path for path in contents(undisturbed.desk.home) if path != ".ray/auth_token"] == []
     assert [path.name for path in undisturbed.desk.work.iterdir()] == ["results"]

@@ -9,7 +9,7 @@ import optuna
 import pandas as pd
 import pytest
 
-from tests.e2e.commands import Desk, events
+from tests.e2e.commands import DeskHere, events
 from tests.e2e.conftest import Search
 
 pytestmark = pytest.mark.slow
@@ -31,11 +31,10 @@ search = Search(heads=1, beam=2, min_gain=0.0, confidence=0.999, lr_find=True)
 @pytest.fixture(scope="module")
 def grown(tmp_path_factory: pytest.TempPathFactory, photos: Path) -> Search:
     """A search of two levels. At this confidence six images tell nothing, so that both open."""
-    desk = Desk(tmp_path_factory.mktemp("tree"))
+    desk = DeskHere(tmp_path_factory.mktemp("tree"))
     (desk.work / "tree.py").write_text(SPACE)
     flags = ["--space", "tree.py", *_common(photos), "--trials", "6", "--max-epochs", "4", "--run-name", "tree"]
-    command = desk.start("-m", "raysearch.tune", *flags, "--refits", "1")
-    return Search(desk, desk.work / "results" / "tree", command, command.wait())
+    return Search(desk, desk.work / "results" / "tree", desk.tune(*flags, "--refits", "1"))
 
 
 def _common(photos: Path) -> list[str]:
@@ -86,12 +85,12 @@ def test_a_path_trained_again_from_the_weights_has_the_same_losses(grown: Search
     pd.testing.assert_frame_equal(tables[0][columns], tables[1][columns], check_exact=True)
 
 
-def test_a_recipe_and_a_search_at_once_are_refused(desk: Desk, photos: Path) -> None:
-    (desk.work / "r.json").write_text("{}")
-    ended = desk.tune("--recipe", "r.json", "--space", "baseline", "--trials", "3", "--data", str(photos))
+def test_a_recipe_and_a_search_at_once_are_refused(here: DeskHere, photos: Path) -> None:
+    (here.work / "r.json").write_text("{}")
+    ended = here.tune("--recipe", "r.json", "--space", "baseline", "--trials", "3", "--data", str(photos))
     assert ended.code == 2
     assert "--space cannot be used with --recipe, which searches nothing" in ended.err
     assert "--trials cannot be used with --recipe" in ended.err
-    ended = desk.tune("--recipe", "r.json", "--data", str(photos))
+    ended = here.tune("--recipe", "r.json", "--data", str(photos))
     assert ended.code == 2
     assert "--recipe r.json: backbone: Field required" in ended.err

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.e2e.commands import Desk, events, has_trained, table
+from tests.e2e.commands import Desk, DeskHere, events, has_trained, table
 
 pytestmark = pytest.mark.slow
 
@@ -54,12 +54,12 @@ def workers_of(driver: int) -> list[psutil.Process]:
     return [process for process in below if process.is_running() and "RayTrainWorker" in " ".join(process.cmdline())]
 
 
-def test_twenty_stopped_trials_end_though_a_worker_is_killed_and_have_the_curves_of_one_worker(
+def test_stopped_trials_end_though_a_worker_is_killed_and_have_the_curves_of_one_worker(
     desk: Desk, search_flags: list[str], tmp_path: Path
 ) -> None:
-    run, flags = desk.work / "results" / "plain", [*search_flags, "--trials", "20", "--refits", "0"]
+    run, flags = desk.work / "results" / "plain", [*search_flags, "--trials", "6", "--refits", "0"]
     command = desk.start("-m", "raysearch.tune", *flags, "--workers-per-trial", "2")
-    command.until(has_trained(run, "t0003", 1), SECONDS)
+    command.until(has_trained(run, "t0002", 1), SECONDS)
     crew = workers_of(command.process.pid)
     assert len(crew) == 2
     os.kill(crew[1].pid, signal.SIGKILL)
@@ -68,18 +68,18 @@ def test_twenty_stopped_trials_end_though_a_worker_is_killed_and_have_the_curves
     assert command.left_behind() == []
     assert [event["event"] for event in events(run)].count("segment_lost") == 1
     trials = table(run, "trials")
-    assert len(trials) == 20
+    assert len(trials) == 6
     assert set(trials["state"]) == {"done", "stopped"}
-    assert (trials["state"] == "stopped").sum() >= 10
+    assert (trials["state"] == "stopped").sum() >= 3
 
-    alone = Desk(tmp_path / "alone")
-    ended = alone.start("-m", "raysearch.tune", *flags, "--quiet").wait(SECONDS)
+    alone = DeskHere(tmp_path / "alone")
+    ended = alone.tune(*flags, "--quiet")
     assert ended.code == 0, ended
     both = table(run, "history").merge(
         table(alone.work / "results" / "plain", "history"), on=["trial", "epoch"], suffixes=("", "_alone")
     )
     both = both[both["trial"].str.startswith("t")]
-    assert len(both) >= 20
+    assert len(both) >= 6
     for figure in ("train_loss", "val_loss", "lr"):
         # The suffix may train in bf16: the loop's own tests hold fp32 to 1e-3.
         assert both[figure].to_numpy() == pytest.approx(both[f"{figure}_alone"].to_numpy(), rel=1e-2), figure

@@ -22,15 +22,17 @@ from raysearch.search.driver import Driver
 from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
 from raysearch.space.load import load_space
+from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.ranks import Ranks
 from raysearch.training.stage import open_stage
-from raysearch.workers import actor
+from raysearch.workers import pack_work, work
 from raysearch.workers.actor import TrialActor
 from raysearch.workers.pack_work import PackWork
 from raysearch.workers.stage_work import RangeTestWork, StageWork
 from raysearch.workers.workplace import Workplace
 from tests.full_disk import full_disk
+from tests.in_process import KilledError, drive, killed_after, workplace
 from tests.training.bench import bench, recipe, split
 from tests.training.tiny import timeless
 from tests.training.together import together
@@ -46,7 +48,7 @@ HALVING: dict[str, Any] = {"reduction": 3, "first_rung_epochs": 1}
 @pytest.fixture
 def an_epoch_a_step(monkeypatch):
     """Of packs, whose steps have some epochs otherwise."""
-    monkeypatch.setattr(actor, "_STEP_SECONDS", 0.0)
+    monkeypatch.setattr(pack_work, "_STEP_SECONDS", 0.0)
 
 
 def heads(rates: tuple[float, ...] = RATES, kind: str = "linear", **changes: Any) -> list[Recipe]:
@@ -301,7 +303,7 @@ def test_of_a_pack_that_cannot_be_opened_again_only_what_had_not_ended_fails(set
 
 def test_a_pack_is_the_first_workers_work(settings, tmp_path):
     about = {"bench": settings, "checkpoints": str(tmp_path), "threads": 1, "heads": HALVING | {"folds": 0}}
-    second = Workplace(about, Ranks(1, 2))
+    second = Workplace.open(about, Ranks(1, 2))
     second.take(of_pack(heads()))
     assert second.step() == []
     assert list(tmp_path.iterdir()) == []
@@ -330,8 +332,8 @@ search = Search(heads=14, pack=7, reduction=2, first_rung_epochs=2)
 """
 
 
-def search(folder: Path, table: Any, steps: int = 10**9) -> Run | None:
-    """A new search, or the rest of one that was killed; None if it is to be killed after so many steps."""
+def search(folder: Path, table: Bench, steps: int | None = None) -> Run:
+    """A new search, or the rest of one that was killed; killed itself after so many steps."""
     (folder.parent / "heads.py").write_text(SPACE)
     fixed = {"backbone": "simple_cnn", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}
     space = load_space(str(folder.parent / "heads.py"), fixed=fixed)
@@ -343,13 +345,7 @@ def search(folder: Path, table: Any, steps: int = 10**9) -> Run | None:
     driver = Driver(run, controller, 1)
     if not controller.heads_wanted:
         driver.log({"event": "budget", "heads": 14, "trials": 0, "max_epochs": 9})
-    while segments := driver.start("worker"):
-        work, going = PackWork(table, driver.checkpoints, segments, folds=0, **halving), True
-        while going:
-            if not steps:
-                return None
-            steps -= 1
-            going = driver.results("worker", work.step())
+    drive(driver, workplace(driver, table, **halving), before_step=killed_after(steps))
     driver.close()
     return run
 
@@ -361,7 +357,7 @@ def heads_of(run: Run) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def never_killed(tmp_path_factory) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(actor, "_STEP_SECONDS", 0.0)
+        patch.setattr(pack_work, "_STEP_SECONDS", 0.0)
         table = heads_of(search(tmp_path_factory.mktemp("search") / "run", bench()))
     assert len(table) == 14
     assert set(zip(table["epochs"], table["state"], strict=True)) > {
@@ -376,7 +372,8 @@ def never_killed(tmp_path_factory) -> pd.DataFrame:
 @pytest.mark.parametrize("step", [0, 1, 2, 3, 5, 8, 9, 10, 11])
 def test_a_search_killed_after_any_step_finds_the_same_heads(step, never_killed, tmp_path, an_epoch_a_step):
     table = bench()
-    assert search(tmp_path / "run", table, steps=step) is None
+    with pytest.raises(KilledError):
+        search(tmp_path / "run", table, steps=step)
     run = search(tmp_path / "run", table)
     pd.testing.assert_frame_equal(heads_of(run), never_killed, check_exact=True)
     best = never_killed.sort_values(["val_accuracy", "val_loss"], ascending=[False, True])["trial"].iloc[0]
@@ -526,7 +523,7 @@ def test_of_two_workers_both_know_what_came_of_a_trial_and_the_first_writes_it(t
 
 @pytest.fixture
 def _without_pauses(monkeypatch):
-    monkeypatch.setattr(actor, "_PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(work, "PAUSE_SECONDS", 0.0)
 
 
 @pytest.mark.usefixtures("_without_pauses")

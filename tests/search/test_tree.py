@@ -25,9 +25,9 @@ from raysearch.search.sampler import OptunaProposer
 from raysearch.space.load import load_space
 from raysearch.space.replay import recipe_space
 from raysearch.space.space import Space
+from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import load_tensors
-from raysearch.workers.pack_work import PackWork
-from raysearch.workers.stage_work import StageWork
+from tests.in_process import KilledError, drive, killed_after, workplace
 from tests.search.simulated import HEAD_EPOCHS, Play, World
 from tests.training.bench import bench
 from tests.training.tiny import timeless
@@ -268,8 +268,8 @@ def halved():
     return dataclasses.replace(table, dataset=dataset, held_out=held_out)
 
 
-def search(folder: Path, space: Space, table, trials: int = 9, steps: int = 10**9) -> Run | None:
-    """A new search, or the rest of one that was killed; None if it is to be killed after so many steps."""
+def search(folder: Path, space: Space, table: Bench, trials: int = 9, steps: int | None = None) -> Run:
+    """A new search, or the rest of one that was killed; killed itself after so many steps."""
     rungs = rungs_for(space.level_epochs(EPOCHS), 2)
     rules = Rules(rungs, 2, levels=tuple(space.levels), most=(float("inf"),) * 2, beam=2, tested=space.tested)
     run = Run.open(folder) if folder.exists() else Run.create(folder, {})
@@ -285,17 +285,7 @@ def search(folder: Path, space: Space, table, trials: int = 9, steps: int = 10**
     driver = Driver(run, controller, 1, judge=judge)
     if not controller.heads_wanted:
         driver.log({"event": "budget", "heads": space.search.heads, "trials": trials, "max_epochs": EPOCHS})
-    while segments := driver.start("w"):
-        if segments[0]["pack"] is not None:
-            work: Any = PackWork(table, driver.checkpoints, segments, folds=0, reduction=2, first_rung_epochs=None)
-        else:
-            work = StageWork(table, driver.checkpoints, segments[0])
-        go_on = True
-        while go_on:
-            if not steps:
-                return None
-            steps -= 1
-            go_on = driver.results("w", work.step())
+    drive(driver, workplace(driver, table, reduction=2), before_step=killed_after(steps))
     driver.close()
     return run
 
@@ -354,7 +344,8 @@ def losses_of(run: Run, trial: str) -> list[float]:
 @pytest.mark.parametrize("steps", [3, 9, 14, 20, 27])
 def test_a_tree_killed_in_the_middle_of_a_level_ends_as_if_it_never_was(steps, whole, tmp_path):
     space = space_of(tmp_path)
-    assert search(tmp_path / "killed", space, halved(), steps=steps) is None
+    with pytest.raises(KilledError):
+        search(tmp_path / "killed", space, halved(), steps=steps)
     resumed = search(tmp_path / "killed", space, halved())
     made = [event for event in results(whole) if event["event"] == "trial"]
     assert [event for event in results(resumed) if event["event"] == "trial"] == made

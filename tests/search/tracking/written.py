@@ -61,6 +61,13 @@ def environment(home: Path, url: str | None = None) -> dict[str, str]:
     return mine | folders | known | {"NETRC": str(home / "netrc"), "PYTHONPATH": str(ROOT), "COLUMNS": "400"}
 
 
+def wandb_variables(home: Path, url: str | None = None) -> dict[str, str]:
+    """Those of `environment` that W&B reads, and nothing else."""
+    names = ("WANDB_CONFIG_DIR", "WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_BASE_URL", "WANDB_API_KEY", "NETRC")
+    mine = environment(home, url)
+    return {name: mine[name] for name in names if name in mine}
+
+
 def command(variables: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
     """python -m …, to its end."""
     line = [sys.executable, "-m", *map(str, arguments)]
