@@ -9,19 +9,27 @@ from __future__ import annotations
 import html
 import math
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
 
-Figure = dict[str, Any]
+Trace = dict[str, Any]
+"""What plotly.js draws as one: points, lines, bars."""
+Layout = dict[str, Any]
+"""How plotly.js arranges a figure: axes, margins, legend."""
+
+
+class Figure(TypedDict):
+    """What plotly.js draws."""
+
+    data: list[Trace]
+    layout: Layout
+
 
 DEPTH_COLOURS = ("#7b8794", "#4a78dc", "#8466e0", "#b457cf", "#d8489a", "#e2525f", "#dd6b20")
 """From depth 0 on: one sequential palette, from grey over blue to orange. All have a contrast of 3 and more to the page
 in both themes (WCAG 2.2, 1.4.11), so the order is told by the hue, and by the symbol beside it."""
-
-THEME = ("@ink", "@muted", "@grid", "@paper")
-"""The colours that the page's theme gives."""
 
 CLEAR = "rgba(0,0,0,0)"
 
@@ -30,7 +38,7 @@ _FINE_DECADES = 4  # with ticks between the powers of ten
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon")
 
 
-def by_depth(rows: pd.DataFrame, x: pd.Series, y: pd.Series, told: Sequence[str]) -> list[dict[str, Any]]:
+def by_depth(rows: pd.DataFrame, x: pd.Series, y: pd.Series, told: Sequence[str]) -> list[Trace]:
     """Points, a trace a depth.
 
     Args:
@@ -59,7 +67,42 @@ def by_depth(rows: pd.DataFrame, x: pd.Series, y: pd.Series, told: Sequence[str]
     ]
 
 
-def base_layout(x: str, y: str, height: int) -> dict[str, Any]:
+def line_trace(points: Sequence[tuple[Any, Any]], colour: str, width: float, name: str, **more: Any) -> Trace:
+    """Points joined by a line.
+
+    Args:
+        points: x and y of each; (None, None) breaks the line.
+        colour: of the line.
+        width: of the line, pixels.
+        name: in the legend.
+        more: of plotly's settings of a line.
+    """
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": name,
+        "x": [x for x, _ in points],
+        "y": [y for _, y in points],
+        "line": {"color": colour, "width": width, **more},
+        "hoverinfo": "skip",
+    }
+
+
+def marker_trace(points: Sequence[tuple[Any, Any]], symbol: str, name: str) -> Trace:
+    """Points that mark something; those at the same place are one."""
+    unique = sorted(set(points))
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [x for x, _ in unique],
+        "y": [y for _, y in unique],
+        "marker": {"size": 9, "color": "@ink", "symbol": symbol},
+        "hoverinfo": "skip",
+    }
+
+
+def base_layout(x: str, y: str, height: int) -> Layout:
     """A layout with the titles of its two axes.
 
     Args:
@@ -96,7 +139,7 @@ def spans_decades(values: Iterable[float]) -> bool:
     return min(numbers) > 0 and max(numbers) >= 10 * min(numbers)
 
 
-def number_axis(values: Iterable[float]) -> dict[str, Any]:
+def number_axis(values: Iterable[float]) -> Layout:
     """An axis of such numbers: whole ones have whole ticks; of many magnitudes, it is logarithmic, with round ticks."""
     numbers = list(values)
     if not spans_decades(numbers):
@@ -144,7 +187,7 @@ def rounded(value: Any, digits: int = 5) -> Any:
     return value
 
 
-def _axis(title: str) -> dict[str, Any]:
+def _axis(title: str) -> Layout:
     return {
         "title": {"text": html.escape(title)},
         "gridcolor": "@grid",

@@ -1,4 +1,4 @@
-"""The figures of the report page that show trials: the tree, the cost, the curves."""
+"""The figures of the report page in which a trial is a point: the tree, its levels' verdicts, the cost."""
 
 from __future__ import annotations
 
@@ -11,20 +11,18 @@ import numpy as np
 import pandas as pd
 
 from raysearch.intervals import wilson
-from raysearch.record.tables import LOWER_IS_BETTER, ancestry, deciding, leaders
+from raysearch.record.tables import LOWER_IS_BETTER, ancestry, deciding
 from raysearch.reporting.charts import (
     DEPTH_COLOURS,
     Figure,
+    Trace,
     base_layout,
     by_depth,
-    depth_colour,
-    depth_symbol,
     figure_name,
+    line_trace,
     number_axis,
     rounded,
 )
-
-_POINTS = 6000  # of learning curves; a page of a very long search should still open on a phone
 
 
 def schedule_tree(
@@ -53,8 +51,8 @@ def schedule_tree(
     edges = [(parent, name) for name, parent in parents.items() if parent in at]
     path = [name for name in ancestry(winner, [trials, heads]) if name in at]
     data = [
-        _line(_joined(edges, at), "@grid", 1, "started from"),
-        _line([at[name] for name in path], "@ink", 2.5, "the winner's path"),
+        line_trace(_joined(edges, at), "@grid", 1, "started from"),
+        line_trace([at[name] for name in path], "@ink", 2.5, "the winner's path"),
         *by_depth(nodes, nodes["x"], nodes[column], _told(nodes)),
     ]
     if images and column == "val_accuracy":
@@ -108,13 +106,13 @@ def costs(trials: pd.DataFrame, metric: str, views: Mapping[str, str]) -> Figure
         views: column -> what the axis says; a list chooses among them.
     """
     column = deciding(trials, metric)
-    data: list[dict[str, Any]] = []
+    data: list[Trace] = []
     shown_in: list[str] = []
     for view in views:
         rows = trials[trials[column].notna() & trials[view].notna()]
         front = pareto(rows, view, column, lower=metric in LOWER_IS_BETTER)
         steps = [(rounded(row[view]), rounded(row[column])) for row in front.to_dict("records")]
-        traces = [_line(steps, "@ink", 1.5, "not beaten", shape="hv")]
+        traces = [line_trace(steps, "@ink", 1.5, "not beaten", shape="hv")]
         traces += by_depth(rows, rows[view], rows[column], _told(rows))
         data += [{**trace, "visible": not shown_in or view == shown_in[0]} for trace in traces]
         shown_in += [view] * len(traces)
@@ -156,101 +154,6 @@ def pareto(table: pd.DataFrame, cost: str, figure: str, *, lower: bool = False) 
     return ordered[values > best_before]
 
 
-def learning_curves(
-    trials: pd.DataFrame, heads: pd.DataFrame, history: pd.DataFrame, metric: str, winner: str | None
-) -> tuple[Figure, int]:
-    """The validation metric of all trials by epoch after the head, each from where its parent was left.
-
-    Args:
-        trials: as `with_paths` gives them.
-        heads, history: of the run.
-        metric: without its "val_".
-        winner: whose path is drawn thick.
-
-    Returns: the figure, and how many trials are in it: of a very long search, the winner's path and the best.
-    """
-    column = f"val_{metric}"
-    rows_of = dict(list(history[history[column].notna()].groupby("trial", sort=False)))
-    row_of = {row["trial"]: row for table in (heads, trials) for row in table.to_dict("records")}
-    path = [name for name in ancestry(winner, [trials, heads]) if name in set(trials["trial"])]
-    ranked = [*path, *leaders(trials, metric, len(trials))["trial"], *trials["trial"]]
-    drawn: list[str] = []
-    points = 0
-    for name in dict.fromkeys(ranked):
-        points += len(rows_of.get(name, ()))
-        if name in rows_of and (points <= _POINTS or name in path):
-            drawn.append(name)
-    curves: dict[int, list[tuple[Any, Any, str]]] = {}
-    thick: list[tuple[Any, Any]] = []
-    starts: list[tuple[Any, Any]] = []
-    drops: list[tuple[Any, Any]] = []
-    for name in sorted(drawn):
-        row, rows = row_of[name], rows_of[name]
-        before = int(row["epochs_before"])
-        figures = [(before + int(e), rounded(v)) for e, v in zip(rows["epoch"], rows[column], strict=True)]
-        rates = list(rows["lr"])
-        told = [f"{name}, epoch {e}, learning rate {lr:.2g}" for e, lr in zip(rows["epoch"], rates, strict=True)]
-        start = row_of.get(row["parent"], {}).get(column)
-        if start is not None and not pd.isna(start):
-            starts.append((before, rounded(start)))
-            figures, told = [starts[-1], *figures], [f"{name} starts from {row['parent']}", *told]
-            rates = [math.nan, *rates]
-        if row.get(f"schedule.{row['level']}.course") == "plateau":
-            fell = [i for i in range(1, len(rates)) if rates[i] < rates[i - 1] * 0.999]
-            drops += [figures[i] for i in fell]
-        curves.setdefault(int(row["depth"]), []).extend(
-            [(*figure, html.escape(text)) for figure, text in zip(figures, told, strict=True)] + [(None, None, "")]
-        )
-        if name in path:
-            thick += figures
-    fade = max(0.25, min(0.8, 20 / max(1, len(drawn))))
-    data = [
-        {
-            **_line([point[:2] for point in curve], depth_colour(depth), 1.3, f"depth {depth}"),
-            "mode": "lines+markers",
-            "opacity": fade,
-            "marker": {"size": 4, "color": depth_colour(depth), "symbol": depth_symbol(depth)},
-            "text": [text for *_, text in curve],
-            "hoverinfo": "all",
-            "hovertemplate": "%{text}<br>%{y:.4f}<extra></extra>",
-        }
-        for depth, curve in sorted(curves.items())
-    ]
-    data.append(_line(thick, "@ink", 2.5, "the winner's path"))
-    data.append(_marks(starts, "square-open", "a stage begins"))
-    data.append(_marks(drops, "triangle-down", "learning rate dropped"))
-    layout = base_layout("epochs after the head" if starts else "epoch", figure_name(metric), height=460)
-    return {"data": [trace for trace in data if trace["x"]], "layout": layout}, len(drawn)
-
-
-def range_tests(tests: Sequence[Mapping[str, Any]]) -> Figure:
-    """The loss by the learning rate of each range test, and the bounds that were taken from it.
-
-    Args:
-        tests: "lr_find" events.
-    """
-    data = []
-    for test in tests:
-        for depth, found in test["depths"].items():
-            name = f"depth {depth}" + (f", level {test['level']}" if len(tests) > 1 else "")
-            line = _line([], depth_colour(int(depth)), 2, name)
-            line |= {"x": [rounded(rate) for rate in found["rates"]], "y": [rounded(loss) for loss in found["losses"]]}
-            bounds = [found["low"], found["high"]]
-            dots = _marks([], depth_symbol(int(depth)), f"searched, {name}")
-            dots |= {"x": bounds, "y": [rounded(_at(bound, found["rates"], found["losses"])) for bound in bounds]}
-            dots["marker"] = dots["marker"] | {"color": depth_colour(int(depth))}
-            hover = {"hoverinfo": "all", "hovertemplate": "%{x:.2g}: %{y:.4f}<extra>" + html.escape(name) + "</extra>"}
-            data += [line | hover, dots | hover | {"showlegend": False}]
-    layout = base_layout("learning rate", "training loss, smoothed", height=360)
-    layout["xaxis"] |= {"type": "log", "exponentformat": "power"}
-    return {"data": data, "layout": layout}
-
-
-def _at(rate: float, rates: Sequence[float], losses: Sequence[float]) -> float:
-    """The loss at a rate between those that were tried."""
-    return float(np.interp(math.log(rate), np.log(rates), losses))
-
-
 def _told(rows: pd.DataFrame) -> list[str]:
     """What hovering over each trial says."""
     told = []
@@ -262,7 +165,7 @@ def _told(rows: pd.DataFrame) -> list[str]:
     return told
 
 
-def _best_with_interval(places: pd.Series, shares: pd.Series, images: int) -> dict[str, Any]:
+def _best_with_interval(places: pd.Series, shares: pd.Series, images: int) -> Trace:
     ends = [wilson(share, images) for share in shares]
     return {
         "type": "scatter",
@@ -280,31 +183,6 @@ def _best_with_interval(places: pd.Series, shares: pd.Series, images: int) -> di
         },
         "marker": {"size": 7, "color": "@ink", "symbol": "line-ew", "line": {"width": 2, "color": "@ink"}},
         "hovertemplate": "%{y:.4f}<extra></extra>",
-    }
-
-
-def _line(points: Sequence[tuple[Any, Any]], colour: str, width: float, name: str, **more: Any) -> dict[str, Any]:
-    return {
-        "type": "scatter",
-        "mode": "lines",
-        "name": name,
-        "x": [x for x, _ in points],
-        "y": [y for _, y in points],
-        "line": {"color": colour, "width": width, **more},
-        "hoverinfo": "skip",
-    }
-
-
-def _marks(points: Sequence[tuple[Any, Any]], symbol: str, name: str) -> dict[str, Any]:
-    unique = sorted(set(points))
-    return {
-        "type": "scatter",
-        "mode": "markers",
-        "name": name,
-        "x": [x for x, _ in unique],
-        "y": [y for _, y in unique],
-        "marker": {"size": 9, "color": "@ink", "symbol": symbol},
-        "hoverinfo": "skip",
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from raysearch.record.tables import LOWER_IS_BETTER, Event, cell, deciding
+from raysearch.reporting import curve_charts
 from raysearch.reporting import trial_charts as charts
 from raysearch.reporting.elements import Plot, Table, spaced
 from raysearch.reporting.paths import trained_parameters
@@ -91,7 +92,7 @@ def curves_figure(
     trained = history[history["trial"].isin(paths["trial"])]
     if column not in history or not trained[column].notna().any():
         return "No trial has trained an epoch, so there are no learning curves."
-    figure, drawn = charts.learning_curves(paths, heads, history, metric, winner)
+    figure, drawn = curve_charts.learning_curves(paths, heads, history, metric, winner)
     some = f" Of {len(paths)} trials the best {drawn} are drawn." if drawn < len(paths) else ""
     return Plot(
         "curves",
@@ -127,7 +128,7 @@ def range_tests_figure(tests: Sequence[Event]) -> Plot | None:
         return None
     return Plot(
         "range-tests",
-        charts.range_tests(tests),
+        curve_charts.range_tests(tests),
         "The loss as the learning rate rises, at each depth",
         "The range test before a level: a few dozen steps from what the level starts from, each at a higher rate. The "
         "dots mark between which rates the trials of that depth were searched.",

@@ -15,6 +15,7 @@ from raysearch.reporting.charts import (
     CLEAR,
     DEPTH_COLOURS,
     Figure,
+    Trace,
     base_layout,
     by_depth,
     depth_colour,
@@ -145,7 +146,7 @@ def confusion_matrix(classes: Sequence[str], counts: Sequence[Sequence[float]]) 
     return {"data": [heat], "layout": layout}
 
 
-def _dimension(name: str, values: pd.Series) -> dict[str, Any]:
+def _dimension(name: str, values: pd.Series) -> Trace:
     """An axis of the parallel coordinates."""
     label = html.escape(name)
     if not is_number(values):

@@ -14,9 +14,9 @@ from raysearch.recipe import Stage
 from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.reporting.charts import number_axis, round_ticks
 from raysearch.reporting.compare import comparable, contrasts
+from raysearch.reporting.curve_charts import range_tests
 from raysearch.reporting.hyperparameters import contrasts_table
 from raysearch.reporting.paths import with_paths
-from raysearch.reporting.trial_charts import range_tests
 from tests.reporting.test_page import checked, made, trained
 
 

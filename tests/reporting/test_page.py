@@ -21,7 +21,7 @@ from scipy import stats
 from raysearch.intervals import wilson
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.tables import heads_table, history_table, trials_table
-from raysearch.reporting import charts, trial_charts, value_charts
+from raysearch.reporting import charts, curve_charts, trial_charts, value_charts
 from raysearch.reporting.compare import comparable, paired_difference
 from raysearch.reporting.elements import Plot
 from raysearch.reporting.importances import parameter_importances
@@ -35,6 +35,7 @@ SECTIONS = ["answer", "tree", "costs", "curves", "importances", "parallel"]
 SECTIONS += ["confusion", "classes", "contrasts", "pictures", "record"]
 FINISHED = {"event": "finished"}
 CLASSES = ["cat", "dog"]
+THEME = ("@ink", "@muted", "@grid", "@paper")  # the colours that the page puts in as it draws
 
 
 @dataclass
@@ -140,7 +141,7 @@ def plots(content: dict[str, Any]) -> list[Plot]:
 def checked(figure: charts.Figure) -> graph_objects.Figure:
     """The figure as plotly's own schema reads it, which refuses what it does not know."""
     text = json.dumps(figure, allow_nan=False)
-    for name in charts.THEME:
+    for name in THEME:
         text = text.replace(f'"{name}"', '"#123456"')
     return graph_objects.Figure(json.loads(text))
 
@@ -329,7 +330,7 @@ def test_paths_add_up_what_a_trial_started_from():
 def test_a_curve_begins_where_its_parent_was_left_and_shows_the_drops():
     log = a_tree()
     trials, heads, history = trials_table(log), heads_table(log), history_table(log)
-    figure, drawn = trial_charts.learning_curves(with_paths(trials, heads), heads, history, "accuracy", "t0008")
+    figure, drawn = curve_charts.learning_curves(with_paths(trials, heads), heads, history, "accuracy", "t0008")
     traces = {trace["name"]: trace for trace in figure["data"]}
     assert drawn == 9
     depth2 = traces["depth 2"]
