@@ -14,7 +14,8 @@ from rich.console import Console
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.pixels import load
-from raysearch.job.preview import Plan, contact_sheet, first_batch, show_plan, trial_needs
+from raysearch.job.needs import trial_needs
+from raysearch.job.preview import Plan, contact_sheet, first_batch, show_plan
 from raysearch.models.boundary import build_classifier
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Recipe, Stage

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -21,12 +20,12 @@ from raysearch.data.augment import Augmenter
 from raysearch.data.pixels import Dataset
 from raysearch.job.frozen_work import expected_reads
 from raysearch.job.job import Job
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, cut, pin, prepare
+from raysearch.job.needs import Needs, trial_needs
+from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, prepare
 from raysearch.models.summary import block_table
 from raysearch.recipe import Recipe
 from raysearch.space.space import describe
 from raysearch.storage.files import replace_with
-from raysearch.training.counters import EVALUATION_BATCH
 
 _SHEET_IMAGES = 64
 _TILE_PIXELS = 112
@@ -42,7 +41,7 @@ class Plan:
     weights_origin: str
     weights_reason: str
     space_name: str
-    space: Mapping[str, Any]
+    space: Mapping[str, str]
     """Each key of the space with its distribution, as a person reads it."""
     depths: Sequence[int]
     """Depths that the search may train at."""
@@ -65,18 +64,6 @@ class Plan:
     gpus_per_worker: float
     folder: Path
     """Where the run would be."""
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What one trial needs, in bytes; estimates, but for the disk."""
-
-    depth: int
-    trained_parameters: int
-    training_bytes: int
-    """Weights, gradients, optimizer state, and the activations of a batch; on the GPU where there is one."""
-    checkpoint_bytes: int
-    """On disk: the suffix at its last epoch with its two moments, and at its best epoch, twice."""
 
 
 def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | None = None) -> None:
@@ -166,7 +153,7 @@ def space_table(plan: Plan) -> Table:
     table.add_column("key")
     table.add_column("drawn from", overflow="fold")
     for key, distribution in plan.space.items():
-        table.add_row(key, str(distribution))
+        table.add_row(key, distribution)
     return table
 
 
@@ -215,57 +202,6 @@ def needs_table(plan: Plan, needs: Sequence[Needs]) -> Table:
     return table
 
 
-def trial_needs(classifier: nn.Sequential, recipe: Recipe, depth: int) -> Needs:
-    """Estimates one trial's needs at `depth`, from a forward pass of two images.
-
-    Counted are the weights, gradients and AdamW's moments, what autograd keeps for the backward pass of the suffix,
-    and the largest input and output of one layer; or the latter for a batch of evaluation, where that is more. The
-    peak that the system reports was 10 to 30 % above it (DenseNet-121, fp32, CPU). Autocast needs less.
-    """
-    prefix, suffix = cut(classifier, depth)
-    modes = {
-        module: (module.training, [p.requires_grad for p in module.parameters(recurse=False)])
-        for module in classifier.modules()
-    }
-    kept: dict[int, torch.UntypedStorage] = {}
-    parameters = {p.untyped_storage().data_ptr() for p in classifier.parameters()}
-
-    def keep(tensor: torch.Tensor) -> None:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in parameters:
-            kept[storage.data_ptr()] = storage  # held, so that no later tensor gets the same address
-
-    largest = 0
-
-    def passing(module: nn.Module, inputs: tuple[Any, ...], output: torch.Tensor) -> None:
-        nonlocal largest
-        tensors = [t for t in (*inputs, output) if isinstance(t, torch.Tensor)]
-        largest = max(largest, sum(t.numel() * t.element_size() for t in tensors))
-
-    hooks = [module.register_forward_hook(passing) for module in classifier.modules() if not list(module.children())]
-    try:
-        pin(prefix)
-        suffix.eval().requires_grad_(True)
-        with torch.no_grad():
-            boundary = prefix(torch.zeros(2, 3, recipe.image_size, recipe.image_size))
-        with torch.autograd.graph.saved_tensors_hooks(keep, lambda nothing: nothing):
-            suffix(boundary)
-    finally:
-        for hook in hooks:
-            hook.remove()
-        for module, (training, wanted) in modes.items():
-            module.training = training
-            for parameter, requires in zip(module.parameters(recurse=False), wanted, strict=True):
-                parameter.requires_grad_(requires)
-    stage = recipe.schedule[-1]
-    images = math.ceil(stage.batch_size / 2)
-    trained = sum(p.numel() for p in suffix.parameters())
-    whole = sum(t.numel() * t.element_size() for t in classifier.state_dict().values())
-    kept_bytes = sum(storage.nbytes() for storage in kept.values())
-    activations = max((kept_bytes + largest) * images, largest * EVALUATION_BATCH // 2)
-    return Needs(depth, trained, whole + 3 * 4 * trained + activations, 5 * 4 * trained)
-
-
 def _heading(console: Console, text: str) -> None:
     # Not a table's title: rich wraps that to the width of the table.
     console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
@@ -303,9 +239,9 @@ def _size(n_bytes: float) -> str:
 
 
 def as_plan(job: Job, folder: Path) -> Plan:
-    """What `raysearch.job.preview` shows of a job."""
+    """A job as it is shown before it begins."""
     settings, default = job.settings, job.space.recipe({}, job.settings.max_epochs)
-    searched: dict[str, Any] = {key: describe(value) for key, value in job.space.distributions.items()}
+    searched = {key: describe(value) for key, value in job.space.distributions.items()}
     return Plan(
         dataset=job.dataset,
         recipe=default,
