@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ import torch
 from machine import machine
 from torch import Tensor
 
+from raysearch.activations.base import Activations
 from raysearch.activations.cache import CachedActivations, CacheSettings
 from raysearch.activations.store import Store
 from raysearch.activations.upkeep import list_entries
@@ -108,7 +110,7 @@ def open_trainer(options: argparse.Namespace) -> Trainer:
 def write_views(options: argparse.Namespace, folder: Path) -> int:
     """Fills the cache, and for the other arm a .npy file a view; bytes of the cache's training views."""
     trainer = open_trainer(options)
-    train = trainer.train
+    train = trainer.images.train.activations
     assert isinstance(train, CachedActivations)
     channels, height, width = train.shape
     shape = (options.images, height, width, channels)
@@ -131,7 +133,7 @@ def write_views(options: argparse.Namespace, folder: Path) -> int:
             array = np.lib.format.open_memmap(npy(folder, view), "w+", np.float16, shape)
             for start, rows in zip(range(0, options.images, BLOCK), blocks(), strict=True):
                 array[start : start + len(rows)] = rows
-    trainer.val.batch(np.arange(1), 0)  # filled through the network, once for both arms
+    trainer.images.val.activations.batch(np.arange(1), 0)  # filled through the network, once for both arms
     return 2 * options.views * int(np.prod(shape))
 
 
@@ -143,10 +145,10 @@ def npy(folder: Path, view: int) -> Path:
 def cached_arm(options: argparse.Namespace, folder: Path) -> Figures:
     """Ours, with the limit on."""
     trainer = open_trainer(options)
-    cached = trainer.train
+    cached = trainer.images.train.activations
     baseline = warmed_up(trainer)
     allow(options.limit_mib)
-    trainer.train = cached
+    read_from(trainer, cached)
     figures = trained(trainer, options, baseline)
     if (files := len(list_entries())) != options.views + 1:
         raise RuntimeError(f"{options.views + 1} files were written, {files} are there: others were read")
@@ -165,13 +167,20 @@ def arrays_arm(options: argparse.Namespace, folder: Path) -> Figures:
     allow(None)
     if not fits:
         views = [np.load(npy(folder, view)) for view in range(options.views)]
-    trainer.train = Arrays(views)
+    read_from(trainer, Arrays(views))
     return {"limit": "off", "fits_under_limit": fits, **trained(trainer, options, baseline)}
+
+
+def read_from(trainer: Trainer, activations: Activations) -> None:
+    """From now on it trains on these activations of its images."""
+    train = replace(trainer.images.train, activations=activations)
+    trainer.images = replace(trainer.images, train=train)
 
 
 def warmed_up(trainer: Trainer) -> float:
     """Anonymous MiB after an epoch that reads none of the files but those of the validation images."""
-    trainer.train = Repeated(len(trainer.train), trainer.train.shape)
+    train = trainer.images.train
+    read_from(trainer, Repeated(len(train), train.activations.shape))
     trainer.run_epoch()
     return mib("RssAnon")
 

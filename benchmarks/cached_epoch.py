@@ -26,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +34,10 @@ import cv2
 import numpy as np
 import torch
 from machine import machine
-from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from raysearch.activations.cache import CacheSettings
+from raysearch.activations.kept import TensorActivations
 from raysearch.activations.upkeep import list_entries
 from raysearch.data.pixels import Dataset, Split
 from raysearch.models.boundary import build_classifier, cut
@@ -83,22 +83,6 @@ CASES = {
 }
 
 
-class InMemory:
-    """One view's activations in memory, channels last, as a trainer reads them."""
-
-    def __init__(self, rows: Tensor) -> None:
-        self.rows = rows
-        self.shape: tuple[int, ...] = tuple(rows[:1].movedim(-1, 1).shape[1:])
-        self.varies = False
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def batch(self, indices: np.ndarray, view: int) -> Tensor:
-        """Rows of the only view, float32 (n, c, h, w), laid out channels_last."""
-        return self.rows[torch.from_numpy(indices)].movedim(-1, 1)
-
-
 def noise(image_size: int, images: int) -> Dataset:
     """Random images with labels in turn."""
     random, splits = np.random.default_rng(0), {}
@@ -113,9 +97,9 @@ def fill(trainer: Trainer) -> float:
     """Fills what a trainer on cached activations reads; seconds a view of the training images."""
     started = time.perf_counter()
     for view in range(VIEWS):
-        trainer.train.batch(np.arange(1), view)
+        trainer.images.train.activations.batch(np.arange(1), view)
     seconds = time.perf_counter() - started
-    trainer.val.batch(np.arange(1), 0)
+    trainer.images.val.activations.batch(np.arange(1), 0)
     return seconds / VIEWS
 
 
@@ -151,8 +135,9 @@ def run_case(case: Case, images: int, options: argparse.Namespace) -> Figures:
         live, cached, memory = (open_stage(bench, recipe, 0) for bench in (without, with_cache, without))
         fill_seconds = fill(cached)
         check_cache()
-        rows = cached.train.batch(np.arange(images), 0).movedim(1, -1)
-        memory.train = InMemory(rows.contiguous())
+        rows = cached.images.train.activations.batch(np.arange(images), 0).movedim(1, -1)
+        train = replace(memory.images.train, activations=TensorActivations(rows.contiguous()))
+        memory.images = replace(memory.images, train=train)
         seconds = take_turns({"live": live, "cached": cached, "memory": memory}, repetitions)
         check_cache()
     prefix, suffix = multiply_adds(case)

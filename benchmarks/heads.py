@@ -133,9 +133,9 @@ def prepare_work(data: Path, folder: Path) -> Work:
     bench = Bench(dataset, load_weights("densenet121", "bundled", 0), CPU, "fp32")
     started = time.perf_counter()
     recipe = Recipe(backbone="densenet121", image_size=32, schedule=(Stage(depth=0, epochs=1),))
-    stage = open_stage(bench, recipe, 0)
-    features = stage.train.batch(np.arange(len(dataset.train.labels)), 0)
-    val_features = stage.val.batch(np.arange(len(dataset.val.labels)), 0)
+    images = open_stage(bench, recipe, 0).images
+    features = images.train.activations.batch(np.arange(len(dataset.train.labels)), 0)
+    val_features = images.val.activations.batch(np.arange(len(dataset.val.labels)), 0)
     seconds = time.perf_counter() - started
     return Work(dataset, features.contiguous(), val_features.contiguous(), seconds, folder / "subset.zip")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 from pathlib import Path
@@ -14,11 +15,17 @@ from rich.console import Console
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.pixels import load
+from raysearch.job.contact_sheet import contact_sheet, first_batch
 from raysearch.job.needs import trial_needs
-from raysearch.job.preview import Plan, contact_sheet, first_batch, show_plan
+from raysearch.job.preview import Plan, show_plan
 from raysearch.models.boundary import build_classifier
 from raysearch.models.registry import BACKBONES
+from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.training.bench import Bench
+from raysearch.training.images import Labelled
+from raysearch.training.order import quick_look
+from raysearch.training.stage import open_stage
 from tests.trained import CLASSES, write_pictures
 
 STAGES = (Stage(depth=0, epochs=2), Stage(depth=2, epochs=3, strength=1.0, batch_size=9))
@@ -88,47 +95,73 @@ def test_the_plan_of_a_tree_says_how_its_levels_end(dataset, tmp_path):
     assert "3, each from the best of the one before; at the end of each a control and a test" in shown
 
 
-def test_the_sheet_shows_the_images_that_the_loop_would_train_on_first(dataset):
-    """Asked of the loop itself, so that the two cannot drift apart."""
-    from raysearch.training.loop import Trainer
+class Asked:
+    """Activations that note which images are read, in which view."""
 
-    asked: list[tuple[list[int], int]] = []
+    shape, varies = (3, 16, 16), False
 
-    class Recording:
-        shape = (3, 16, 16)
+    def __init__(self, images: int) -> None:
+        self.images, self.batches = images, list[tuple[list[int], int]]()
 
-        def __len__(self) -> int:
-            return len(dataset.train)
+    def __len__(self) -> int:
+        return self.images
 
-        def batch(self, indices: np.ndarray, view: int) -> torch.Tensor:
-            asked.append((np.asarray(indices).tolist(), view))
-            return torch.zeros(len(indices), 3, 16, 16)
+    def batch(self, indices: np.ndarray, view: int) -> torch.Tensor:
+        self.batches.append((indices.tolist(), view))
+        return torch.zeros(len(indices), 3, 16, 16)
 
-    trainer = Trainer(
-        build_classifier(RECIPE, 3),
-        RECIPE.schedule[1],
-        seed=RECIPE.seed,
-        classes=CLASSES,
-        train=Recording(),
-        train_labels=dataset.train.labels,
-        val=Recording(),
-        val_labels=dataset.train.labels,
-        metric="accuracy",
-        device=torch.device("cpu"),
-        view_offset=RECIPE.schedule[0].epochs,
-    )
+
+@pytest.mark.parametrize("max_batches", [None, 1])
+@pytest.mark.parametrize("batch_size", [4, 9, 14])
+@pytest.mark.parametrize("part", ["all", "2/3", "2-3/3", "grow/3", "2/6", "grow/6"])
+def test_the_sheet_shows_the_images_that_the_loop_would_train_on_first(dataset, part, batch_size, max_batches):
+    """Asked of the loop itself, opened as a trial opens it, so that the two cannot drift apart."""
+    stage = STAGES[1].model_copy(update={"part": part, "batch_size": batch_size})
+    recipe = RECIPE.model_copy(update={"schedule": (STAGES[0], stage)})
+    weights = load_weights("simple_cnn", "random", 0)
+    table = Bench(dataset, weights, torch.device("cpu"), "fp32", max_batches=max_batches)
+    trainer = open_stage(table, recipe, 1)
+    train = Asked(len(trainer.images.train))
+    labels = trainer.images.train.labels
+    trainer.images = dataclasses.replace(trainer.images, train=Labelled(train, labels))
+    trainer.step = stepping(trainer)
     trainer.run_epoch()
-    indices, view = first_batch(RECIPE, len(dataset.train))
-    assert asked[0] == (indices.tolist(), view)
+    split = quick_look(dataset.train, max_batches, batch_size)
+    np.testing.assert_array_equal(split.labels, labels)
+    indices, view = first_batch(recipe, split)
+    assert train.batches[0] == (indices.tolist(), view)
+    assert view == STAGES[0].epochs
+
+
+def stepping(trainer):
+    """A step that reads its images and trains nothing."""
+
+    def step(indices, labels, view, rate):
+        trainer.images.train.activations.batch(indices, view)
+        return torch.zeros(()), torch.zeros(())
+
+    return step
+
+
+def test_a_quick_look_shows_the_images_that_it_takes(dataset):
+    """They are evenly spaced ones of all, and counted anew."""
+    sheet = np.asarray(contact_sheet(dataset, RECIPE, max_batches=1))
+    split = quick_look(dataset.train, 1, 9)
+    indices, view = first_batch(RECIPE, split)
+    seen = Augmenter(RECIPE.augmentation, 1.0, RECIPE.seed)(split.pixels[indices], indices, view)
+    assert np.abs(first_tile(sheet) - seen[0]).max() <= 1
+    assert np.abs(first_tile(np.asarray(contact_sheet(dataset, RECIPE))) - seen[0]).max() > 10
+
+
+def first_tile(sheet: np.ndarray) -> np.ndarray:
+    factor = 112 // 16
+    return sheet[6 : 6 + 16 * factor : factor, 6 : 6 + 16 * factor : factor].astype(int)
 
 
 def test_the_sheet_holds_the_augmented_pixels_as_the_network_sees_them(dataset):
-    indices, view = first_batch(RECIPE, len(dataset.train))
+    indices, view = first_batch(RECIPE, dataset.train)
     expected = Augmenter(RECIPE.augmentation, 1.0, RECIPE.seed)(dataset.train.pixels[indices], indices, view)
-    sheet = np.asarray(contact_sheet(dataset, RECIPE))
-    factor = 112 // 16
-    tile = sheet[6 : 6 + 16 * factor : factor, 6 : 6 + 16 * factor : factor]
-    assert np.abs(tile.astype(int) - expected[0]).max() <= 1
+    assert np.abs(first_tile(np.asarray(contact_sheet(dataset, RECIPE))) - expected[0]).max() <= 1
     assert np.abs(expected[0].astype(int) - dataset.train.pixels[indices[0]]).max() > 10  # it was augmented
 
 

@@ -305,14 +305,14 @@ def other_images() -> Any:
     """A bench of the same classes and weights; the images for validation are others, and more."""
     table = bench()
     dataset = dataclasses.replace(table.dataset, val=split(15, 9, 32), fingerprint="other")
-    return dataclasses.replace(table, dataset=dataset, _kept={})
+    return dataclasses.replace(table, dataset=dataset)
 
 
 @pytest.mark.parametrize("table", [other_images(), bench(max_batches=1)], ids=["other images", "a quick look"])
 def test_on_other_validation_images_its_loss_is_measured_anew(table, head, fine, tmp_path):
     if table.max_batches:
         dataset = dataclasses.replace(table.dataset, val=split(60, 1, 32))
-        table = dataclasses.replace(table, dataset=dataset, _kept={})
+        table = dataclasses.replace(table, dataset=dataset)
     driver, controller = adopted(head, tmp_path / "run", fine(*POOLING), table)
     _, about = load_tensors(tmp_path / "run" / "checkpoints" / "h0000" / "best.safetensors")
     assert abs(about["val_loss"] - head.about["val_loss"]) > 1e-4, "the test is stale"

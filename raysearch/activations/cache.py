@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysearch.activations.live import AUTOCAST, LiveActivations
+from raysearch.activations.base import Derived
+from raysearch.activations.live import LiveActivations
 from raysearch.activations.store import DTYPES, Store, Writer
-from raysearch.data.pixels import Split
+from raysearch.data.dataset import Split
 from raysearch.models.boundary import prepare
 from raysearch.models.head import Pool
+from raysearch.models.precision import PRECISIONS
 from raysearch.recipe import Recipe
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,6 @@ FORMAT = 1
 """Of the entries; raise it when what is written, how images are augmented or how a pass is made changes."""
 POOLED = "pooled"
 """The boundary at depth 0: average and maximum pooling together, of which each recipe reads what it wants."""
-_TORCH = {"fp16": torch.float16, "fp32": torch.float32}
 _CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 1 << 23, "mps": 1 << 21}
 _CHUNK_IMAGES = 256
 
@@ -65,7 +66,7 @@ class CacheSettings:
         return cls(**{**tree, "depths": tuple(tree["depths"])})
 
 
-class CachedActivations:
+class CachedActivations(Derived):
     """What `live` computes, rounded to `dtype`, from disk where it is there already.
 
     The first to read a view fills it; others wait for that. Where it cannot be filled (no room, no permission, a
@@ -95,6 +96,7 @@ class CachedActivations:
         wait_seconds: float = 600.0,
         filled: Callable[[float], None] = lambda seconds: None,
     ) -> None:
+        super().__init__(live)
         self._live, self._about, self._store, self._dtype = live, dict(about), store, dtype
         self._views = views if live.varies else 1
         self._wait_seconds = wait_seconds
@@ -114,15 +116,8 @@ class CachedActivations:
         self._filled = filled
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        return self._live.shape
-
-    @property
     def varies(self) -> bool:
         return self._views > 1
-
-    def __len__(self) -> int:
-        return len(self._live)
 
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
         view %= self._views
@@ -216,7 +211,7 @@ class CachedActivations:
 
     def _pass(self, blocks: Sequence[tuple[str, nn.Module]], maps: Tensor, writers: Mapping[str, Writer]) -> None:
         for name, block in blocks:
-            rows = block(maps).to(_TORCH[self._dtype])
+            rows = block(maps).to(PRECISIONS[self._dtype])
             if self._dtype == "fp16":
                 rows = rows.clamp(-65504, 65504)  # what was too large is infinite by now
             if name in writers:
@@ -225,7 +220,7 @@ class CachedActivations:
 
     @property
     def _computed(self) -> torch.dtype:
-        return AUTOCAST.get(self._live.precision, torch.float32)
+        return PRECISIONS[self._live.precision]
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
@@ -265,7 +260,7 @@ def boundary_name(blocks: Sequence[str], depth: int) -> str | None:
     return blocks[-depth - 1] if depth < len(blocks) else None
 
 
-def describe(recipe: Recipe, weights: str, fingerprint: str, split: str, images: Split) -> dict[str, Any]:
+def provenance(recipe: Recipe, weights: str, fingerprint: str, split: str, images: Split) -> dict[str, Any]:
     """What activations are of, for `CachedActivations`.
 
     Args:
@@ -274,6 +269,7 @@ def describe(recipe: Recipe, weights: str, fingerprint: str, split: str, images:
         fingerprint: of the dataset.
         split: name, for people.
         images: the very images, in their order, which the paths tell: a quick look takes a few, a refit joins splits.
+            An entry belongs to them, and not to the way in which they were chosen.
     """
     paths = hashlib.sha256(json.dumps([fingerprint, *images.paths]).encode()).hexdigest()
     names = {"backbone": recipe.backbone, "image_size": recipe.image_size, "fit": recipe.fit}

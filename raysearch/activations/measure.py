@@ -14,10 +14,11 @@ from torch.nn import functional
 
 from raysearch.activations.cache import gather
 from raysearch.activations.forecast import Costs, DepthCosts
-from raysearch.activations.live import AUTOCAST, LiveActivations
+from raysearch.activations.live import LiveActivations
 from raysearch.data.augment import Augmenter
 from raysearch.models.boundary import block_names, cut, prepare
 from raysearch.models.head import Pool
+from raysearch.models.precision import autocast
 from raysearch.recipe import Augmentation
 
 _PIXELS_ON_CPU = 1 << 18  # a batch; a larger one costs no less an image, and at 224 px takes long
@@ -88,11 +89,10 @@ def _training_step(suffix: nn.Sequential, inputs: Tensor, precision: str) -> Cal
     parameters = list(suffix.requires_grad_(True).parameters())
     optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=inputs.device.type in ("cpu", "cuda"))
     labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
-    dtype = AUTOCAST.get(precision)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(inputs.device.type, dtype=dtype, enabled=dtype is not None):
+        with autocast(inputs.device, precision):
             logits = suffix(inputs).float()
         functional.cross_entropy(logits, labels).backward()
         optimizer.step()

@@ -26,7 +26,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from filelock import FileLock, Timeout
 
-from raysearch.data.pixels import cache_root
+from raysearch.storage.cache import cache_root
 
 if sys.platform != "win32":
     import fcntl

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from raysearch.activations.forecast import Costs, DepthCosts, Forecast, Reads, Workload, expected_trials
+from raysearch.activations.kept import TensorActivations
 from raysearch.activations.measure import measure
 from raysearch.activations.planner import CachePlan, plan
 from raysearch.job.job import Job
@@ -20,6 +21,7 @@ from raysearch.models.boundary import build_classifier
 from raysearch.recipe import Recipe
 from raysearch.space.space import Space
 from raysearch.training.heads.pack import HeadPack
+from raysearch.training.images import Images, Labelled
 from raysearch.workers.cluster import Call, call_here
 
 _MEMORY_BYTES = 1 << 30  # of one trial, for activations that do not change: the bench's own default
@@ -121,38 +123,18 @@ class _Pack:
             numbers: stored for an image: average and maximum of each channel.
         """
         width = numbers if self.recipes[0].pooling == "both" else numbers // 2
-        device, classes = torch.device(self.device), len(self.classes)
-        pack = HeadPack(
-            self.recipes,
-            classes=self.classes,
-            train=_Features(torch.rand(self.images, width, device=device)),
-            train_labels=np.arange(self.images) % classes,
-            val=_Features(torch.rand(self.val_images, width, device=device)),
-            val_labels=np.arange(self.val_images) % classes,
-            metric="loss",
-            device=device,
+        device = torch.device(self.device)
+        train, val = (
+            Labelled(TensorActivations(torch.rand(n, width, device=device)), np.arange(n) % len(self.classes))
+            for n in (self.images, self.val_images)
         )
+        pack = HeadPack(self.recipes, Images(self.classes, train, val), metric="loss", device=device)
         pack.run_epoch()
         if pack.finished:
             return 0.0
         began = time.perf_counter()
         pack.run_epoch()
         return (time.perf_counter() - began) / self.images
-
-
-class _Features:
-    """Random features in memory, as a pack reads them."""
-
-    varies = False
-
-    def __init__(self, rows: torch.Tensor) -> None:
-        self._rows, self.shape = rows, tuple(rows.shape[1:])
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def batch(self, indices: np.ndarray, view: int) -> torch.Tensor:
-        return self._rows[torch.from_numpy(indices).to(self._rows.device)]
 
 
 def _pack_size(job: Job) -> int:

@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import psutil
-import torch
-from PIL import Image, ImageDraw, ImageFont
 from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from raysearch.data.augment import Augmenter
-from raysearch.data.pixels import Dataset
+from raysearch.data.dataset import Dataset
+from raysearch.job.contact_sheet import contact_sheet
 from raysearch.job.frozen_work import expected_reads
 from raysearch.job.job import Job
 from raysearch.job.needs import Needs, trial_needs
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, prepare
+from raysearch.models.boundary import build_classifier
 from raysearch.models.summary import block_table
 from raysearch.recipe import Recipe
 from raysearch.space.space import describe
 from raysearch.storage.files import replace_with
-
-_SHEET_IMAGES = 64
-_TILE_PIXELS = 112
 
 
 @dataclass(frozen=True)
@@ -64,6 +57,8 @@ class Plan:
     gpus_per_worker: float
     folder: Path
     """Where the run would be."""
+    max_batches: int | None = None
+    """Of an epoch, for a quick look; None: all."""
 
 
 def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | None = None) -> None:
@@ -79,7 +74,7 @@ def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | Non
         console.print(
             f"{len(plan.dataset.skipped)} unreadable image(s) would be skipped, e.g. {first.path}: {first.reason}"
         )
-    replace_with(sheet, lambda path: contact_sheet(plan.dataset, recipe).save(path))
+    replace_with(sheet, lambda path: contact_sheet(plan.dataset, recipe, plan.max_batches).save(path))
     strength = recipe.schedule[-1].strength
     console.print(
         f"A training batch as the network will see it (augmentation strength {strength:g}): {sheet}\n", soft_wrap=True
@@ -111,26 +106,6 @@ def splits_table(dataset: Dataset) -> Table:
     for i, label in enumerate(dataset.classes):
         table.add_row(label, *(str(count[i]) for count in counts.values()))
     return table
-
-
-def contact_sheet(dataset: Dataset, recipe: Recipe) -> Image.Image:
-    """The first batch of the last stage, augmented, prepared as for the network, and turned back into pixels."""
-    indices, view = first_batch(recipe, len(dataset.train.labels))
-    indices = indices[:_SHEET_IMAGES]
-    augment = Augmenter(recipe.augmentation, recipe.schedule[-1].strength, recipe.seed)
-    seen = augment(np.asarray(dataset.train.pixels[indices]), indices, view)
-    # Through `prepare` and back, so that a wrong normalisation or channel order would be seen here.
-    tensor = prepare(seen, torch.device("cpu")).permute(0, 2, 3, 1)
-    pixels = (tensor * torch.tensor(IMAGENET_STD) + torch.tensor(IMAGENET_MEAN)).mul(255).round().clamp(0, 255)
-    names = [dataset.classes[label] for label in dataset.train.labels[indices]]
-    return _grid(pixels.to(torch.uint8).numpy(), names)
-
-
-def first_batch(recipe: Recipe, n_images: int) -> tuple[np.ndarray, int]:
-    """Which training images the last stage's first step takes, and in which view: as the training loop draws them."""
-    view = sum(stage.epochs for stage in recipe.schedule[:-1])
-    order = np.random.default_rng([recipe.seed, view]).permutation(n_images)
-    return order[: recipe.schedule[-1].batch_size], view
 
 
 def blocks_table(classifier: nn.Sequential, recipe: Recipe, depths: Sequence[int]) -> Table:
@@ -207,29 +182,6 @@ def _heading(console: Console, text: str) -> None:
     console.print(text, style="bold", markup=False, highlight=False, soft_wrap=True)
 
 
-def _grid(pixels: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """uint8 images (n, h, w, 3) in rows, each with its name below; small ones enlarged by whole pixels."""
-    n, height, width, _ = pixels.shape
-    factor = max(1, _TILE_PIXELS // max(height, width))
-    tile_height, tile_width = height * factor, width * factor
-    columns = math.ceil(math.sqrt(n))
-    gap, text = 6, 18
-    sheet = Image.new(
-        "RGB",
-        (columns * (tile_width + gap) + gap, math.ceil(n / columns) * (tile_height + text + gap) + gap),
-        "white",
-    )
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
-    for i, (image, name) in enumerate(zip(pixels, names, strict=True)):
-        x, y = gap + i % columns * (tile_width + gap), gap + i // columns * (tile_height + text + gap)
-        sheet.paste(Image.fromarray(image).resize((tile_width, tile_height), Image.Resampling.NEAREST), (x, y))
-        while len(name) > 1 and draw.textlength(name, font) > tile_width:
-            name = name.rstrip("…")[:-1] + "…" if len(name) > 2 else name[:1]
-        draw.text((x, y + tile_height + 2), name, fill="black", font=font)
-    return sheet
-
-
 def _size(n_bytes: float) -> str:
     for unit in ("B", "KiB", "MiB"):
         if n_bytes < 1024:
@@ -264,4 +216,5 @@ def as_plan(job: Job, folder: Path) -> Plan:
         cpus_per_worker=job.machine.cpus,
         gpus_per_worker=job.machine.gpus,
         folder=folder,
+        max_batches=settings.max_batches,
     )

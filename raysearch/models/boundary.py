@@ -12,6 +12,7 @@ from functools import cache
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysearch.errors import InputError
 from raysearch.models.head import Pool, make_head
@@ -70,6 +71,15 @@ def cut(classifier: nn.Sequential, depth: int) -> tuple[nn.Sequential, nn.Sequen
 def pin(prefix: nn.Sequential) -> nn.Sequential:
     """Freezes in place, and returns, a prefix: no gradients, and BatchNorm in inference mode so that nothing drifts."""
     return prefix.eval().requires_grad_(False)
+
+
+def train_mode(suffix: nn.Sequential, *, batch_norm: bool) -> None:
+    """Training mode of a suffix; BatchNorm keeps its statistics (inference mode) unless `batch_norm`."""
+    suffix.train()
+    if not batch_norm:
+        for module in suffix.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
 
 
 def prepare(images: np.ndarray | Tensor, device: torch.device) -> Tensor:

@@ -15,7 +15,8 @@ from safetensors.torch import save
 from torch import Tensor
 
 from raysearch.storage.files import replace_with
-from raysearch.training.loop import Row, Trainer
+from raysearch.training.epoch import Row
+from raysearch.training.loop import Trainer
 
 
 class CheckpointError(RuntimeError):

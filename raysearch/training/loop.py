@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -13,33 +12,25 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from torch.nn.modules.batchnorm import _BatchNorm
 
-from raysearch.activations.live import Activations
+from raysearch.activations.base import Activations
+from raysearch.models.boundary import train_mode
+from raysearch.models.precision import autocast
 from raysearch.recipe import Stage
 from raysearch.record.metric import score
+from raysearch.training.best import BestEpoch, on_cpu
 from raysearch.training.calibration import calibrated_losses, fitted_temperature
 from raysearch.training.class_weights import class_weights
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
+from raysearch.training.epoch import NonFiniteLossError, Row
+from raysearch.training.images import Images
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
-from raysearch.training.numerics import autocast, full_precision, seeded
-from raysearch.training.optimizer import parameter_groups
-from raysearch.training.part import part_of
+from raysearch.training.numerics import full_precision, seeded
+from raysearch.training.optimizer import make_optimizer
+from raysearch.training.order import EpochOrder, epoch_order
 from raysearch.training.ranks import ALONE, Ranks
-
-Row = dict[str, Any]
-"""An epoch's figures by name; plain numbers."""
-
-
-class NonFiniteLossError(RuntimeError):
-    """The loss became infinite or NaN: the trial failed, and has no score."""
-
-    def __init__(self, *, step: int, epoch: int, value: float = math.nan, split: str = "training") -> None:
-        where = "at" if split == "training" else "after"
-        super().__init__(f"the {split} loss is {value} {where} step {step} of epoch {epoch}: try a lower learning rate")
-        self.step, self.epoch, self.split = step, epoch, split
 
 
 class Trainer:
@@ -55,18 +46,15 @@ class Trainer:
     statistics are of each one's share of a batch.
 
     Args:
-        suffix: the unfrozen blocks and the head; maps train.batch(...) to logits (n, c), trained in place.
+        suffix: the unfrozen blocks and the head; maps a batch of activations to logits (n, c), trained in place.
         stage: how to train it.
+        images: what it is trained on, and what it is measured on.
         seed: of the recipe.
-        classes: the c names, in the order of the logits.
-        train, train_labels: boundary activations of the training images, and their classes, integer (n,).
-        val, val_labels: the same of the validation images; read in view 0.
         metric: decides which epoch is the best, and early stopping.
         device: where the activations come and the suffix goes.
         precision: fp32, bf16 or fp16, of the training; evaluation is always in fp32.
         view_offset: epochs of the trial's earlier stages; epoch e (from 1) sees view view_offset + e - 1.
         signature: what the suffix was made for (see `handover`); goes into its checkpoints.
-        held_out, held_out_labels: of images that decide nothing: see `best_held_out`.
         ranks: the processes that train together, and which of them this is.
     """
 
@@ -74,50 +62,46 @@ class Trainer:
         self,
         suffix: nn.Sequential,
         stage: Stage,
+        images: Images,
         *,
         seed: int,
-        classes: Sequence[str],
-        train: Activations,
-        train_labels: np.ndarray,
-        val: Activations,
-        val_labels: np.ndarray,
         metric: str,
         device: torch.device,
         precision: str = "fp32",
         view_offset: int = 0,
         signature: dict[str, Any] | None = None,
-        held_out: Activations | None = None,
-        held_out_labels: np.ndarray | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.suffix, self.stage, self.seed, self.classes = suffix.to(device), stage, seed, tuple(classes)
-        self.train, self.val, self.metric, self.view_offset = train, val, metric, view_offset
-        self.device, self.precision, self.signature, self.ranks = device, precision, signature or {}, ranks
-        self._numpy_labels = np.asarray(train_labels)
-        self.train_labels = torch.tensor(self._numpy_labels, dtype=torch.long, device=device)
-        self.val_labels = torch.tensor(np.asarray(val_labels), dtype=torch.long)
-        self.loss_weights = class_weights(stage.class_weights, self.train_labels, self.classes).to(device)
+        self.suffix, self.stage, self.images, self.seed, self.metric = suffix.to(device), stage, images, seed, metric
+        self.device, self.precision, self.view_offset, self.ranks = device, precision, view_offset, ranks
+        self.signature = signature or {}
+        self.train_labels = torch.tensor(np.asarray(images.train.labels), dtype=torch.long, device=device)
+        self.val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
+        self.loss_weights = class_weights(stage.class_weights, self.train_labels, images.classes).to(device)
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
         self.penalized = [p for p in self.trained if p.ndim > 1]  # weights: biases and norms have one dimension
-        # Fused: one kernel for all tensors, 4 times as fast on a CPU too; and fp16's scaler then never waits for CUDA.
-        fused = device.type in ("cpu", "cuda")
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.suffix, stage), lr=stage.learning_rate, fused=fused)
+        self.optimizer = make_optimizer(self.suffix, stage, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.at = Counters(micro_batch=stage.batch_size)
-        self.best: Row = {}
-        """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first."""
-        self.best_state: dict[str, Tensor] = {}
-        """The suffix as it was then, on the CPU."""
-        self.best_held_out: list[float] = []
-        """The log-loss of each held-out image in that state, for tests between trials by images that chose nothing.
-
-        Calibrated by a temperature fitted on the validation images: fine-tuning makes a network surer than it is right,
-        and log-loss would tell more of that than of what it has learned."""
+        self._best = BestEpoch()
         self._val_logits = torch.empty(0)
-        self._held_out = held_out
-        self._held_out_labels = torch.tensor(np.asarray([] if held_out_labels is None else held_out_labels)).long()
         self.handover_delta: float | None = None
         """What the hand-over gate measured, where the stage passed through it."""
+
+    @property
+    def best(self) -> Row:
+        """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first."""
+        return self._best.row
+
+    @property
+    def best_state(self) -> dict[str, Tensor]:
+        """The suffix as it was then, on the CPU."""
+        return self._best.state
+
+    @property
+    def best_held_out(self) -> list[float]:
+        """The calibrated log-loss of each held-out image in that state: see `BestEpoch`."""
+        return self._best.held_out
 
     @property
     def finished(self) -> bool:
@@ -135,76 +119,56 @@ class Trainer:
             NonFiniteLossError: with the step, from 1 within the epoch; the trainer is of no use afterwards.
             ValueError: batch statistics are wanted, and a batch is too small to be shared out for them.
         """
-        started, epoch, view = time.perf_counter(), self.at.epoch + 1, self.view_offset + self.at.epoch
-        images = part_of(self.stage, self._numpy_labels, self.seed, epoch)
-        order = np.random.default_rng([self.seed, view]).permutation(images)
-        labels = self.train_labels[torch.from_numpy(order).to(self.device)]
-        batches = slices(len(order), self.stage.batch_size)
-        self._check_shares(min(batch.stop - batch.start for batch in batches))
+        started, epoch = time.perf_counter(), self.at.epoch + 1
+        order = self.order(epoch)
+        batches, sizes, view = order.batches, order.batch_sizes, order.view
+        labels = self.train_labels[torch.from_numpy(order.images).to(self.device)]
+        if self.stage.batch_norm == "train":
+            self.ranks.check_batch_statistics(min(sizes))
         # Filled on the device and read once, at the end: to read is to wait for the device.
         losses, hits = torch.zeros(len(batches), device=self.device), torch.zeros((), device=self.device)
         rate = self.stage.learning_rate
-        self._train_mode()
+        train_mode(self.suffix, batch_norm=self.stage.batch_norm == "train")
         with seeded(self.device, self.seed, view, 1 + self.ranks.rank):
             for step, batch in enumerate(batches):
                 rate = learning_rate(self.stage, self.at.epoch + (step + 0.5) / len(batches), self.at.drops)
-                losses[step], correct = self._step(order[batch], labels[batch], view, rate)
+                losses[step], correct = self.step(order.images[batch], labels[batch], view, rate)
                 hits += correct
         self.ranks.average_statistics(self.suffix)
         self.ranks.total(hits)
-        train_losses, sizes = self.ranks.total(losses).tolist(), [batch.stop - batch.start for batch in batches]
+        train_losses = self.ranks.total(losses).tolist()
         for step, loss in enumerate(train_losses, start=1):
             if not math.isfinite(loss):
                 raise NonFiniteLossError(step=step, epoch=epoch, value=loss)
         row: Row = {"epoch": epoch, "lr": rate, "train_loss": float(np.average(train_losses, weights=sizes))}
-        row |= {"train_accuracy": hits.item() / len(order)} | self.evaluate(epoch, len(batches))
+        row |= {"train_accuracy": hits.item() / len(order.images)} | self.evaluate(epoch, len(batches))
         row |= {"micro_batch": self.at.micro_batch, "seconds": time.perf_counter() - started}
         self.at.epoch = epoch
         self._note(row)
         return row
 
-    def sweep_rates(self, rates: Sequence[float]) -> list[float]:
-        """Takes a step at each learning rate in turn; afterwards the trainer is of no use.
+    def order(self, epoch: int) -> EpochOrder:
+        """The images of an epoch (from 1), in the order in which they are trained on."""
+        train = self.images.train
+        return epoch_order(self.stage, train.labels, self.seed, epoch=epoch, view_offset=self.view_offset)
 
-        Returns: the loss of each step's batch before it was taken; ends early, before one that is not finite.
+    def step(self, indices: np.ndarray, labels: Tensor, view: int, rate: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer, on these training images in this view; the suffix is in training mode.
+
+        Args:
+            indices: of the images, integer (n,).
+            labels: of the same, (n,), on the device.
+            view: of the images.
+            rate: the head's learning rate.
+
+        Returns: the loss and the hits of this process's share of the images, on the device.
         """
-        images = part_of(self.stage, self._numpy_labels, self.seed, 1)
-        order = np.random.default_rng([self.seed, self.view_offset]).permutation(images)
-        size, losses = self.stage.batch_size, list[float]()
-        self._train_mode()
-        with seeded(self.device, self.seed, self.view_offset, 1):
-            for step, rate in enumerate(rates):
-                batch = np.take(order, np.arange(step * size, (step + 1) * size), mode="wrap")
-                labels = self.train_labels[torch.from_numpy(batch).to(self.device)]
-                loss = float(self.ranks.total(self._step(batch, labels, self.view_offset, rate)[0]))
-                if not math.isfinite(loss):
-                    break
-                losses.append(loss)
-        return losses
-
-    def _step(self, indices: np.ndarray, labels: Tensor, view: int, rate: float) -> tuple[Tensor, Tensor]:
-        """One step of the optimizer; its loss and hits, on the device."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
         filled = self._fill_gradients(indices, labels, view)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return filled
-
-    def _train_mode(self) -> None:
-        self.suffix.train()
-        if self.stage.batch_norm == "frozen":
-            for module in self.suffix.modules():
-                if isinstance(module, _BatchNorm):
-                    module.eval()
-
-    def _check_shares(self, smallest: int) -> None:
-        """Refuses batches of which a process would get a lone image, where that one is to make statistics of it."""
-        if self.ranks.size > 1 and self.stage.batch_norm == "train" and smallest < 2 * self.ranks.size:
-            raise ValueError(
-                f'batch_norm "train" needs two images of each batch in each of the {self.ranks.size} workers, and '
-                f"there are batches of {smallest}: raise batch_size, lower --workers-per-trial, or freeze BatchNorm"
-            )
 
     def _fill_gradients(self, indices: np.ndarray, labels: Tensor, view: int) -> tuple[Tensor, Tensor]:
         """Gradients of one step, accumulated over pieces that fit in memory and over all ranks.
@@ -213,13 +177,13 @@ class Trainer:
         """
         total_weight = self.loss_weights[labels].sum()  # the whole batch's, so that parts add up to the unsplit mean
         mine = self.ranks.share(len(indices))
-        indices, labels = indices[mine], labels[mine]
+        indices, labels, train = indices[mine], labels[mine], self.images.train.activations
 
         def in_pieces_of(size: int) -> tuple[Tensor, Tensor]:
             self.optimizer.zero_grad()
             loss, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
             for piece in slices(len(indices), size):
-                inputs, target = self.train.batch(indices[piece], view), labels[piece]
+                inputs, target = train.batch(indices[piece], view), labels[piece]
                 with autocast(self.device, self.precision):
                     logits = self.suffix(inputs).float()
                     smoothing = self.stage.label_smoothing
@@ -246,8 +210,8 @@ class Trainer:
         Raises:
             NonFiniteLossError: after `step` of `epoch`.
         """
-        self._val_logits = self._logits(self.val)
-        figures = classification_metrics(self._val_logits, self.val_labels, self.classes)
+        self._val_logits = self._logits(self.images.val.activations)
+        figures = classification_metrics(self._val_logits, self.val_labels, self.images.classes)
         figures = self.ranks.agree(figures, self.device)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
@@ -257,7 +221,7 @@ class Trainer:
         """Of the suffix as it is, in view 0, fp32, eval mode; on the CPU, shape (n, c)."""
         self.suffix.eval()
         n = len(images)
-        mine, none = np.arange(n)[self.ranks.share(n)], torch.empty(0, len(self.classes), device=self.device)
+        mine, none = np.arange(n)[self.ranks.share(n)], torch.empty(0, len(self.images.classes), device=self.device)
 
         def in_pieces_of(size: int) -> Tensor:
             batches = (images.batch(mine[piece], 0) for piece in slices(len(mine), size))
@@ -277,39 +241,34 @@ class Trainer:
 
     def _note(self, row: Row) -> None:
         now, highest = score(row, self.metric), self.at.highest_score
-        wins = now > highest or (now == highest and row["val_loss"] < self.best["val_loss"])
-        if wins or self.stage.keep == "last":
-            self.best, self.best_state = row, _copies(self.suffix.state_dict())
-            self.best_held_out = self._held_out_losses()
+        self._best.offer(row, self.suffix, self._held_out_losses, score=now, highest=highest, keep=self.stage.keep)
         self.at.note(self.stage, row["val_loss"], score=now)
 
     @torch.no_grad()
     def _held_out_losses(self) -> list[float]:
-        if self._held_out is None:
+        held_out = self.images.held_out
+        if held_out is None:
             return []
         temperature = fitted_temperature(self._val_logits, self.val_labels)  # of the same state
-        return calibrated_losses(self._logits(self._held_out), self._held_out_labels, temperature).tolist()
-
-    def restore_best(self) -> None:
-        """Puts the best epoch's tensors back into the suffix, to use them; not to train on from there."""
-        self.suffix.load_state_dict(self.best_state)
+        labels = torch.tensor(np.asarray(held_out.labels)).long()
+        return calibrated_losses(self._logits(held_out.activations), labels, temperature).tolist()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, copied to the CPU, loadable with weights_only=True.
 
         There is no random state in it: seeds and epoch numbers stand for it.
         """
-        suffix = _copies(self.suffix.state_dict())
+        suffix = on_cpu(self.suffix.state_dict())
         return {
             "made_for": self._made_for(),
             "suffix": suffix,
-            "optimizer": _copies(self.optimizer.state_dict()),
+            "optimizer": on_cpu(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
             "counters": asdict(self.at),
-            "best": dict(self.best),
+            "best": dict(self._best.row),
             # Where the last epoch is the best, the same tensors: a file then holds them once.
-            "best_state": suffix if self.best.get("epoch") == self.at.epoch else dict(self.best_state),
-            "best_held_out": list(self.best_held_out),
+            "best_state": suffix if self._best.row.get("epoch") == self.at.epoch else dict(self._best.state),
+            "best_held_out": list(self._best.held_out),
             "handover_delta": self.handover_delta,
         }
 
@@ -323,23 +282,14 @@ class Trainer:
         if wrong := [f"{key} was {there.get(key)}, is {here[key]}" for key in here if here[key] != there.get(key)]:
             raise ValueError(f"the state is another training's: {'; '.join(wrong)}")
         self.suffix.load_state_dict(state["suffix"])
-        self.optimizer.load_state_dict(_copies(state["optimizer"]))
+        self.optimizer.load_state_dict(on_cpu(state["optimizer"]))
         if state["scaler"]:  # empty if it was taken on a machine that trains in another precision
             self.scaler.load_state_dict(state["scaler"])
         self.at = Counters(**state["counters"])
-        self.best, self.best_state = dict(state["best"]), _copies(state["best_state"])
-        self.best_held_out, self.handover_delta = list(state["best_held_out"]), state["handover_delta"]
+        self._best = BestEpoch(dict(state["best"]), on_cpu(state["best_state"]), list(state["best_held_out"]))
+        self.handover_delta = state["handover_delta"]
 
     def _made_for(self) -> dict[str, Any]:
         stage = {f"stage.{name}": value for name, value in self.stage.model_dump(mode="json").items()}
         mine = {name: getattr(self, name) for name in ("seed", "view_offset", "metric")}
-        return copy.deepcopy({**stage, **mine, "classes": list(self.classes), "images": len(self.train_labels)})
-
-
-def _copies(tree: Any) -> Any:
-    """Nested dicts and lists, with every tensor copied to the CPU."""
-    if isinstance(tree, Tensor):
-        return tree.detach().to("cpu", copy=True)
-    if isinstance(tree, dict):
-        return {key: _copies(value) for key, value in tree.items()}
-    return [_copies(value) for value in tree] if isinstance(tree, list) else tree
+        return copy.deepcopy({**stage, **mine, "classes": list(self.images.classes), "images": len(self.train_labels)})

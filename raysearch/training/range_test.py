@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from raysearch.models.boundary import train_mode
 from raysearch.training.loop import Trainer
+from raysearch.training.numerics import seeded
 
 STEPS = 40
 SLOWEST, FASTEST = 1e-6, 1.0
@@ -38,12 +43,34 @@ def range_test(trainer: Trainer) -> RangeTest:
         ValueError: not even the slowest step had a finite loss.
     """
     rates = np.geomspace(SLOWEST, FASTEST, STEPS)
-    losses = trainer.sweep_rates(rates.tolist())
+    losses = sweep_rates(trainer, rates.tolist())
     if not losses:
         raise ValueError("the loss is not finite before the first step")
     smooth = smoothed(losses)
     high = float(rates[int(np.argmin(smooth))]) / _MARGIN
     return RangeTest(rates[: len(losses)].tolist(), smooth, max(SLOWEST, high / _WIDTH), max(SLOWEST * _WIDTH, high))
+
+
+def sweep_rates(trainer: Trainer, rates: Sequence[float]) -> list[float]:
+    """Takes a step at each learning rate in turn, through the batches of the first epoch; all of one size.
+
+    Args:
+        trainer: of a stage that begins; it is of no use afterwards.
+        rates: of the steps.
+
+    Returns: the loss of each step's batch before it was taken; ends early, before one that is not finite.
+    """
+    order, size, losses = trainer.order(1), trainer.stage.batch_size, list[float]()
+    train_mode(trainer.suffix, batch_norm=trainer.stage.batch_norm == "train")
+    with seeded(trainer.device, trainer.seed, order.view, 1):
+        for step, rate in enumerate(rates):
+            batch = np.take(order.images, np.arange(step * size, (step + 1) * size), mode="wrap")
+            labels = trainer.train_labels[torch.from_numpy(batch).to(trainer.device)]
+            loss = float(trainer.ranks.total(trainer.step(batch, labels, order.view, rate)[0]))
+            if not math.isfinite(loss):
+                break
+            losses.append(loss)
+    return losses
 
 
 def smoothed(values: list[float]) -> list[float]:

@@ -75,6 +75,21 @@ class Ranks:
         for parameter, gradient, part in zip(parameters, gradients, flat.split(sizes), strict=True):
             parameter.grad = gradient.copy_(part.view_as(gradient))
 
+    def check_batch_statistics(self, smallest: int) -> None:
+        """Refuses batches of which a process would get a lone image, where BatchNorm is to make statistics of it.
+
+        Args:
+            smallest: images of the smallest batch.
+
+        Raises:
+            ValueError: it is too small to be shared out.
+        """
+        if self.size > 1 and smallest < 2 * self.size:
+            raise ValueError(
+                f'batch_norm "train" needs two images of each batch in each of the {self.size} workers, and '
+                f"there are batches of {smallest}: raise batch_size, lower --workers-per-trial, or freeze BatchNorm"
+            )
+
     def average_statistics(self, module: nn.Module) -> None:
         """BatchNorm's running statistics, where each process has moved its own by its own images."""
         if self.size == 1:

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor, nn
 
-from raysearch.activations.live import Activations
+from raysearch.activations.base import Activations
+from raysearch.activations.sources import Boundary
 from raysearch.data.augment import Augmenter
+from raysearch.data.dataset import Split
 from raysearch.errors import InputError
 from raysearch.models.boundary import build_classifier, cut, pin
 from raysearch.models.weights import Weights
 from raysearch.recipe import Recipe, Stage
-from raysearch.training.bench import QUICK_VALIDATION_BATCH, Bench
+from raysearch.training.bench import Bench
 from raysearch.training.handover import HandoverError, check_handover, load_start, signature
 from raysearch.training.heads.folds import FoldedPack
 from raysearch.training.heads.pack import HeadPack
+from raysearch.training.images import Images, Labelled
 from raysearch.training.loop import Trainer
 from raysearch.training.numerics import choose_device, choose_precision
+from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_look, view_offset
 
 __all__ = ["Bench", "choose_device", "choose_precision", "open_pack", "open_stage"]
 
@@ -66,19 +71,13 @@ def open_stage(
     trainer = Trainer(
         on.suffix,
         stage,
+        on.images(held_out=True),
         seed=recipe.seed,
-        classes=bench.dataset.classes,
-        train=on.train_activations(augmented=True),
-        train_labels=on.train.labels,
-        val=on.val_activations(),
-        val_labels=on.val.labels,
-        held_out=on.held_out_activations(),
-        held_out_labels=on.held_out.labels if on.held_out is not None else None,
         metric=bench.metric,
         device=bench.device,
         # A head alone is too small to gain from autocast; it would only lose digits.
         precision=bench.precision if stage.depth else "fp32",
-        view_offset=sum(earlier.epochs for earlier in recipe.schedule[:stage_index]),
+        view_offset=view_offset(recipe, stage_index),
         signature=on.signature(),
         ranks=bench.ranks,
     )
@@ -104,19 +103,12 @@ def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[
         ValueError: the recipes do not belong in one pack.
     """
     on = _Place(bench, recipes[0], recipes[0].schedule[0])
-    about: dict[str, Any] = {
-        "classes": bench.dataset.classes,
-        "train": on.train_activations(augmented=True),
-        "train_labels": on.train.labels,
-        "val": on.val_activations(),
-        "val_labels": on.val.labels,
-        "metric": bench.metric,
-        "device": bench.device,
-    }
+    images = on.images(held_out=False)
     if folds:
         still = on.train_activations(augmented=False)
-        return FoldedPack(recipes, folds=folds, still=still, **about), on.signature()
-    return HeadPack(recipes, **about), on.signature()
+        pack = FoldedPack(recipes, images, folds=folds, still=still, metric=bench.metric, device=bench.device)
+        return pack, on.signature()
+    return HeadPack(recipes, images, metric=bench.metric, device=bench.device), on.signature()
 
 
 class _Place:
@@ -139,29 +131,37 @@ class _Place:
         self._classifier.get_submodule("head.dropout").p = stage.dropout  # type: ignore[assignment]
         self.prefix, self.suffix = cut(self._classifier, stage.depth)
         pin(self.prefix)
-        self.train = bench.part(dataset.train, stage.batch_size)
-        self.val = bench.part(dataset.val, QUICK_VALIDATION_BATCH)
-        self.held_out = bench.part(bench.held_out, QUICK_VALIDATION_BATCH) if bench.held_out is not None else None
+        self._boundary = Boundary(
+            recipe, stage.depth, self.prefix, weights=bench.weights.digest, fingerprint=dataset.fingerprint
+        )
+        self._train = quick_look(dataset.train, bench.max_batches, stage.batch_size)
+        self._val = quick_look(dataset.val, bench.max_batches, QUICK_VALIDATION_BATCH)
+
+    def images(self, *, held_out: bool) -> Images:
+        """What the stage sees: training images in the training's precision, the others exact.
+
+        Args:
+            held_out: whether it measures its best state on the images that the bench holds out.
+        """
+        train = Labelled(self.train_activations(augmented=True), self._train.labels)
+        images = Images(self._bench.dataset.classes, train, self._exact("val", self._val))
+        if not held_out or self._bench.held_out is None:
+            return images
+        split = quick_look(self._bench.held_out, self._bench.max_batches, QUICK_VALIDATION_BATCH)
+        return replace(images, held_out=self._exact("held_out", split))
 
     def train_activations(self, *, augmented: bool) -> Activations:
-        """Of the training images, in the training's precision."""
+        """The activations of the training images, in the training's precision."""
         augmenter = None
         if augmented and self._stage.strength:
             augmenter = Augmenter(self._recipe.augmentation, self._stage.strength, self._recipe.seed)
-        place = (self.prefix, self._recipe, self._stage.depth)
-        return self._bench.activations(
-            "train", self.train, *place, augmenter=augmenter, precision=self._bench.precision
+        return self._bench.sources.activations(
+            self._boundary, "train", self._train, augmenter=augmenter, precision=self._bench.precision
         )
 
-    def val_activations(self) -> Activations:
-        """Of the validation images, exact."""
-        return self._bench.activations("val", self.val, self.prefix, self._recipe, self._stage.depth)
-
-    def held_out_activations(self) -> Activations | None:
-        """Of the held-out images, exact."""
-        if self.held_out is None:
-            return None
-        return self._bench.activations("held_out", self.held_out, self.prefix, self._recipe, self._stage.depth)
+    def _exact(self, name: str, images: Split) -> Labelled:
+        """Images as they are, in fp32."""
+        return Labelled(self._bench.sources.activations(self._boundary, name, images), images.labels)
 
     def signature(self) -> dict[str, Any]:
         """What the suffix fits."""
@@ -174,7 +174,7 @@ class _Place:
             image_size=self._recipe.image_size,
             fit=self._recipe.fit,
             classes=dataset.classes,
-            val_labels=self.val.labels,
+            val_labels=self._val.labels,
         )
 
 

@@ -18,10 +18,11 @@ from torch import nn
 from raysearch.data.pixels import Dataset, Split, load
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
+from raysearch.models.precision import autocast
 from raysearch.record.evaluation import ClassFigures, ClassSpreads, EvaluationDocument, Figures, Metrics, Spread
 from raysearch.record.metric import larger_is_better
 from raysearch.training.metrics import classification_metrics
-from raysearch.training.numerics import autocast, full_precision
+from raysearch.training.numerics import full_precision
 from raysearch.winner.best import Best
 
 

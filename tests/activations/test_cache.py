@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from raysearch.activations import cache
-from raysearch.activations.cache import POOLED, CacheSettings, boundary_name, describe, gather
-from raysearch.activations.live import KeptActivations
+from raysearch.activations.cache import POOLED, CacheSettings, boundary_name, gather, provenance
+from raysearch.activations.kept import KeptActivations
 from raysearch.activations.store import Store
 from raysearch.activations.upkeep import list_entries
 from raysearch.data.pixels import Split
@@ -179,11 +179,11 @@ def test_the_key_tells_images_from_images():
     split = Split(PIXELS, np.zeros(IMAGES, np.int64), tuple(f"{i}.png" for i in range(IMAGES)))
     fewer = Split(PIXELS[::2], np.zeros(6, np.int64), split.paths[::2])
     keys = [
-        describe(recipe, "w", "f", "train", split),
-        describe(recipe, "w", "f", "train", fewer),
-        describe(recipe, "w", "g", "train", split),
-        describe(recipe, "v", "f", "train", split),
-        describe(recipe.model_copy(update={"fit": "pad"}), "w", "f", "train", split),
+        provenance(recipe, "w", "f", "train", split),
+        provenance(recipe, "w", "f", "train", fewer),
+        provenance(recipe, "w", "g", "train", split),
+        provenance(recipe, "v", "f", "train", split),
+        provenance(recipe.model_copy(update={"fit": "pad"}), "w", "f", "train", split),
     ]
     assert all(a != b for i, a in enumerate(keys) for b in keys[:i])
 

@@ -7,8 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from raysearch.activations import live
-from raysearch.activations.live import KeptActivations, LiveActivations, keep, size_bytes
+from raysearch.activations import kept as kept_module
+from raysearch.activations.base import ChosenActivations, size_bytes
+from raysearch.activations.kept import KeptActivations
+from raysearch.activations.live import LiveActivations
 from raysearch.data.augment import Augmenter
 from raysearch.models.boundary import build_classifier, cut, prepare
 from raysearch.models.registry import BACKBONES
@@ -31,7 +33,7 @@ def live_of(depth=2, *, strength=None, pixels=PIXELS, precision="fp32", classifi
 
 @pytest.mark.parametrize(("backbone", "depth"), EVERY_DEPTH)
 def test_live_and_kept_are_what_the_prefix_makes_of_the_images(backbone, depth, monkeypatch):
-    monkeypatch.setattr(live, "_CHUNK_IMAGES", 2)
+    monkeypatch.setattr(kept_module, "_CHUNK_IMAGES", 2)
     classifier = classifier_of(backbone)
     source = live_of(depth, pixels=PIXELS[:3], classifier=classifier)
     kept = KeptActivations(source)
@@ -135,13 +137,15 @@ def test_what_is_read_may_be_written_to_without_spoiling_what_is_kept():
     assert torch.equal(kept.batch(np.arange(5), 0), before)
 
 
-def test_kept_only_where_they_fit_and_stay_the_same():
-    source = live_of()
-    size = size_bytes(source)
-    assert size == 4 * 11 * 64 * 8 * 8
-    assert keep(source, size - 1) is source
-    assert isinstance(keep(source, size), KeptActivations)
-    moving = live_of(strength=0.5)
-    assert keep(moving, 10 * size) is moving
+def test_one_view_only_is_kept_and_takes_four_bytes_a_number():
+    assert size_bytes(live_of()) == 4 * 11 * 64 * 8 * 8
     with pytest.raises(ValueError, match="differ from view to view"):
-        KeptActivations(moving)
+        KeptActivations(live_of(strength=0.5))
+
+
+def test_chosen_ones_are_counted_anew_and_read_as_the_images_that_they_are():
+    """Augmented, too: a chosen image is seen as it is among all."""
+    source = live_of(strength=0.5)
+    chosen = ChosenActivations(source, np.array([9, 2, 4]))
+    assert (len(chosen), chosen.shape, chosen.varies) == (3, source.shape, True)
+    assert torch.equal(chosen.batch(np.array([2, 0]), 3), source.batch(np.array([4, 9]), 3))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from raysearch.activations.cache import CachedActivations, CacheSettings
-from raysearch.activations.live import KeptActivations, LiveActivations
+from raysearch.activations.kept import KeptActivations
+from raysearch.activations.live import LiveActivations
 from raysearch.activations.upkeep import list_entries
 from raysearch.recipe import Stage
 from raysearch.training.stage import open_stage
@@ -75,7 +76,7 @@ def test_what_is_cached_is_what_the_settings_say():
     table = bench(cache=settings(1, 4, seed=0))
 
     def train_of(depth, **changes):
-        return open_stage(table, recipe(schedule=(stage(depth, **changes),)), 0).train
+        return open_stage(table, recipe(schedule=(stage(depth, **changes),)), 0).images.train.activations
 
     assert isinstance(train_of(1), CachedActivations)
     assert isinstance(train_of(2), LiveActivations)
@@ -83,8 +84,8 @@ def test_what_is_cached_is_what_the_settings_say():
     assert isinstance(train_of(2, strength=0.0), KeptActivations)
     assert isinstance(train_of(1, strength=0.0), CachedActivations)
     refit = open_stage(table, recipe(schedule=(stage(1),), seed=1000), 0)
-    assert isinstance(refit.train, LiveActivations), "its views are read once"
-    assert isinstance(refit.val, CachedActivations)
+    assert isinstance(refit.images.train.activations, LiveActivations), "its views are read once"
+    assert isinstance(refit.images.val.activations, CachedActivations)
 
 
 def test_pixels_pass_the_network_once_for_both_depths():
@@ -107,6 +108,6 @@ def test_a_quick_look_does_not_share_with_a_long_one():
     trained(bench(cache=settings(1)), plan)
     quick = open_stage(bench(cache=settings(1), max_batches=1), plan, 0)
     assert torch.equal(
-        quick.train.batch(torch.arange(8).numpy(), 0),
-        open_stage(bench(max_batches=1), plan, 0).train.batch(torch.arange(8).numpy(), 0),
+        quick.images.train.activations.batch(torch.arange(8).numpy(), 0),
+        open_stage(bench(max_batches=1), plan, 0).images.train.activations.batch(torch.arange(8).numpy(), 0),
     )

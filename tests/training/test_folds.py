@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from raysearch.recipe import Head, Recipe
 from raysearch.training.class_weights import class_weights
 from raysearch.training.heads import folds as folds_module
 from raysearch.training.heads.folds import FoldedPack, check_folds, stratified_folds
+from raysearch.training.images import Images, Labelled
 from tests.training.test_pack import EVERY_KIND, around, features, packed, recipe, run
 from tests.training.tiny import CLASSES, InMemory
 
@@ -22,13 +24,20 @@ FOLDS = 4
 
 def folded(recipes: list[Recipe], *, folds: int = FOLDS, **given: Any) -> FoldedPack:
     given = around() | given
-    given.setdefault("still", InMemory(given["train"].values))
+    given.setdefault("still", InMemory(given["images"].train.activations.values))
     return FoldedPack(recipes, folds=folds, **given)
+
+
+def with_shuffled_val_labels(given: dict[str, Any]) -> dict[str, Any]:
+    """Validation images that tell nothing."""
+    images = given["images"]
+    labels = np.random.default_rng(5).permutation(images.val.labels)
+    return given | {"images": replace(images, val=replace(images.val, labels=labels))}
 
 
 def by_hand(recipes: list[Recipe], given: dict[str, Any]) -> list[list[list[dict[str, Any]]]]:
     """Rows by fold, head and epoch, from packs that know nothing of each other, over every epoch of every head."""
-    values, labels = given["train"].values, given["train_labels"]
+    train, labels = given["images"].train.activations, given["images"].train.labels
     schedules = [{"schedule": (r.schedule[0].model_copy(update={"early_stopping_epochs": None}),)} for r in recipes]
     whole = [r.model_copy(update=schedule) for r, schedule in zip(recipes, schedules, strict=True)]
     return [
@@ -37,10 +46,11 @@ def by_hand(recipes: list[Recipe], given: dict[str, Any]) -> list[list[list[dict
                 whole,
                 **given
                 | {
-                    "train": InMemory(values[rest], given["train"].wobble),
-                    "train_labels": labels[rest],
-                    "val": InMemory(values[held_out]),
-                    "val_labels": labels[held_out],
+                    "images": Images(
+                        CLASSES,
+                        train=Labelled(InMemory(train.values[rest], train.wobble), labels[rest]),
+                        val=Labelled(InMemory(train.values[held_out]), labels[held_out]),
+                    )
                 },
             )
         )
@@ -79,8 +89,7 @@ def test_figures_are_those_of_packs_trained_by_hand(head):
 @pytest.mark.parametrize("metric", ["accuracy", "loss"])
 def test_the_folds_decide_and_not_the_validation_images(metric):
     """Validation labels are shuffled, so that only the folds can tell; the tensors kept are of the epoch they chose."""
-    given = around(metric)
-    given["val_labels"] = np.random.default_rng(5).permutation(given["val_labels"])
+    given = with_shuffled_val_labels(around(metric))
     recipes = [recipe(learning_rate=rate, epochs=6) for rate in (1e-9, 0.3, 0.02, 0.001)]
     pack, rows, states = folded(recipes, **given), [[] for _ in recipes], [[] for _ in recipes]
     last = folded([recipe(learning_rate=r.schedule[0].learning_rate, epochs=6, keep="last") for r in recipes], **given)
@@ -107,8 +116,7 @@ def test_the_folds_decide_and_not_the_validation_images(metric):
 
 def test_equal_scores_are_told_apart_by_the_cv_loss():
     """Accuracies on few images are often equal, of heads and of epochs; the validation loss is made to say nothing."""
-    given = around()
-    given["val_labels"] = np.random.default_rng(5).permutation(given["val_labels"])
+    given = with_shuffled_val_labels(around())
     pack = folded(
         [recipe(learning_rate=1e-5 * (1 + place), epochs=4, course="constant") for place in range(3)], **given
     )
@@ -141,16 +149,17 @@ def test_sums_in_another_order_are_a_tie(monkeypatch):
 
 def test_a_folds_heads_know_nothing_of_its_images(monkeypatch):
     """Labels and views of one fold's images are spoilt: its heads are the same to the bit, its figures are not."""
-    labels = around()["train_labels"]
+    labels = around()["images"].train.labels
     split = stratified_folds(FOLDS, labels, 0)
     monkeypatch.setattr(folds_module, "stratified_folds", lambda *_: split)
     recipes = [recipe(keep="last", class_weights="balanced", **changes) for changes in ({}, {"dropout": 0.3})]
     held_out = split[1][1]
     spoilt, other = labels.copy(), around()
     spoilt[held_out] = (spoilt[held_out] + 1) % len(CLASSES)
-    other["train"].values[held_out] += 3
-    still = InMemory(around()["train"].values)
-    before, after = folded(recipes), folded(recipes, **other | {"train_labels": spoilt, "still": still})
+    other["images"].train.activations.values[held_out] += 3
+    other["images"] = replace(other["images"], train=replace(other["images"].train, labels=spoilt))
+    still = InMemory(around()["images"].train.activations.values)
+    before, after = folded(recipes), folded(recipes, **other | {"still": still})
     rows = [run(pack) for pack in (before, after)]
     for head in range(len(recipes)):
         for fold, (one, another) in enumerate(zip(before._folds, after._folds, strict=True)):
@@ -161,7 +170,7 @@ def test_a_folds_heads_know_nothing_of_its_images(monkeypatch):
 
 def test_class_weights_are_those_of_the_images_trained_on():
     """One image more or less moves them, so the weights of the whole split would show."""
-    pack, labels = folded([recipe(class_weights="balanced")]), around()["train_labels"]
+    pack, labels = folded([recipe(class_weights="balanced")]), around()["images"].train.labels
     for fold, (rest, _) in zip(pack._folds, stratified_folds(FOLDS, labels, 0), strict=True):
         expected = class_weights("balanced", torch.from_numpy(labels[rest]), CLASSES)
         torch.testing.assert_close(fold._terms.class_weights[0], expected)
@@ -169,8 +178,7 @@ def test_class_weights_are_those_of_the_images_trained_on():
 
 def test_early_stopping_is_by_the_folds_and_of_all_packs_together():
     """Validation labels are shuffled: a head that went by them would stop elsewhere."""
-    given = around()
-    given["val_labels"] = np.random.default_rng(5).permutation(given["val_labels"])
+    given = with_shuffled_val_labels(around())
     changes: list[dict[str, Any]] = [{"learning_rate": 0.3, "early_stopping_epochs": n} for n in (1, 2)]
     recipes = [recipe(epochs=12, course="constant", **change) for change in [*changes, {"learning_rate": 0.3}]]
     pack, rows = folded(recipes, **given), [[], [], []]
@@ -248,7 +256,7 @@ def test_a_head_that_fails_in_one_fold_only_has_failed(monkeypatch):
 
 def test_an_infinite_image_fails_every_head_without_an_error():
     given = around()
-    still = InMemory(given["train"].values.copy())
+    still = InMemory(given["images"].train.activations.values.copy())
     still.values[7] = math.inf  # in no training view, so only the fold that holds it out meets it
     pack = folded([recipe(), recipe(dropout=0.2)], **given, still=still)
     assert pack.run_epoch() == {}
@@ -258,14 +266,15 @@ def test_an_infinite_image_fails_every_head_without_an_error():
 
 
 def test_each_view_is_read_once_for_all_packs():
-    given, still = around(), InMemory(around()["train"].values)
+    given, still = around(), InMemory(around()["images"].train.activations.values)
     run(folded([recipe(epochs=3)] * 2, **given, still=still))
-    assert given["train"].views == [0, 1, 2]
-    assert given["val"].views == [0]
+    assert given["images"].train.activations.views == [0, 1, 2]
+    assert given["images"].val.activations.views == [0]
     assert still.views == [0] * FOLDS  # each fold reads its part
     unchanging = around(wobble=0)
-    run(folded([recipe(epochs=3)], **unchanging, still=unchanging["train"]))
-    assert unchanging["train"].views == [0]
+    train = unchanging["images"].train.activations
+    run(folded([recipe(epochs=3)], **unchanging, still=train))
+    assert train.views == [0]
 
 
 def test_seconds_are_a_heads_share_of_all_packs():
@@ -318,8 +327,9 @@ def test_the_folds_follow_the_recipes_seed(monkeypatch):
 def test_too_few_images_or_folds_are_refused(folds, labels, message):
     with pytest.raises(InputError, match=message):
         check_folds(folds, np.array(labels), CLASSES)
+    few = Labelled(InMemory(np.zeros((len(labels), 12))), np.array(labels))
     with pytest.raises(InputError, match=message):
-        folded([recipe()], folds=folds, train=InMemory(np.zeros((len(labels), 12))), train_labels=np.array(labels))
+        folded([recipe()], folds=folds, images=replace(around()["images"], train=few))
 
 
 def test_just_enough_images_are_enough():
@@ -328,6 +338,6 @@ def test_just_enough_images_are_enough():
 
 def test_folds_are_validated_on_the_same_images_unaugmented():
     with pytest.raises(ValueError, match="61 images, augmented"):
-        folded([recipe()], still=around()["train"])
+        folded([recipe()], still=around()["images"].train.activations)
     with pytest.raises(ValueError, match="the 61 training images without augmentation, got 60 images$"):
-        folded([recipe()], still=InMemory(around()["train"].values[:60]))
+        folded([recipe()], still=InMemory(around()["images"].train.activations.values[:60]))

@@ -58,16 +58,16 @@ def plant_wider_pooling(table, plan, start):
 def plant_permuted_labels(table, plan, start):
     val = table.dataset.val
     moved = dataclasses.replace(val, labels=(val.labels + 1) % 3)
-    return dataclasses.replace(table, dataset=dataclasses.replace(table.dataset, val=moved), _kept={}), plan, start
+    return dataclasses.replace(table, dataset=dataclasses.replace(table.dataset, val=moved)), plan, start
 
 
 def plant_permuted_classes(table, plan, start):
     dataset = dataclasses.replace(table.dataset, classes=("red", "green", "blue"))
-    return dataclasses.replace(table, dataset=dataset, _kept={}), plan, start
+    return dataclasses.replace(table, dataset=dataset), plan, start
 
 
 def plant_other_weights(table, plan, start):
-    return dataclasses.replace(table, weights=load_weights("simple_cnn", "random", 1), _kept={}), plan, start
+    return dataclasses.replace(table, weights=load_weights("simple_cnn", "random", 1)), plan, start
 
 
 def plant_missing_tensor(table, plan, start):
@@ -127,12 +127,12 @@ def test_batch_norm_in_training_mode_is_named(where):
     table, plan = bench(), recipe()
     start = handed_over(trained(table, plan))
     trainer = open_stage(table, plan, 1, start["start"])
-    part = {"prefix": trainer.val._source._prefix, "suffix": trainer.suffix}[where]
+    part = {"prefix": trainer.images.val.activations._source._prefix, "suffix": trainer.suffix}[where]
     (name, norm), *_ = [(name, m) for name, m in part.named_modules() if isinstance(m, nn.BatchNorm2d)]
     norm.__class__ = StuckInTraining
     norm.train()
     with pytest.raises(HandoverError, match=f"BatchNorm in training mode .*: {name}"):
-        check_handover(trainer, start["expected_loss"], prefix=trainer.val._source._prefix)
+        check_handover(trainer, start["expected_loss"], prefix=trainer.images.val.activations._source._prefix)
 
 
 def test_batch_norm_without_statistics_normalises_by_the_batch():
@@ -156,7 +156,7 @@ def test_a_difference_without_a_recorded_cause_still_fails_with_both_losses():
     altered = table.dataset.val.pixels.copy()
     altered[::2] = 255 - altered[::2]
     val = dataclasses.replace(table.dataset.val, pixels=altered)
-    table = dataclasses.replace(table, dataset=dataclasses.replace(table.dataset, val=val), _kept={})
+    table = dataclasses.replace(table, dataset=dataclasses.replace(table.dataset, val=val))
     with pytest.raises(HandoverError, match="nothing that is recorded differs") as caught:
         open_stage(table, plan, 1, **start)
     assert f"{start['expected_loss']:.6g} was saved" in str(caught.value)

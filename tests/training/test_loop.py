@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from raysearch.recipe import Stage
-from raysearch.training.loop import NonFiniteLossError
+from raysearch.training.epoch import NonFiniteLossError
 from raysearch.training.metrics import classification_metrics
 from tests.training.tiny import CLASSES, InMemory, images, limited, run, suffix, timeless, trainer
 
@@ -62,7 +62,7 @@ def test_is_a_plain_loop_written_out(course):
         for group in optimizer.param_groups:
             group["lr"] = rate
         chosen = order[13 * step : 13 * (step + 1)]
-        inputs, target = torch.from_numpy(ours.train.values[chosen]), ours.train_labels[chosen]
+        inputs, target = torch.from_numpy(ours.images.train.activations.values[chosen]), ours.train_labels[chosen]
         loss = functional.cross_entropy(network(inputs), target, weights, label_smoothing=0.1)
         optimizer.zero_grad()
         (loss + 0.01 / 2 * sum(p.square().sum() for p in decayed)).backward()
@@ -144,8 +144,8 @@ def test_order_and_dropout_come_from_seed_and_epoch_and_leave_the_process_alone(
 def test_each_epoch_sees_the_next_view_and_validation_the_first():
     training = trainer(Stage(depth=1, epochs=2, batch_size=26), view_offset=5)
     run(training)
-    assert training.train.views == [5, 6]
-    assert set(training.val.views) == {0}
+    assert training.images.train.activations.views == [5, 6]
+    assert set(training.images.val.activations.views) == {0}
 
 
 @pytest.mark.parametrize("weights", ["none", "balanced"])
@@ -168,26 +168,26 @@ def test_out_of_memory_with_a_single_image_is_raised():
 
 def test_batch_statistics_are_never_of_one_image():
     """25 images in batches of 8 leave one over, which batch statistics cannot be made of."""
-    (train, labels), stage = images(25, 1), Stage(depth=1, epochs=1, batch_size=8, batch_norm="train")
+    train, stage = images(25, 1)[0], Stage(depth=1, epochs=1, batch_size=8, batch_norm="train")
     network = nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), norm=nn.BatchNorm2d(3), flat=nn.Flatten()))
-    training = trainer(stage, suffix=network, train=InMemory(train), train_labels=labels)
+    training = trainer(stage, suffix=network, train=InMemory(train))
     assert math.isfinite(training.run_epoch()["train_loss"])
 
 
 def test_a_loss_that_is_not_finite_names_its_step():
-    (train, labels), stage = images(26, 1), Stage(depth=1, epochs=3, batch_size=8)
+    train, stage = images(26, 1)[0], Stage(depth=1, epochs=3, batch_size=8)
     bad = np.random.default_rng([0, 0]).permutation(26)[17]  # seen in the third step of the first epoch
     train[bad] = np.inf
     with pytest.raises(NonFiniteLossError, match="step 3 of epoch 1") as caught:
-        trainer(stage, train=InMemory(train), train_labels=labels).run_epoch()
+        trainer(stage, train=InMemory(train)).run_epoch()
     assert (caught.value.step, caught.value.epoch, caught.value.split) == (3, 1, "training")
 
 
 def test_a_validation_loss_that_is_not_finite_fails_too():
-    val, labels = images(15, 2)
+    val = images(15, 2)[0]
     val[3] = np.nan
     with pytest.raises(NonFiniteLossError, match="validation loss is nan after step 4 of epoch 1"):
-        trainer(val=InMemory(val), val_labels=labels).run_epoch()
+        trainer(val=InMemory(val)).run_epoch()
 
 
 def test_the_best_epoch_is_by_the_metric_then_by_the_loss_and_its_tensors_are_kept():
@@ -201,7 +201,7 @@ def test_the_best_epoch_is_by_the_metric_then_by_the_loss_and_its_tensors_are_ke
     assert best != 9, "the last epoch is the best: the test shows nothing"
     for name, tensor in states[best].items():
         assert torch.equal(training.best_state[name], tensor), name
-    training.restore_best()
+    training.suffix.load_state_dict(training.best_state)
     assert training.evaluate() == {name: value for name, value in rows[best].items() if name.startswith("val_")}
 
 
@@ -265,7 +265,7 @@ def test_low_precision_trains_near_fp32_and_evaluates_in_fp32(precision):
     assert rows[-1]["val_loss"] == pytest.approx(exact[-1]["val_loss"], rel=0.05)
     assert rows[-1]["val_loss"] != exact[-1]["val_loss"]
     with torch.no_grad():
-        logits = training.suffix.eval()(training.val.batch(np.arange(15), 0))
+        logits = training.suffix.eval()(training.images.val.activations.batch(np.arange(15), 0))
     assert logits.dtype == torch.float32
     figures = classification_metrics(logits, training.val_labels, CLASSES)
     assert training.evaluate()["val_loss"] == pytest.approx(figures["loss"], rel=1e-6)

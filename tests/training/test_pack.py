@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,11 @@ from torch import nn
 
 from raysearch.models.head import make_head
 from raysearch.recipe import Head, Recipe, Stage
+from raysearch.training.epoch import NonFiniteLossError
 from raysearch.training.heads import pack as pack_module
 from raysearch.training.heads.pack import HeadPack, pack_key
-from raysearch.training.loop import NonFiniteLossError, Trainer
+from raysearch.training.images import Images, Labelled
+from raysearch.training.loop import Trainer
 from tests.training.tiny import CLASSES, CPU, InMemory
 
 WIDTH = 12
@@ -52,21 +55,14 @@ def recipe(head: Head | None = None, *, seed: int = 0, **changes: Any) -> Recipe
 def around(metric: str = "accuracy", wobble: float = 0.1, classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
     """What pack and trainer alike are given: 61 images to train on, 40 to validate on."""
     (train, train_labels), (val, val_labels) = features(61, 1, len(classes)), features(40, 2, len(classes))
-    return {
-        "classes": classes,
-        "train": InMemory(train, wobble),
-        "train_labels": train_labels,
-        "val": InMemory(val),
-        "val_labels": val_labels,
-        "metric": metric,
-        "device": CPU,
-    }
+    images = Images(classes, Labelled(InMemory(train, wobble), train_labels), Labelled(InMemory(val), val_labels))
+    return {"images": images, "metric": metric, "device": CPU}
 
 
 def alone(recipe: Recipe, **given: Any) -> Trainer:
     """The ordinary trainer of this head, before its first epoch."""
     given = around() | given
-    head = make_head(WIDTH, recipe.head, len(given["classes"]), recipe.seed)
+    head = make_head(WIDTH, recipe.head, len(given["images"].classes), recipe.seed)
     head.dropout.p = recipe.schedule[0].dropout
     return Trainer(nn.Sequential(OrderedDict(head=head)), recipe.schedule[0], seed=recipe.seed, **given)
 
@@ -142,6 +138,17 @@ def test_any_heads_in_any_company(stages, seed, batch_size):
     assert_equal_to_alone(pack, run(pack))
 
 
+@pytest.mark.parametrize("part", ["2/3", "grow/3"])
+def test_a_pack_trains_on_the_part_that_a_head_alone_trains_on(part):
+    pack = packed([recipe(part=part, **changes) for changes in ({}, {"dropout": 0.5}, {"course": "constant"})])
+    assert_equal_to_alone(pack, run(pack))
+
+
+def test_parts_that_grow_at_another_pace_are_other_images():
+    assert pack_key(recipe(part="grow/3")) != pack_key(recipe(part="grow/3", epochs=9))
+    assert pack_key(recipe(part="1/3")) == pack_key(recipe(part="1/3", epochs=9))
+
+
 def test_begins_with_the_weights_of_the_recipes_seed():
     """The first step alone, so small that the weights are still those drawn."""
     pack = packed([recipe(seed=3, epochs=1, learning_rate=1e-12, weight_decay=0)])
@@ -169,8 +176,8 @@ def test_is_the_same_every_time_and_leaves_the_process_alone():
 def test_reads_each_view_once_for_all_heads_and_validates_once():
     given = around()
     run(packed([recipe(epochs=3, dropout=dropout) for dropout in (0.0, 0.0, 0.2, 0.4)], **given))
-    assert given["train"].views == [0, 1, 2]
-    assert given["val"].views == [0]
+    assert given["images"].train.activations.views == [0, 1, 2]
+    assert given["images"].val.activations.views == [0]
 
 
 def test_a_head_that_stopped_no_longer_changes_and_leaves_the_others_alone():
@@ -259,7 +266,8 @@ def test_a_head_that_diverges_fails_alone():
 
 def test_an_infinite_feature_fails_every_head_and_says_where():
     given = around(wobble=0)
-    given["train"].values[np.random.default_rng([0, 0]).permutation(61)[17]] = np.inf  # seen in the third step
+    bad = np.random.default_rng([0, 0]).permutation(61)[17]  # seen in the third step
+    given["images"].train.activations.values[bad] = np.inf
     pack = packed([recipe(), recipe(dropout=0.1)], **given)
     assert pack.run_epoch() == {}
     assert pack.finished
@@ -274,6 +282,7 @@ def test_an_infinite_feature_fails_every_head_and_says_where():
         recipe(seed=1),
         recipe(batch_size=9),
         recipe(strength=0.5),
+        recipe(part="1/2"),
         recipe(Head(kind="hidden")),
         recipe().model_copy(update={"pooling": "max"}),
     ],
@@ -289,9 +298,10 @@ def test_what_a_head_does_not_read_does_not_part_a_pack():
 
 
 def test_only_heads_on_pooled_features():
+    images = around()["images"]
     with pytest.raises(ValueError, match="depth 0"):
         packed([recipe(depth=1)])
     with pytest.raises(ValueError, match=r"pooled features.*\(3, 4, 4\)"):
-        packed([recipe()], train=InMemory(np.zeros((61, 3, 4, 4))))
+        packed([recipe()], images=replace(images, train=Labelled(InMemory(np.zeros((61, 3, 4, 4))), np.zeros(61))))
     with pytest.raises(ValueError, match="at least one"):
         packed([])

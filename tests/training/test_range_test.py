@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from raysearch.recipe import Stage
-from raysearch.training.range_test import FASTEST, SLOWEST, range_test, smoothed
+from raysearch.training.range_test import FASTEST, SLOWEST, range_test, smoothed, sweep_rates
 from tests.training.tiny import trainer
 
 
@@ -21,7 +21,7 @@ def test_bounds_lie_where_the_loss_falls():
 
 def test_a_loss_that_is_not_finite_ends_it():
     trained = trainer(Stage(depth=1, epochs=1, batch_size=16))
-    losses = trained.sweep_rates([1e-3, 1e38, 1e38, 1e-3, 1e-3])
+    losses = sweep_rates(trained, [1e-3, 1e38, 1e38, 1e-3, 1e-3])
     assert 1 <= len(losses) < 5
     assert np.isfinite(losses).all()
 

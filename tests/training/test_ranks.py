@@ -12,7 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysearch.recipe import Stage
-from raysearch.training.loop import NonFiniteLossError, Trainer
+from raysearch.training.epoch import NonFiniteLossError
+from raysearch.training.loop import Trainer
+from raysearch.training.range_test import sweep_rates
 from raysearch.training.ranks import ALONE, Ranks
 from raysearch.training.stage import open_stage
 from tests.training.bench import bench, recipe
@@ -42,8 +44,7 @@ def trained(training: Trainer) -> dict[str, Any]:
 
 def of_stage(ranks: Ranks, stage: Stage, **changes: Any) -> dict[str, Any]:
     """The stage, with images held out, of which there are fewer than three ranks' worth of equal shares."""
-    held_out, labels = images(7, 3)
-    return trained(trainer(stage, ranks=ranks, held_out=InMemory(held_out), held_out_labels=labels, **changes))
+    return trained(trainer(stage, ranks=ranks, held_out=InMemory(images(7, 3)[0]), **changes))
 
 
 def all_stages(ranks: Ranks) -> dict[str, dict[str, Any]]:
@@ -116,10 +117,10 @@ def short_of_memory(ranks: Ranks) -> dict[str, Any]:
 
 def not_finite(ranks: Ranks) -> tuple[str, str]:
     """Of one image, once in training and once in validation."""
-    stage, (train, labels), (val, _) = Stage(depth=1, epochs=3, batch_size=8), images(26, 1), images(15, 2)
+    stage, (train, _), (val, _) = Stage(depth=1, epochs=3, batch_size=8), images(26, 1), images(15, 2)
     bad, errors = np.random.default_rng([0, 0]).permutation(26)[17], []
     train[bad], val[2] = np.inf, np.nan
-    for broken in ({"train": InMemory(train), "train_labels": labels}, {"val": InMemory(val)}):
+    for broken in ({"train": InMemory(train)}, {"val": InMemory(val)}):
         with pytest.raises(NonFiniteLossError) as caught:
             trainer(stage, ranks=ranks, **broken).run_epoch()
         errors.append(str(caught.value))
@@ -165,7 +166,7 @@ def real_network(ranks: Ranks) -> list[dict[str, Any]]:
 
 
 def swept(ranks: Ranks) -> list[float]:
-    return trainer(STAGES["class weights"], ranks=ranks).sweep_rates([1e-3, 1e-2, 1e-1])
+    return sweep_rates(trainer(STAGES["class weights"], ranks=ranks), [1e-3, 1e-2, 1e-1])
 
 
 CASES = (

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from raysearch.activations.base import size_bytes
 from raysearch.activations.cache import CacheSettings
-from raysearch.activations.live import KeptActivations, LiveActivations, size_bytes
+from raysearch.activations.kept import KeptActivations
+from raysearch.activations.live import LiveActivations
 from raysearch.data.pixels import load
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES
@@ -37,7 +39,7 @@ def test_trains_the_open_blocks_and_the_head_and_nothing_else(backbone, depth):
     table = bench(backbone)
     before = {name: tensor.clone() for name, tensor in table.weights.state.items()}
     trainer = open_stage(table, recipe(backbone, depths=(depth,)), 0)
-    prefix = trainer.val._source._prefix
+    prefix = trainer.images.val.activations._source._prefix
     trainer.run_epoch()
     blocks = BACKBONES[backbone].block_names
     assert open_blocks(trainer) == {*blocks[len(blocks) - depth :], "head"}
@@ -92,30 +94,30 @@ def test_dropout_seed_views_and_precision_come_from_recipe_and_bench():
 
 def test_what_does_not_change_is_kept_and_shared_between_trials():
     table = bench()
-    one, other = (open_stage(table, recipe(depths=(1,), pooling=pooling), 0) for pooling in ("avg", "max"))
-    assert isinstance(one.val, KeptActivations)
-    assert other.val is one.val
-    assert other.train is one.train
-    pooled, maxed = (open_stage(table, recipe(depths=(0,), pooling=pooling), 0) for pooling in ("avg", "max"))
-    assert pooled.val is not maxed.val
+    one, other = (open_stage(table, recipe(depths=(1,), pooling=pooling), 0).images for pooling in ("avg", "max"))
+    assert isinstance(one.val.activations, KeptActivations)
+    assert other.val.activations is one.val.activations
+    assert other.train.activations is one.train.activations
+    pooled, maxed = (open_stage(table, recipe(depths=(0,), pooling=pooling), 0).images for pooling in ("avg", "max"))
+    assert pooled.val.activations is not maxed.val.activations
     augmented = open_stage(table, recipe(schedule=(Stage(depth=1, epochs=1, strength=0.5),)), 0)
-    assert isinstance(augmented.train, LiveActivations)
+    assert isinstance(augmented.images.train.activations, LiveActivations)
 
 
 def test_what_does_not_fit_in_memory_is_live_and_no_different():
     kept, live = (open_stage(bench(memory_bytes=limit), recipe(depths=(1,)), 0) for limit in (1 << 30, 10))
-    assert isinstance(live.val, LiveActivations)
+    assert isinstance(live.images.val.activations, LiveActivations)
     assert live.run_epoch()["val_loss"] == pytest.approx(kept.run_epoch()["val_loss"], rel=1e-5)
 
 
 def test_older_kept_activations_make_room():
     roomy = bench()
-    first = open_stage(roomy, recipe(depths=(2,)), 0)
-    table = bench(memory_bytes=size_bytes(first.train) + size_bytes(first.val))
+    first = open_stage(roomy, recipe(depths=(2,)), 0).images
+    table = bench(memory_bytes=size_bytes(first.train.activations) + size_bytes(first.val.activations))
     for depth in (1, 2, 1, 0):
         trainer = open_stage(table, recipe(depths=(depth,)), 0)
-        assert isinstance(trainer.train, KeptActivations)
-        assert sum(map(size_bytes, table._kept.values())) <= table.memory_bytes
+        assert isinstance(trainer.images.train.activations, KeptActivations)
+        assert sum(map(size_bytes, table.sources._kept.values())) <= table.memory_bytes
 
 
 def test_max_batches_bounds_an_epoch_and_keeps_every_class():

@@ -9,8 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raysearch.activations.base import Activations
 from raysearch.models.head import Pool, make_head
 from raysearch.recipe import Head, Stage
+from raysearch.training.images import Images, Labelled
 from raysearch.training.loop import Trainer
 
 CLASSES = ("cat", "dog", "owl")
@@ -61,22 +63,31 @@ def images(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return random.normal(size=(n, 3, 4, 4)) + 1.5 * np.eye(3)[labels][:, :, None, None], labels
 
 
-def trainer(stage: Stage | None = None, *, wobble: float = 0.1, **changes: Any) -> Trainer:
+def labelled(activations: Activations) -> Labelled:
+    """Those of `images`, with their labels."""
+    return Labelled(activations, np.arange(len(activations)) % len(CLASSES))
+
+
+def trainer(
+    stage: Stage | None = None,
+    *,
+    wobble: float = 0.1,
+    classes: tuple[str, ...] = CLASSES,
+    train: Activations | None = None,
+    val: Activations | None = None,
+    held_out: Activations | None = None,
+    **changes: Any,
+) -> Trainer:
     """One stage on 26 images, in batches of 8 unless the stage says otherwise; validated on 15."""
     stage = stage or Stage(depth=1, epochs=4, batch_size=8)
-    (train, train_labels), (val, val_labels) = images(26, 1), images(15, 2)
-    settings: dict[str, Any] = {
-        "seed": 0,
-        "classes": CLASSES,
-        "train": InMemory(train, wobble),
-        "train_labels": train_labels,
-        "val": InMemory(val),
-        "val_labels": val_labels,
-        "metric": "accuracy",
-        "device": CPU,
-    }
+    seen = Images(
+        classes,
+        train=labelled(train or InMemory(images(26, 1)[0], wobble)),
+        val=labelled(val or InMemory(images(15, 2)[0])),
+        held_out=labelled(held_out) if held_out is not None else None,
+    )
     network = changes.pop("suffix", None) or suffix(dropout=stage.dropout)
-    return Trainer(network, stage, **(settings | changes))
+    return Trainer(network, stage, seen, **({"seed": 0, "metric": "accuracy", "device": CPU} | changes))
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from raysearch.activations.live import Activations
+from raysearch.activations.base import Activations, Derived
+from raysearch.activations.kept import TensorActivations
 from raysearch.errors import InputError
 from raysearch.recipe import Recipe
 from raysearch.record.metric import score
-from raysearch.training.heads.pack import HeadPack, Verdict, read_view
-from raysearch.training.loop import NonFiniteLossError, Row
+from raysearch.training.epoch import NonFiniteLossError, Row
+from raysearch.training.heads.members import Worth
+from raysearch.training.heads.pack import HeadPack
+from raysearch.training.heads.reading import read_view
+from raysearch.training.images import Images, Labelled
 
 MEAN_DIGITS = 12
 """Decimals of a mean over folds: those after them tell in which order it was summed, and would break ties."""
@@ -57,10 +62,12 @@ class FoldedPack:
     plateau course follows the validation loss of each pack by itself. A head that fails in a fold has failed.
 
     Args:
-        recipes, classes, train_labels, val, val_labels, device: as of `HeadPack`.
+        recipes, device: as of `HeadPack`.
+        images: as of `HeadPack`; one view of the training images is held in memory from epoch to epoch, and read once
+            for all folds.
         folds: parts of the training images, drawn from the recipes' seed.
-        train: as of `HeadPack`; one view is held in memory from epoch to epoch, and read once for all folds.
-        still: the same images without augmentation, which a fold is validated on; `train` itself if it has none.
+        still: the training images without augmentation, which a fold is validated on; what they are trained on itself,
+            if it has none.
         metric: whose cv_ figure decides.
 
     Raises:
@@ -71,44 +78,28 @@ class FoldedPack:
     def __init__(
         self,
         recipes: Sequence[Recipe],
+        images: Images,
         *,
         folds: int,
-        classes: Sequence[str],
-        train: Activations,
-        train_labels: np.ndarray,
         still: Activations,
-        val: Activations,
-        val_labels: np.ndarray,
         metric: str,
         device: torch.device,
     ) -> None:
-        labels = np.asarray(train_labels)
-        check_folds(folds, labels, classes)
+        train, labels = images.train.activations, np.asarray(images.train.labels)
+        check_folds(folds, labels, images.classes)
         if still.varies or len(still) != len(train):
             raise ValueError(
                 f"folds are validated on the {len(train)} training images without augmentation, got {len(still)} images"
                 f"{', augmented' if still.varies else ''}"
             )
-        shared = _OneView(train, device)
-        self._pack = HeadPack(
-            recipes,
-            classes=classes,
-            train=shared,
-            train_labels=labels,
-            val=val,
-            val_labels=val_labels,
-            metric=metric,
-            device=device,
-        )
+        shared = Labelled(_OneView(train, device), labels)
+        judged = shared if still is train else Labelled(still, labels)
+        self._pack = HeadPack(recipes, replace(images, train=shared), metric=metric, device=device)
         whole = [_without_early_stopping(recipe) for recipe in recipes]
         self._folds = [
             HeadPack(
                 whole,
-                classes=classes,
-                train=_Part(shared, rest),
-                train_labels=labels[rest],
-                val=_Part(shared if still is train else still, held_out),
-                val_labels=labels[held_out],
+                Images(images.classes, train=shared.take(rest), val=judged.take(held_out)),
                 metric=metric,
                 device=device,
             )
@@ -166,21 +157,21 @@ class FoldedPack:
         """Trains every running head for one epoch in every fold and on all images; see `HeadPack.run_epoch`."""
         heads = self.running
         by_fold = [fold.run_epoch() for fold in self._folds]
-        rows = self._pack.run_epoch(self._verdicts(heads, by_fold))
+        rows = self._pack.run_epoch(self._worths(heads, by_fold))
         for head, row in rows.items():  # the very row that may be the head's best
             row["seconds"] += sum(of_fold[head]["seconds"] for of_fold in by_fold)
         self._follow()
         return rows
 
-    def _verdicts(
+    def _worths(
         self, heads: Sequence[int], by_fold: Sequence[Mapping[int, Row]]
-    ) -> dict[int, Verdict | NonFiniteLossError]:
+    ) -> dict[int, Worth | NonFiniteLossError]:
         """What the folds say about an epoch of each head: means over folds, or the failure in the first that failed."""
-        verdicts: dict[int, Verdict | NonFiniteLossError] = {}
+        worths: dict[int, Worth | NonFiniteLossError] = {}
         for fold in reversed(self._folds):
-            verdicts |= fold.failed
-        if not (sound := [head for head in heads if head not in verdicts]):
-            return verdicts
+            worths |= fold.failed
+        if not (sound := [head for head in heads if head not in worths]):
+            return worths
         metric = self._pack.metric
         names = [name for name in by_fold[0][sound[0]] if name.startswith("val_")]
         figures = np.array([[[of_fold[head][name] for name in names] for head in sound] for of_fold in by_fold])
@@ -189,8 +180,8 @@ class FoldedPack:
         means = figures.mean(axis=0).round(MEAN_DIGITS).tolist()
         for head, of_head, spread in zip(sound, means, spreads, strict=True):
             row = dict(zip(columns, of_head, strict=True)) | {f"cv_{metric}_std": spread}
-            verdicts[head] = Verdict(score({metric: row[f"cv_{metric}"]}, metric), row["cv_loss"], row)
-        return verdicts
+            worths[head] = Worth(score({metric: row[f"cv_{metric}"]}, metric), row["cv_loss"], row)
+        return worths
 
     def _follow(self) -> None:
         """No fold trains a head that the whole pack no longer trains."""
@@ -203,49 +194,18 @@ def _without_early_stopping(recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"schedule": schedule})
 
 
-class _Wrapped:
-    """Activations read by way of others."""
-
-    def __init__(self, source: Activations) -> None:
-        self._source = source
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self._source.shape
-
-    @property
-    def varies(self) -> bool:
-        return self._source.varies
-
-    def __len__(self) -> int:
-        return len(self._source)
-
-
-class _OneView(_Wrapped):
+class _OneView(Derived):
     """Activations of which the view read last is kept in memory: packs that follow each other read it once."""
 
     def __init__(self, source: Activations, device: torch.device) -> None:
         super().__init__(source)
         self._device = device
-        self._rows: Tensor | None = None
+        self._rows: TensorActivations | None = None
         self._view = 0
 
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
         if self._rows is None or (self.varies and view != self._view):
             self._rows = None  # never two views at a time
-            self._rows, self._view = read_view(self._source, np.arange(len(self)), view, self._device), view
-        return self._rows[torch.from_numpy(indices).to(self._device)]
-
-
-class _Part(_Wrapped):
-    """The activations of some of the images, counted anew from 0."""
-
-    def __init__(self, source: Activations, images: np.ndarray) -> None:
-        super().__init__(source)
-        self._images = images
-
-    def __len__(self) -> int:
-        return len(self._images)
-
-    def batch(self, indices: np.ndarray, view: int) -> Tensor:
-        return self._source.batch(self._images[indices], view)
+            features = read_view(self._source, np.arange(len(self)), view, self._device)
+            self._rows, self._view = TensorActivations(features), view
+        return self._rows.batch(indices, view)

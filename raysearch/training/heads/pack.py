@@ -6,30 +6,28 @@ dropout masks, course, early stopping and best epoch. Only the features are read
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import groupby
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from raysearch.activations.live import Activations
 from raysearch.models.head import make_head
-from raysearch.recipe import Recipe, Stage
+from raysearch.recipe import Recipe
 from raysearch.record.metric import score
 from raysearch.training.class_weights import class_weights
-from raysearch.training.counters import EVALUATION_BATCH, Counters
 from raysearch.training.course import learning_rate
+from raysearch.training.epoch import NonFiniteLossError, Row
+from raysearch.training.heads.members import Member, Worth
+from raysearch.training.heads.reading import one_hot_labels, read_view, readings
 from raysearch.training.heads.stacked import Reading, Stack, Tensors, Terms
-from raysearch.training.loop import NonFiniteLossError, Row
+from raysearch.training.images import Images
 from raysearch.training.memory import slices
 from raysearch.training.metrics import stacked_metrics
-from raysearch.training.numerics import full_precision, seeded
+from raysearch.training.numerics import full_precision
+from raysearch.training.order import EpochOrder, epoch_order
 
 PASS_BYTES = {"cpu": 1 << 20}
 """Weights that go through an epoch together: on a CPU as many as stay in its cache with their gradients and moments."""
@@ -53,44 +51,8 @@ def pack_key(recipe: Recipe) -> tuple[Any, ...]:
     features = (recipe.backbone, recipe.weights, recipe.image_size, recipe.fit, recipe.pooling)
     views = (stage.strength, recipe.augmentation.model_dump_json()) if stage.strength else (0.0, None)
     hidden_units = recipe.head.hidden_units if recipe.head.kind == "hidden" else None
-    return (*features, *views, recipe.head.kind, hidden_units, stage.batch_size, recipe.seed)
-
-
-def read_view(activations: Activations, order: np.ndarray, view: int, device: torch.device) -> Tensor:
-    """These images in one view, in this order: (n, width)."""
-    rows = torch.empty(len(order), *activations.shape, device=device)
-    for piece in slices(len(order), EVALUATION_BATCH):
-        rows[piece] = activations.batch(order[piece], view)
-    return rows
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What an epoch of a head is worth next to its other epochs and to other heads."""
-
-    score: float
-    """The metric; larger is better."""
-    loss: float
-    """Decides between equal scores; lower is better."""
-    figures: Row = field(default_factory=dict)
-    """What it was found from, where that is not in the epoch's row already."""
-
-
-@dataclass
-class _Member:
-    """A head of the pack, apart from its tensors."""
-
-    stage: Stage
-    at: Counters
-    best: Row
-    worth: Verdict
-    """Of `best`."""
-    dropped: bool = False
-    failure: NonFiniteLossError | None = None
-
-    @property
-    def running(self) -> bool:
-        return not (self.dropped or self.failure or self.at.finished(self.stage))
+    part = (stage.part, stage.epochs if stage.part.startswith("grow/") else None)
+    return (*features, *views, recipe.head.kind, hidden_units, stage.batch_size, *part, recipe.seed)
 
 
 class HeadPack:
@@ -101,10 +63,8 @@ class HeadPack:
 
     Args:
         recipes: of one stage at depth 0 each, with equal `pack_key`s.
-        classes: the c names, in the order of the logits.
-        train, train_labels: pooled features (width,) of the training images, and their classes, integer (n,). A whole
-            view is held in memory while an epoch runs, twice under dropout.
-        val, val_labels: the same of the validation images; read in view 0, once.
+        images: pooled features (width,). A whole view of the training images is held in memory while an epoch runs,
+            twice under dropout; the validation images are read once.
         metric: decides which epoch is the best, and early stopping.
         device: where the features come and the heads go.
 
@@ -115,12 +75,8 @@ class HeadPack:
     def __init__(
         self,
         recipes: Sequence[Recipe],
+        images: Images,
         *,
-        classes: Sequence[str],
-        train: Activations,
-        train_labels: np.ndarray,
-        val: Activations,
-        val_labels: np.ndarray,
         metric: str,
         device: torch.device,
     ) -> None:
@@ -132,25 +88,26 @@ class HeadPack:
                 f"the recipes cannot share a pack, they differ: {[values for values in differing if len(values) > 1]}; "
                 "make a pack of each pack_key"
             )
-        if len(train.shape) != 1 or train.shape != val.shape:
-            raise ValueError(f"a pack trains on pooled features (width,), got {train.shape=} and {val.shape=}")
-        self.recipes, self.classes, self.metric, self.device = tuple(recipes), tuple(classes), metric, device
-        self.seed, self.batch_size = recipes[0].seed, recipes[0].schedule[0].batch_size
+        width, val_width = images.train.activations.shape, images.val.activations.shape
+        if len(width) != 1 or width != val_width:
+            raise ValueError(f"a pack trains on pooled features (width,), got {width} to train on, {val_width} for val")
+        self.recipes, self.images, self.metric, self.device = tuple(recipes), images, metric, device
+        self.seed = recipes[0].seed
         self.epoch = 0
         """Finished epochs."""
-        self._train, self._val = train, val
-        self._train_labels = torch.tensor(np.asarray(train_labels), dtype=torch.long, device=device)
-        self._val_labels = torch.tensor(np.asarray(val_labels), dtype=torch.long)
+        self._steps = 0
+        """Steps in them."""
+        self._train_labels = torch.tensor(np.asarray(images.train.labels), dtype=torch.long, device=device)
+        self._val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
         self._val_features: Tensor | None = None
         stages = [recipe.schedule[0] for recipe in recipes]
-        nothing = Verdict(-math.inf, math.inf)
-        self._members = [_Member(stage, Counters(micro_batch=stage.batch_size), {}, nothing) for stage in stages]
+        self._members = [Member.of(stage) for stage in stages]
         self._order = sorted(range(len(recipes)), key=lambda head: stages[head].dropout)
         """The heads that are in `_stack`, in its order: those of one dropout are neighbours."""
-        head = make_head(train.shape[0], recipes[0].head, len(self.classes), self.seed).state_dict()
+        head = make_head(width[0], recipes[0].head, len(images.classes), self.seed).state_dict()
         self._stack = Stack.repeat(head, len(recipes), device)
         self._best: Tensors = {name: tensor.clone() for name, tensor in self._stack.weights.items()}
-        weights = [class_weights(stage.class_weights, self._train_labels, self.classes) for stage in stages]
+        weights = [class_weights(stage.class_weights, self._train_labels, images.classes) for stage in stages]
         self._terms = Terms.of(stages, torch.stack(weights).to(device))
 
     def __len__(self) -> int:
@@ -210,11 +167,11 @@ class HeadPack:
             self._members[head].dropped = head not in kept
         self._shrink()
 
-    def run_epoch(self, verdicts: Mapping[int, Verdict | NonFiniteLossError] | None = None) -> dict[int, Row]:
+    def run_epoch(self, worths: Mapping[int, Worth | NonFiniteLossError] | None = None) -> dict[int, Row]:
         """Trains every running head for one epoch, then evaluates it.
 
         Args:
-            verdicts: where this epoch is judged outside of the pack, by what, for every running head; an error says
+            worths: where this epoch is judged outside of the pack, by what, for every running head; an error says
                 that the head failed there. They decide the best epoch, early stopping and the order of the heads, and
                 their figures go into the rows. None: the validation images decide. The plateau course follows the
                 loss on the validation images in any case.
@@ -225,39 +182,38 @@ class HeadPack:
         started, trained = time.perf_counter(), list(self._order)
         if not trained:
             raise ValueError(f"all {len(self)} heads have finished, failed or been dropped: there is nothing to train")
-        view = self.epoch  # heads have no earlier stages
-        order = np.random.default_rng([self.seed, view]).permutation(len(self._train_labels))
-        batches = slices(len(order), self.batch_size)
-        rates = self._rates(trained, len(batches))
+        stage = self.recipes[0].schedule[0]  # all have the same order: see `pack_key`
+        order = epoch_order(stage, self.images.train.labels, self.seed, epoch=self.epoch + 1)
+        steps = len(order.batches)
+        rates = self._rates(trained, steps)
         on_device = torch.tensor(rates, dtype=torch.float32, device=self.device)
         terms = self._terms[torch.tensor(trained, device=self.device)]
         losses, hits, figures = [], [], []
-        for reading, passes in self._readings(order, view, batches):
-            for part in passes:
-                stack = self._stack[part]
-                of_steps, of_images = stack.train(reading, terms[part], on_device[:, part], view * len(batches))
-                losses.append(of_steps)
-                hits.append(of_images)
-                figures.append(self._evaluate(stack))
+        for reading, heads in self._passes(self._readings(order)):
+            stack = self._stack[heads]
+            of_steps, of_images = stack.train(reading, terms[heads], on_device[:, heads], self._steps)
+            losses.append(of_steps)
+            hits.append(of_images)
+            figures.append(self._evaluate(stack))
         self.epoch += 1
-        sizes = [batch.stop - batch.start for batch in batches]
+        self._steps += steps
         table = {
             "lr": rates[-1],
-            "train_loss": np.average(step_losses := torch.cat(losses, 1).cpu().double().numpy(), 0, sizes),
-            "train_accuracy": torch.cat(hits).cpu().double().numpy() / len(order),
+            "train_loss": np.average(step_losses := torch.cat(losses, 1).cpu().double().numpy(), 0, order.batch_sizes),
+            "train_accuracy": torch.cat(hits).cpu().double().numpy() / len(order.images),
             **{name: np.concatenate([part[name] for part in figures]) for name in figures[0]},
         }
         columns = {name: values.tolist() for name, values in table.items()}
-        ends = {"micro_batch": self.batch_size, "seconds": (time.perf_counter() - started) / len(trained)}
+        ends = {"micro_batch": stage.batch_size, "seconds": (time.perf_counter() - started) / len(trained)}
         rows = {
             head: {"epoch": self.epoch} | {name: values[place] for name, values in columns.items()}
             for place, head in enumerate(trained)
         }
-        if verdicts is None:
-            verdicts = {head: Verdict(score(row, self.metric), row["val_loss"]) for head, row in rows.items()}
+        if worths is None:
+            worths = {head: Worth(score(row, self.metric), row["val_loss"]) for head, row in rows.items()}
         for head, row in rows.items():
-            row |= (verdict.figures if isinstance(verdict := verdicts[head], Verdict) else {}) | ends
-        self._note(rows, verdicts, step_losses)
+            row |= (worth.figures if isinstance(worth := worths[head], Worth) else {}) | ends
+        self._note(rows, worths, step_losses)
         return {head: rows[head] for head in sorted(rows) if not self._members[head].failure}
 
     def _rates(self, heads: Sequence[int], steps: int) -> np.ndarray:
@@ -267,78 +223,44 @@ class HeadPack:
         rates = [[learning_rate(member.stage, moment, member.at.drops) for member in members] for moment in moments]
         return np.array(rates)
 
-    def _readings(
-        self, order: np.ndarray, view: int, batches: Sequence[slice]
-    ) -> Iterator[tuple[Reading, list[slice]]]:
-        """What the heads of each dropout read, and these heads' places in the stack, as many as go together."""
-        features = read_view(self._train, order, view, self.device)
-        labels = self._train_labels[torch.from_numpy(order).to(self.device)]
-        one_hot = functional.one_hot(labels, len(self.classes)).float().T.contiguous()
+    def _passes(self, readings: Iterable[tuple[Reading, int]]) -> Iterator[tuple[Reading, slice]]:
+        """Each reading with places in the stack of heads that read it, as many as go together."""
         limit = PASS_BYTES.get(self.device.type, PASS_BYTES_ELSEWHERE)
         together = max(1, limit * len(self._stack) // sum(4 * t.numel() for t in self._stack.weights.values()))
-        start, hidden = 0, self._stack.weights.get("hidden.bias")
-        uniform: Tensor | None = None
-        buffer: Tensor | None = None
-        for dropout, group in groupby(self._order, key=lambda head: self._members[head].stage.dropout):
-            count = len(list(group))
-            passes = [slice(start + s.start, start + s.stop) for s in slices(count, together)]
+        start = 0
+        for reading, count in readings:
+            yield from ((reading, slice(start + s.start, start + s.stop)) for s in slices(count, together))
             start += count
-            if dropout == 0:
-                yield Reading(features, one_hot, batches), passes
-                continue
-            if uniform is None:
-                uniform = self._uniform(features.shape[1] if hidden is None else hidden.shape[1], view, batches)
-            # Into a float tensor at once: to multiply by a tensor of another type takes ten times as long.
-            # One buffer for all rates, each of which is done with when the next is asked for.
-            buffer = torch.empty_like(uniform) if buffer is None else buffer
-            factors = torch.ge(uniform, dropout, out=buffer).mul_(1 / (1 - dropout))
-            if hidden is None:
-                yield Reading(factors.mul_(features), one_hot, batches), passes
-            else:
-                yield Reading(features, one_hot, batches, factors.T.contiguous()), passes
 
-    def _uniform(self, width: int, view: int, batches: Sequence[slice]) -> Tensor:
-        """Numbers (n, width) that dropout compares with its rate, drawn as for a head alone: `models.head.Dropout`."""
-        uniform = torch.empty(batches[-1].stop, width, device=self.device)
-        with seeded(self.device, self.seed, view, 1):
-            for batch in batches:
-                torch.rand((batch.stop - batch.start, width), out=uniform[batch])
-        return uniform
+    def _readings(self, order: EpochOrder) -> Iterator[tuple[Reading, int]]:
+        """What the heads of each dropout read in this epoch, and how many these are, in the order of the stack."""
+        features = read_view(self.images.train.activations, order.images, order.view, self.device)
+        labels = self._train_labels[torch.from_numpy(order.images).to(self.device)]
+        dropouts = [self._members[head].stage.dropout for head in self._order]
+        hidden = self._stack.weights.get("hidden.bias")
+        hidden_units = None if hidden is None else hidden.shape[1]
+        one_hot = one_hot_labels(labels, len(self.images.classes))
+        return readings(features, one_hot, order, self.seed, dropouts, hidden_units)
 
     def _evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
         """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""
         with full_precision(self.device):
             if self._val_features is None:
-                self._val_features = read_view(self._val, np.arange(len(self._val_labels)), 0, self.device)
+                val = self.images.val
+                self._val_features = read_view(val.activations, np.arange(len(val)), 0, self.device)
             logits = stack.logits(self._val_features).transpose(1, 2)
-        figures = stacked_metrics(logits, self._val_labels, self.classes)
+        figures = stacked_metrics(logits, self._val_labels, self.images.classes)
         return {f"val_{name}": values.numpy() for name, values in figures.items()}
 
     def _note(
-        self, rows: Mapping[int, Row], verdicts: Mapping[int, Verdict | NonFiniteLossError], losses: np.ndarray
+        self, rows: Mapping[int, Row], worths: Mapping[int, Worth | NonFiniteLossError], losses: np.ndarray
     ) -> None:
         """Counts an epoch for every head that it trained, and keeps the tensors where it is an epoch to keep."""
-        to_keep: list[int] = []
-        finite = np.isfinite(losses)
-        for place, (head, row) in enumerate(rows.items()):
-            member = self._members[head]
-            member.at.epoch = self.epoch
-            if not finite[:, place].all():
-                step = int(np.argmin(finite[:, place]))
-                value = float(losses[step, place])
-                member.failure = NonFiniteLossError(step=step + 1, epoch=self.epoch, value=value)
-            elif not math.isfinite(loss := row["val_loss"]):
-                steps = len(finite)
-                member.failure = NonFiniteLossError(step=steps, epoch=self.epoch, value=loss, split="validation")
-            elif isinstance(now := verdicts[head], NonFiniteLossError):
-                member.failure = now
-            else:
-                highest = member.at.highest_score
-                wins = now.score > highest or (now.score == highest and now.loss < member.worth.loss)
-                if wins or member.stage.keep == "last":
-                    member.best, member.worth = row, now
-                    to_keep.append(place)
-                member.at.note(member.stage, loss, score=now.score)
+        to_keep = [
+            place
+            for place, (head, row) in enumerate(rows.items())
+            if self._members[head].note(row, worths[head], losses[:, place])
+        ]
         places = torch.tensor(to_keep, dtype=torch.long, device=self.device)
         heads = torch.tensor(list(rows), device=self.device)[places]
         for name, tensor in self._stack.weights.items():

@@ -1,0 +1,64 @@
+"""What the training loop reads of images, and what the ways of reading it have in common."""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+
+class Activations(Protocol):
+    """The suffix's input, image by image."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one image: (features,), or (channels, height, width)."""
+
+    @property
+    def varies(self) -> bool:
+        """Whether one image's activations differ from view to view."""
+
+    def __len__(self) -> int:
+        """Number of images."""
+
+    def batch(self, indices: np.ndarray, view: int) -> Tensor:
+        """float32 (len(indices), *shape) of these images in this view, on the device."""
+
+
+class Derived:
+    """Activations that are read by way of others; all that is not said anew is as those have it."""
+
+    def __init__(self, source: Activations) -> None:
+        self._source = source
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._source.shape
+
+    @property
+    def varies(self) -> bool:
+        return self._source.varies
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+
+class ChosenActivations(Derived):
+    """The activations of some of the images, which are counted anew from 0."""
+
+    def __init__(self, source: Activations, images: np.ndarray) -> None:
+        super().__init__(source)
+        self._images = images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def batch(self, indices: np.ndarray, view: int) -> Tensor:
+        return self._source.batch(self._images[indices], view)
+
+
+def size_bytes(activations: Activations) -> int:
+    """Memory that one view of all images takes, in bytes."""
+    return 4 * len(activations) * math.prod(activations.shape)

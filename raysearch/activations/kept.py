@@ -1,0 +1,72 @@
+"""Boundary activations in memory, on the device that reads them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raysearch.activations.base import Activations, Derived
+
+_CHUNK_IMAGES = 256
+"""Images a pass when everything is computed at once."""
+
+
+class TensorActivations:
+    """The rows of a tensor, the same in every view.
+
+    Args:
+        rows: float32 on the device, channels last: (n, features) or (n, height, width, channels), so that gathered
+            feature maps come out as a network lays them out.
+    """
+
+    varies = False
+
+    def __init__(self, rows: Tensor) -> None:
+        self._rows = rows
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self._rows[:1].movedim(-1, 1).shape[1:])
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def batch(self, indices: np.ndarray, view: int) -> Tensor:
+        places = torch.from_numpy(np.ascontiguousarray(indices))
+        on_cuda = self._rows.device.type == "cuda"
+        if on_cuda:  # from any other memory, each step would wait for the device
+            places = places.pin_memory()
+        return self._rows[places.to(self._rows.device, non_blocking=on_cuda)].movedim(-1, 1)
+
+
+class KeptActivations(Derived):
+    """Activations that are the same in every view, computed once, at first use, and then read from memory.
+
+    They are computed in index order and chunks of fixed size, never in the caller's batches: a process that starts
+    again in the middle of a trial gets the same bits.
+    """
+
+    def __init__(self, source: Activations) -> None:
+        if source.varies:
+            raise ValueError("these activations differ from view to view: keeping one view would repeat it")
+        super().__init__(source)
+        self._kept: TensorActivations | None = None
+
+    def batch(self, indices: np.ndarray, view: int) -> Tensor:
+        if self._kept is None:
+            self._kept = TensorActivations(self._fill())
+        return self._kept.batch(indices, view)
+
+    def _fill(self) -> Tensor:
+        """All activations, channels last."""
+        kept: Tensor | None = None
+        for start in range(0, len(self), _CHUNK_IMAGES):
+            indices = np.arange(start, min(start + _CHUNK_IMAGES, len(self)))
+            chunk = self._source.batch(indices, 0).movedim(1, -1)
+            if kept is None:
+                kept = chunk.new_empty((len(self), *chunk.shape[1:]))
+            kept[start : start + len(indices)] = chunk
+        if kept is None:
+            raise ValueError("there are no images to keep activations of")
+        return kept

@@ -1,0 +1,18 @@
+"""What an epoch of training ends in: a row of figures, or a loss that is not finite."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+Row = dict[str, Any]
+"""An epoch's figures by name; plain numbers."""
+
+
+class NonFiniteLossError(RuntimeError):
+    """The loss became infinite or NaN: the trial failed, and has no score."""
+
+    def __init__(self, *, step: int, epoch: int, value: float = math.nan, split: str = "training") -> None:
+        where = "at" if split == "training" else "after"
+        super().__init__(f"the {split} loss is {value} {where} step {step} of epoch {epoch}: try a lower learning rate")
+        self.step, self.epoch, self.split = step, epoch, split
