@@ -58,6 +58,7 @@ from raysearch.record.trial import Event
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
+from raysearch.search.state import SearchState
 
 Figures = dict[str, Any]
 
@@ -131,11 +132,11 @@ class Recipes:
 
     curves: Sequence[Curve]
 
-    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+    def pack(self, number: int, at_most: int, state: SearchState) -> list[Event]:
         """Nothing: there is no head search here."""
         return []
 
-    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
+    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Event:
         """What the controller reads of a recipe."""
         curve = self.curves[number]
         recipe = {"schedule": [{"epochs": len(curve.accuracies)}]}
@@ -173,7 +174,7 @@ def ours(curves: Sequence[Curve], options: argparse.Namespace, rng: random.Rando
         if epochs[number] == segment["to_epoch"]:
             running.remove(segment)
             end = {"event": "segment_end", "trial": name, "segment": segment["segment"], "epoch": epochs[number]}
-            controller.apply({**end, "finished": epochs[number] == options.epochs, "best": best[name]})
+            controller.apply({**end, "finished": epochs[number] == options.epochs, "seconds": 1.0, "best": best[name]})
             if controller.may_go_on(name):
                 start(prefer=name)
     assert controller.winner is not None

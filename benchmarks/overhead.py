@@ -115,6 +115,7 @@ def empty_segments(run: Run, trials: int) -> None:
     """
     from ray import tune
 
+    from raysearch.record.trial import State
     from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
     from raysearch.search.rules import Rules
@@ -142,7 +143,7 @@ def empty_segments(run: Run, trials: int) -> None:
     run.append(budget)
     controller.apply(budget)
     run_segments(Driver(run, controller, concurrency=2), Empty, {}, {"cpu": 1})
-    if (counts := controller.counts())["done"] != trials:
+    if (counts := controller.counts())[State.DONE] != trials:
         raise RuntimeError(f"{counts} of {trials} trials")
 
 
@@ -203,7 +204,7 @@ def controller_arm(options: argparse.Namespace) -> Figures:
         score = rng.random() * segment["to_epoch"] / 9
         row = {"epoch": segment["to_epoch"], "val_accuracy": score, "val_loss": 1.0 - score}
         full = segment["trial"].startswith("h") or segment["to_epoch"] == 9
-        end = {"event": "segment_end", "epoch": segment["to_epoch"], "finished": full, "best": row}
+        end = {"event": "segment_end", "epoch": segment["to_epoch"], "finished": full, "seconds": 1.0, "best": row}
         controller.apply({**end, "trial": segment["trial"], "segment": segment["segment"]})
         if segments % options.drop_every == 0:
             for name in controller.droppable():

@@ -43,8 +43,8 @@ from ray import tune
 if TYPE_CHECKING:  # the trial actors unpickle this module, and must not import torch
     from raysearch.record.folder import RunFolder
     from raysearch.record.trial import Event
-    from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
+    from raysearch.search.state import SearchState
 
 Figures = dict[str, Any]
 
@@ -125,11 +125,11 @@ class TimedProposer:
     proposer: Any
     seconds: list[float] = field(default_factory=list)
 
-    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+    def pack(self, number: int, at_most: int, state: SearchState) -> list[Event]:
         """The proposer's."""
         return self.proposer.pack(number, at_most, state)
 
-    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
+    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Event:
         """The proposer's, timed."""
         start = time.perf_counter()
         proposed: Event = self.proposer.trial(number, state, level=level, role=role)
@@ -236,8 +236,10 @@ def trained(run: RunFolder) -> int:
 
 def complete(driver: Driver, trials: int) -> None:
     """Refuses the figures of a search that did not do its work."""
+    from raysearch.record.trial import State
+
     counts = driver.controller.counts()
-    if counts["done"] + counts["stopped"] != trials:
+    if counts[State.DONE] + counts[State.STOPPED] != trials:
         raise RuntimeError(f"{trials} trials were to be trained, there are {counts}")
 
 

@@ -66,7 +66,10 @@ ONLY_IN: dict[str, set[str]] = {
 # Modules that only think: the same events in, the same decisions out, on any machine at any time.
 # What they may import of ours is checked too: see `test_a_pure_module_stands_on_pure_ones`.
 PURE = {
-    *(f"raysearch/search/{name}.py" for name in ("controller", "asha", "packs", "rules", "tally", "tree")),
+    *(
+        f"raysearch/search/{name}.py"
+        for name in ("state", "controller", "asha", "rungs", "packs", "rules", "tally", "tree")
+    ),
     "raysearch/record/trial.py",
     "raysearch/workers/capacity.py",
     *(f"raysearch/activations/{name}.py" for name in ("planner", "forecast")),

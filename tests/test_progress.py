@@ -30,7 +30,8 @@ def heads_trained(count: int, *, epochs: int = 2, seconds: float = 1.0, fill: fl
     recipe = {"pooling": 0, "head": {}, "schedule": [{"epochs": epochs}]}
     about = {"parent": None, "depth": 0, "params": {}, "recipe": recipe, "stage": 0, "pack": 0}
     log: list[Event] = [{"event": "trial", "trial": name, **about} for name in names]
-    log += [{"event": "segment", "trial": name, "segment": name, "pack": 0} for name in names]
+    start = {"stage": 0, "from_epoch": 0, "to_epoch": epochs, "pack": 0}
+    log += [{"event": "segment", "trial": name, "segment": name, **start} for name in names]
     for epoch in range(1, epochs + 1):
         filling = {"fill_seconds": fill} if epoch == 1 and fill else {}
         row = {

@@ -15,8 +15,8 @@ from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.info import Json, RunInfo
 from raysearch.record.metric import larger_is_better
 from raysearch.record.trial import Event
-from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
+from raysearch.search.state import SearchState
 from raysearch.space.space import Space
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import CheckpointError, describe_tensors, load_tensors, save_tensors
@@ -118,9 +118,9 @@ def starting_head(run: RunFolder) -> StartingHead:
         metric = settings["metric"]
     except KeyError as error:
         raise InputError(f"--head {run.name}: its run.json has no {error}; it is not a run of a search") from error
-    controller = Controller(Rules((1,), 2, f"val_{metric}", larger_is_better(metric)), _NoProposals())
-    controller.replay(event for event in run.events() if event.get("trial", "h").startswith("h"))
-    head = controller.best_head()
+    state = SearchState(Rules((1,), 2, f"val_{metric}", larger_is_better(metric)))
+    state.replay(event for event in run.events() if event.get("trial", "h").startswith("h"))
+    head = state.best_head()
     if head is None:
         raise InputError(f"--head {run.name}: that run has no trained head; start from one of feature_extraction")
     path = run.folder / "checkpoints" / head.name / BEST
@@ -137,13 +137,3 @@ def starting_head(run: RunFolder) -> StartingHead:
 
 def _shape(head: Head) -> str:
     return f"{head.kind}, {head.hidden_units} units" if head.kind == "hidden" else head.kind
-
-
-class _NoProposals:
-    """Of a search that is only read."""
-
-    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
-        raise AssertionError("a search that is only read has nothing to propose")
-
-    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
-        raise AssertionError("a search that is only read has nothing to propose")

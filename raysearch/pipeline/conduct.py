@@ -31,7 +31,8 @@ from raysearch.reporting.summary import summary
 from raysearch.reporting.tracking.process import tracked
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
-from raysearch.search.sampler import OptunaProposer, export_study
+from raysearch.search.sampler import OptunaProposer
+from raysearch.search.study_file import export_study
 from raysearch.storage.files import patient
 from raysearch.training.bench import Bench
 

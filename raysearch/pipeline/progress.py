@@ -14,7 +14,6 @@ from raysearch.reporting.live_view import Leader, LiveView
 from raysearch.reporting.sentences import segment_line, verdict_line
 from raysearch.search.controller import Controller
 
-_OVER = ("stopped", "done", "failed")
 _NAMED = 16  # of the trials that run
 _SHOW_SECONDS = 0.2  # between two looks at the state for the sake of an epoch alone
 _STARTUP_SECONDS = 20.0  # of a refit job: Ray Train starts its workers, they import torch and open the data
@@ -91,7 +90,7 @@ class Pace:
         if not self._heads_ended:
             return None
         head = self._head_seconds / self._heads_ended
-        left = max(0, self.controller.heads_wanted - _heads_over(self.controller))
+        left = max(0, self.controller.heads_wanted - self.controller.tally.over("h"))
         return left * head / self.concurrent + self.reserve()
 
 
@@ -171,10 +170,6 @@ class Progress:
         return Leader(leader.name, self._job.settings.metric, self._job.rules.figure(leader.best), leader.params)
 
 
-def _heads_over(controller: Controller) -> int:
-    return sum(controller.tally.states["h"][state] for state in _OVER)
-
-
 def _activity(controller: Controller) -> Sequence[str]:
     """What runs, and what waits, a line each; a large cluster's trials are too many to be named."""
     running = [trial for trial in controller.running if not trial.needs]
@@ -191,7 +186,7 @@ def _running(controller: Controller, running: Sequence[Trial]) -> Sequence[str]:
     if running and running[0].is_head:
         packs = sorted({head.pack for head in running if head.pack is not None})
         together = f"pack{'s' if len(packs) > 1 else ''} {', '.join(map(str, packs))} of {len(running)} heads running"
-        return [f"head search: {_heads_over(controller)} of {controller.heads_wanted} heads done; {together}"]
+        return [f"head search: {controller.tally.over('h')} of {controller.heads_wanted} heads done; {together}"]
     return _few([f"{trial.name} at depth {trial.depth}" for trial in running])
 
 

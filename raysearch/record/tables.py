@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
-from raysearch.recipe import flatten
+from raysearch.recipe import Recipe, flatten
+from raysearch.record.metric import larger_is_better
+from raysearch.record.trial import Event, State, Trial, Trials
 from raysearch.storage.files import plain
-
-Event = Mapping[str, Any]
-State = Literal["waiting", "running", "stopped", "done", "failed"]
-STATES: tuple[State, ...] = ("waiting", "running", "stopped", "done", "failed")
-
-LOWER_IS_BETTER = frozenset({"loss"})
-"""The metrics (as in `--metric`) of which less is better."""
 
 _LEADING = ["trial", "parent", "depth", "state", "epochs", "seconds", "handover_delta"]
 _FIGURES = ["val_accuracy", "val_loss", "val_macro_f1", "val_auroc"]
@@ -26,12 +21,12 @@ _HISTORY = ["trial", "epoch", "stage", "lr", "train_loss", "train_accuracy", "va
 
 def trials_table(events: Iterable[Event]) -> pd.DataFrame:
     """One row a trial of the search proper, in the order they were made; empty columns are there from the start."""
-    return _table(_of(events, heads=False))
+    return _table(events, heads=False)
 
 
 def heads_table(events: Iterable[Event]) -> pd.DataFrame:
     """One row a trial of the head search; the same columns as `trials_table`."""
-    return _table(_of(events, heads=True))
+    return _table(events, heads=True)
 
 
 def history_table(events: Iterable[Event]) -> pd.DataFrame:
@@ -60,9 +55,9 @@ def leaders(trials: pd.DataFrame, metric: str = "accuracy", n: int = 10) -> pd.D
     column = deciding(trials, metric)
     if column not in trials:
         return trials.iloc[:0]
-    able = trials[trials[column].notna() & (trials["state"] != "failed")]
+    able = trials[trials[column].notna() & (trials["state"] != State.FAILED)]
     loss = deciding(trials, "loss")
-    keys, ascending = [column, loss], [metric in LOWER_IS_BETTER, True]
+    keys, ascending = [column, loss], [not larger_is_better(metric), True]
     if column == loss:
         keys, ascending = keys[:1], ascending[:1]
     return able.sort_values(keys, ascending=ascending, kind="stable").head(n)
@@ -75,7 +70,7 @@ def deciding(table: pd.DataFrame, metric: str) -> str:
 
 def recipe_columns(table: Iterable[str]) -> list[str]:
     """The columns of a trials table, or the names of a row of it, that are fields of the recipe."""
-    return [name for name in table if name.split(".")[0] in _RECIPE_ROOTS]
+    return [name for name in table if name.split(".")[0] in Recipe.model_fields]
 
 
 def varying(table: pd.DataFrame, columns: Iterable[str]) -> list[str]:
@@ -120,99 +115,30 @@ def cell(value: Any, decimals: int | None = None) -> str:
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
 
-_RECIPE_ROOTS = frozenset(
-    {"backbone", "weights", "image_size", "fit", "pooling", "head", "augmentation", "schedule", "seed"}
-)
+def _row(trial: Trial) -> dict[str, Any]:
+    best = trial.best or {}
+    return {
+        "trial": trial.name,
+        "parent": trial.parent,
+        "depth": trial.depth,
+        "state": trial.state.value,
+        "epochs": trial.trained,
+        "seconds": round(trial.seconds, 3),
+        "handover_delta": trial.handover_delta,
+        **{key: value for key, value in best.items() if key.startswith(("val_", "cv_"))},
+        "best_epoch": best.get("epoch"),
+        "role": trial.role,
+        **{name: _cell(value) for name, value in flatten(trial.recipe).items()},
+    }
 
 
-class _Trial:
-    """What the log so far says about one trial."""
-
-    def __init__(self, trial: str) -> None:
-        """`owed`: a segment of it is decided (it is new, promoted, or lost one) and has not ended yet."""
-        self.trial = trial
-        self.made: Event = {}
-        self.failed = False
-        self.open: set[str] = set()
-        self.waits = False
-        self.owed = True
-        self.ends: dict[str, Event] = {}
-        self.epoch = 0
-        self.delta: float | None = None
-        self.last_end: Event | None = None
-
-    @property
-    def state(self) -> State:
-        if self.failed:
-            return "failed"
-        if self.open:
-            return "waiting" if self.waits else "running"
-        if self.owed or self.last_end is None:
-            return "waiting"
-        return "done" if self.last_end["finished"] else "stopped"
-
-    def take(self, event: Event) -> None:
-        match event["event"]:
-            case "trial":
-                self.made = event
-            case "promoted":
-                self.owed = True
-            case "segment":
-                self.open.add(event["segment"])
-                self.waits = False
-                # Epochs logged after the checkpoint that this segment starts from were lost and will be run again.
-                self.epoch = event["from_epoch"]
-            case "epoch":
-                self.epoch = event["epoch"]
-            case "handover":
-                self.delta = event["delta"]
-            case "segment_end":
-                self.open.discard(event["segment"])
-                self.owed = False
-                self.ends[event["segment"]] = self.last_end = event
-                self.epoch = event["epoch"]
-            case "waiting" | "placed":
-                self.waits = event["event"] == "waiting"
-            case "segment_lost" | "segment_paused":
-                self.open.discard(event["segment"])
-            case "failed":
-                self.failed = True
-
-    def row(self) -> dict[str, Any]:
-        best = (self.last_end or {}).get("best") or {}
-        return {
-            "trial": self.trial,
-            "parent": self.made.get("parent"),
-            "depth": self.made.get("depth"),
-            "state": self.state,
-            "epochs": self.epoch,
-            "seconds": round(sum(end["seconds"] for end in self.ends.values()), 3),
-            "handover_delta": self.delta,
-            **{key: value for key, value in best.items() if key.startswith(("val_", "cv_"))},
-            "best_epoch": best.get("epoch"),
-            "role": self.made.get("role"),
-            **{name: _cell(value) for name, value in flatten(self.made.get("recipe", {})).items()},
-        }
-
-
-def _trials(events: Iterable[Event]) -> dict[str, _Trial]:
-    found: dict[str, _Trial] = {}
+def _table(events: Iterable[Event], *, heads: bool) -> pd.DataFrame:
+    trials = Trials()
     for event in events:
-        if event["event"] in ("interrupted", "finished"):
-            for trial in found.values():  # nothing runs after the driver has said that it stops
-                trial.open.clear()
-        elif "trial" in event:
-            name = event["trial"]
-            if name not in found:
-                found[name] = _Trial(name)
-            found[name].take(event)
-    return found
-
-
-def _table(events: Iterable[Event]) -> pd.DataFrame:
-    rows = [trial.row() for trial in _trials(events).values()]
+        trials.take(event)
+    rows = [_row(trial) for trial in trials.values() if trial.is_head == heads]
     metrics = [name for row in rows for name in row if name.startswith(("val_", "cv_"))]
-    recipe = [name for row in rows for name in row if name.split(".")[0] in _RECIPE_ROOTS]
+    recipe = [name for row in rows for name in row if name.split(".")[0] in Recipe.model_fields]
     order = [
         *_LEADING,
         *_FIGURES[:3],
@@ -234,8 +160,3 @@ def _frame(rows: Sequence[dict[str, Any]], leading: Sequence[str]) -> pd.DataFra
 def _cell(value: Any) -> Any:
     # A class-weight dictionary would reach the CSV as Python's repr, which no other reader can parse.
     return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list | tuple) else value
-
-
-def _of(events: Iterable[Event], *, heads: bool) -> Iterator[Event]:
-    """The events of the head search or of the search proper; those of the run as a whole belong to both."""
-    return (event for event in events if "trial" not in event or event["trial"].startswith("h") == heads)

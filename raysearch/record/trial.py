@@ -1,12 +1,33 @@
-"""What the log says of a trial, and how trials are compared."""
+"""What the log says of a trial: the one place where the events of a trial become its state.
+
+The controller, the tables, the display and the trackers all read this.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from math import inf
+from dataclasses import dataclass
+from enum import StrEnum
 from typing import Any
 
 Event = dict[str, Any]
+
+
+class State(StrEnum):
+    """How a trial stands."""
+
+    WAITING = "waiting"
+    """It has something to train, and does not train: no worker has it yet, or its worker waits for a machine."""
+    RUNNING = "running"
+    STOPPED = "stopped"
+    """It came to a rung and goes on no further, unless it is promoted later."""
+    DONE = "done"
+    """It was trained to the end of its stage."""
+    FAILED = "failed"
+
+    @property
+    def at_rest(self) -> bool:
+        """Nothing more is known to come."""
+        return self in (State.STOPPED, State.DONE, State.FAILED)
 
 
 @dataclass
@@ -27,29 +48,46 @@ class Trial:
     end."""
     epochs: int = 0
     """Finished epochs: those of its last ended segment."""
+    trained: int = 0
+    """The epoch that it has come to; what was trained after a checkpoint that it began again from does not count."""
     rung: int = 0
     """Rungs it has finished."""
-    target: int = 0
+    target: int = 1
     """Rungs it was sent to finish."""
     segments: int = 0
     """Segments started."""
     lost: int = 0
     """Segments lost with their process; those lost with their machine are not the trial's fault."""
+    seconds: float = 0.0
+    """What its ended segments took."""
     running: str | None = None
+    """The segment that it trains, or waits for a machine with."""
     needs: str | None = None
     """What its segment waits for before it can run."""
     finished: bool = False
-    failed: bool = False
+    error: str | None = None
+    """Why it failed."""
     dropped: bool = False
+    handover_delta: float | None = None
+    """By how much the loss that it began with is off the one that its parent ended with."""
     rate: float | None = None
     """Learning rate of its last step."""
     best: Event | None = None
     """The row of its best epoch in its ended segments; epoch 0, which it was handed, counts."""
-    score: float = -inf
-    """The best of the epochs that it trained itself: what rungs compare. A trial that only spoils what it was handed
-    must not look as good as its parent."""
-    rung_scores: list[float] = field(default_factory=list)
-    """The score when it reached each rung; that of an early end at all that would have come."""
+
+    @classmethod
+    def of(cls, made: Event) -> Trial:
+        """The trial that a "trial" event makes."""
+        return cls(
+            made["trial"],
+            made["parent"],
+            made["depth"],
+            made["params"],
+            made["recipe"],
+            made["stage"],
+            made.get("pack"),
+            made.get("role"),
+        )
 
     @property
     def number(self) -> int:
@@ -59,7 +97,12 @@ class Trial:
     @property
     def is_head(self) -> bool:
         """Whether it belongs to the head search."""
-        return self.pack is not None
+        return self.name.startswith("h")
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an error."""
+        return self.error is not None
 
     @property
     def able(self) -> bool:
@@ -67,14 +110,75 @@ class Trial:
         return not (self.failed or self.dropped)
 
     @property
-    def state(self) -> str:
-        """waiting, running, stopped, done or failed."""
-        if self.failed:
-            return "failed"
+    def state(self) -> State:
+        """How it stands."""
+        if self.error is not None:
+            return State.FAILED
         if self.running is not None:
-            return "running" if self.needs is None else "waiting"
+            return State.RUNNING if self.needs is None else State.WAITING
         if self.finished:
-            return "done"
-        if self.segments == 0 or self.rung < self.target:
-            return "waiting"
-        return "stopped"
+            return State.DONE
+        return State.WAITING if self.rung < self.target else State.STOPPED
+
+    def take(self, event: Event) -> None:
+        """Become what an event of this trial makes of it; kinds that change no trial are passed over.
+
+        A log of which a line is missing is read too, as well as it can be.
+        """
+        match event["event"]:
+            case "epoch":
+                self.trained, self.rate = event["epoch"], event.get("lr")
+            case "segment":
+                self.running, self.needs = event["segment"], None
+                self.segments += 1
+                self.trained = event["from_epoch"]
+            case "segment_end":
+                self._let_go()
+                self.epochs = self.trained = event["epoch"]
+                self.finished, self.best = event["finished"], event["best"]
+                self.rung = self.target
+                self.seconds += event["seconds"]
+            case "promoted":
+                self.target = self.rung + 1
+            case "handover":
+                self.handover_delta = event["delta"]
+            case "waiting":
+                self.needs = event["needs"]
+            case "placed":
+                self.needs = None
+            case "segment_lost":
+                self._let_go()
+                self.lost += event["cause"] == "process"
+            case "segment_paused" | "interrupted" | "finished":
+                self._let_go()
+            case "failed":
+                self._let_go()
+                self.error = event["error"]
+            case "dropped":
+                self.dropped = True
+
+    def _let_go(self) -> None:
+        self.running = self.needs = None
+
+
+class Trials(dict[str, Trial]):
+    """The heads and trials of a log by name, in the order in which they were made."""
+
+    def told_of(self, event: Event) -> list[Trial]:
+        """The trials that an event changes, if there are any: all that run, where the driver says that it stops."""
+        if event["event"] in ("interrupted", "finished"):
+            return [trial for trial in self.values() if trial.running is not None]
+        trial = self.get(event.get("trial", ""))
+        return [] if trial is None else [trial]
+
+    def take(self, event: Event) -> list[Trial]:
+        """Take one event of the log, and give the trials that it changed; one of a trial that was never made is
+        passed over.
+        """
+        if event["event"] == "trial":
+            self[event["trial"]] = Trial.of(event)
+            return [self[event["trial"]]]
+        told = self.told_of(event)
+        for trial in told:
+            trial.take(event)
+        return told

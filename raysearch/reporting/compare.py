@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from raysearch.intervals import difference_interval, mean_interval
-from raysearch.record.tables import LOWER_IS_BETTER, Event, missing
+from raysearch.record.metric import larger_is_better
+from raysearch.record.tables import missing
+from raysearch.record.trial import Event
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def comparable(
     for row in proposed.to_dict("records"):
         level, curve = row["level"], curves[row["trial"]]
         figures = curve[curve["epoch"] <= epochs[level]][column]
-        score = figures.min() if metric in LOWER_IS_BETTER else figures.max()
+        score = figures.max() if larger_is_better(metric) else figures.min()
         values = {name: _value(row, f"schedule.{level}.", name) for name in wanted}
         rows.append(values | {"trial": row["trial"], "level": level, "depth": int(row["depth"]), "score": score})
     table = pd.DataFrame(rows, columns=list(dict.fromkeys(["trial", "level", "depth", "score", *wanted])))

@@ -12,10 +12,16 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from raysearch.record.tables import STATES
+from raysearch.record.trial import State
 from raysearch.reporting.sentences import short
 
-_STYLES = {"waiting": "dim", "running": "cyan", "stopped": "yellow", "done": "green", "failed": "red"}
+_STYLES = {
+    State.WAITING: "dim",
+    State.RUNNING: "cyan",
+    State.STOPPED: "yellow",
+    State.DONE: "green",
+    State.FAILED: "red",
+}
 _PLAIN_EVERY_SECONDS = 10.0
 
 
@@ -62,7 +68,7 @@ class LiveView:
 
     def update(
         self,
-        counts: Mapping[str, int],
+        counts: Mapping[State, int],
         best: Leader | None,
         elapsed: float,
         left: float | None,
@@ -90,7 +96,7 @@ class LiveView:
         if self._said_at is not None and now - self._said_at < _PLAIN_EVERY_SECONDS:
             return
         self._said_at = now
-        numbers = ", ".join(f"{counts.get(state, 0)} {state}" for state in STATES)
+        numbers = ", ".join(f"{counts.get(state, 0)} {state}" for state in State)
         leader = "" if best is None else f"; best {best.trial} {best.metric} {best.value:.4f}"
         doing = f"; {', '.join(lines)}" if lines else ""
         self._say(f"[{_duration(elapsed)}, {_left(left)}] {numbers}{leader}{doing}")
@@ -109,10 +115,10 @@ class LiveView:
 
 
 def _panel(
-    counts: Mapping[str, int], best: Leader | None, elapsed: float, left: float | None, lines: Sequence[str]
+    counts: Mapping[State, int], best: Leader | None, elapsed: float, left: float | None, lines: Sequence[str]
 ) -> RenderableType:
     numbers = Text.assemble("Trials  ")
-    for state in STATES:
+    for state in State:
         numbers.append(f"{counts.get(state, 0)} {state}   ", style=_STYLES[state])
     numbers.append(f"{_duration(elapsed)} gone, {_left(left)}")
     parts: list[RenderableType] = [numbers]

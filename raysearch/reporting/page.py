@@ -18,7 +18,8 @@ import pandas as pd
 from plotly.offline import get_plotlyjs
 
 from raysearch.record.folder import RunFolder
-from raysearch.record.tables import Event, ancestry, history_table, leaders
+from raysearch.record.tables import ancestry, history_table, leaders
+from raysearch.record.trial import Event, State
 from raysearch.reporting import classes, hyperparameters, trials
 from raysearch.reporting.answer import answer_section
 from raysearch.reporting.compare import comparable, contrasts
@@ -87,7 +88,7 @@ def page_content(run: RunFolder) -> dict[str, Any]:
     made, heads, history = run.trials, run.heads, history_table(events)
     if not len(made):  # heads were all that was searched, or all that it came to
         made, heads = heads, heads.iloc[:0]
-    paths = with_paths(made[made["state"] != "failed"], heads)
+    paths = with_paths(made[made["state"] != State.FAILED], heads)
     scored = leaders(paths, metric, len(paths))
     best = scored.head(_MOST)
     leader = next(iter([*best["trial"], *leaders(heads, metric, 1)["trial"]]), None)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from raysearch.record.info import RunInfo
-from raysearch.record.tables import Event, cell
+from raysearch.record.tables import cell
+from raysearch.record.trial import Event
 from raysearch.reporting.elements import Table
 
 _LISTED = 50  # skipped images and failures that are spelled out

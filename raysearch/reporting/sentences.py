@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from raysearch.record.trial import State
+
 
 def segment_line(event: Mapping[str, Any]) -> str:
     """A "segment_end" event as a sentence."""
@@ -14,7 +16,7 @@ def segment_line(event: Mapping[str, Any]) -> str:
         for name in ("val_accuracy", "val_loss")
         if best.get(name) is not None
     )
-    end = "done" if event["finished"] else "stopped"
+    end = State.DONE if event["finished"] else State.STOPPED
     return f"{event['trial']} {end} after epoch {event['epoch']} ({event['seconds']:.1f} s): {figures or 'no figures'}"
 
 

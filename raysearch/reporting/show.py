@@ -12,7 +12,8 @@ from rich.table import Table
 
 from raysearch.errors import InputError
 from raysearch.record.evaluation import EvaluationDocument
-from raysearch.record.tables import LOWER_IS_BETTER, ancestry, cell, deciding, recipe_columns, stages_of
+from raysearch.record.metric import larger_is_better
+from raysearch.record.tables import ancestry, cell, deciding, recipe_columns, stages_of
 from raysearch.reporting.measured import measured_models, plus_minus
 
 _FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")
@@ -48,7 +49,7 @@ def chosen_rows(table: pd.DataFrame, where: str | None, sort: str | None, metric
         raise InputError(f"--sort {sort}: there is no such column; there are {names}")
     key = sort or deciding(table, metric)
     if key in named:
-        ascending = sort is None and metric in LOWER_IS_BETTER
+        ascending = sort is None and not larger_is_better(metric)
         named = named.sort_values(key, ascending=ascending, kind="stable", na_position="last")
     rows = table.loc[named.index]
     return rows if n is None else rows.head(n)

@@ -12,6 +12,7 @@ from rich.text import Text
 from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.folder import RunFolder
 from raysearch.record.tables import deciding, leaders, recipe_columns, varying
+from raysearch.record.trial import State
 from raysearch.reporting.measured import measured_models, plus_minus
 from raysearch.reporting.sentences import incidents, short, verdict_line
 
@@ -45,7 +46,7 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
             )
     else:
         console.print("There is no final evaluation yet.")
-    skipped, failed = run.info.get("skipped", []), int((trials["state"] == "failed").sum())
+    skipped, failed = run.info.get("skipped", []), int((trials["state"] == State.FAILED).sum())
     if skipped:
         console.print(f"[yellow]{len(skipped)} unreadable image(s) skipped[/], listed in run.json, e.g. ", end="")
         console.print(f"{skipped[0]['path']}: {skipped[0]['reason']}", markup=False, highlight=False)

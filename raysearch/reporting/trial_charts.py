@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from raysearch.intervals import wilson
-from raysearch.record.tables import LOWER_IS_BETTER, ancestry, deciding
+from raysearch.record.metric import larger_is_better
+from raysearch.record.tables import ancestry, deciding
 from raysearch.reporting.charts import (
     DEPTH_COLOURS,
     Figure,
@@ -110,7 +111,7 @@ def costs(trials: pd.DataFrame, metric: str, views: Mapping[str, str]) -> Figure
     shown_in: list[str] = []
     for view in views:
         rows = trials[trials[column].notna() & trials[view].notna()]
-        front = pareto(rows, view, column, lower=metric in LOWER_IS_BETTER)
+        front = pareto(rows, view, column, lower=not larger_is_better(metric))
         steps = [(rounded(row[view]), rounded(row[column])) for row in front.to_dict("records")]
         traces = [line_trace(steps, "@ink", 1.5, "not beaten", shape="hv")]
         traces += by_depth(rows, rows[view], rows[column], _told(rows))

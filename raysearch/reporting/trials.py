@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from raysearch.record.tables import LOWER_IS_BETTER, Event, cell, deciding
+from raysearch.record.metric import larger_is_better
+from raysearch.record.tables import cell, deciding
+from raysearch.record.trial import Event
 from raysearch.reporting import curve_charts
 from raysearch.reporting import trial_charts as charts
 from raysearch.reporting.elements import Plot, Table, spaced
@@ -78,7 +80,7 @@ def costs_figure(folder: Path, paths: pd.DataFrame, metric: str) -> Plot | str:
         "costs",
         charts.costs(table, metric, views),
         f"Validation {spaced(metric)} against cost",
-        f"{'Lower' if metric in LOWER_IS_BETTER else 'Higher'} and further left is better; the line joins the trials "
+        f"{'Higher' if larger_is_better(metric) else 'Lower'} and further left is better; the line joins the trials "
         "that no other beats in both. The list above the figure changes the cost: seconds (of the whole path, its head "
         f"included), trained parameters, or depth.{missing}",
     )

@@ -1,12 +1,10 @@
 """Between the controller and whatever runs segments: logs each decision and result, and keeps the checkpoints few.
 
-Knows no Ray: a runner asks `start` for work, tells `result` what came of it, and stops when `done` says so.
+Knows no Ray: a runner asks `start` for work, tells `results` what came of it, and stops when `done` says so.
 """
 
 from __future__ import annotations
 
-import functools
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -14,18 +12,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raysearch.errors import StorageError
-from raysearch.record.folder import LAST, RunFolder
+from raysearch.record.folder import RunFolder
 from raysearch.record.sync import RunSync
 from raysearch.record.trial import Event, Trial
 from raysearch.search.controller import Controller
-from raysearch.storage.files import PATIENCE_SECONDS, insist
+from raysearch.search.kept import KeptCheckpoints
+from raysearch.storage.files import PATIENCE_SECONDS
 
 _DERIVE_SECONDS = 5.0  # the tables are rewritten no more often than this
 _DERIVE_PAUSES = 50  # nor so often that it takes more of the time than one part in so many, however long they are
 _START_SECONDS = 60.0  # that a process may take to start before it is said to wait for its machine
-
-_MAY_FREE = frozenset({"segment_end", "segment_lost", "segment_paused", "failed", "dropped"})
-"""Events after which a trial's tensors may have no use any more."""
 
 
 @dataclass
@@ -72,12 +68,10 @@ class Driver:
         sync: RunSync | None = None,
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
-        self._judge, self._range_test, self._watch, self._sync = judge, range_test, watch, sync
+        self._judge, self._range_test, self._watch = judge, range_test, watch
         self._work: dict[str, _Worker] = {}
         self._derive_at = 0.0
-        # Trials that may be over, and whose folders may still be there.
-        there = sync.trials if sync is not None else {one.name for one in self.checkpoints.glob("[ht][0-9]*")}
-        self._kept = there & set(controller.trials)
+        self._kept = KeptCheckpoints(self.checkpoints, controller, sync)
         self._places: dict[str, int] = {}
         self._test: tuple[str, int, Trial] | None = None
         """The range test that is under way: its worker, the level, what that starts from."""
@@ -127,8 +121,7 @@ class Driver:
         trials = [self.controller.trials[name] for name in segments]
         if trials and trials[0].pack is not None:
             trials = self.controller.packs.of(trials[0].pack)
-        if self._sync is not None:
-            self._sync.keep(trial.name for trial in trials)
+        self._kept.about_to_write(trial.name for trial in trials)
         return [
             {
                 "trial": one.name,
@@ -343,43 +336,14 @@ class Driver:
         self.run.append(*events)
         for event in events:
             self.controller.apply(event)
-            if event["event"] in _MAY_FREE:
-                self._kept.add(event["trial"])
+            self._kept.take(event)
             self._watch(event)
 
     def _keep_few_checkpoints(self) -> None:
-        """Delete tensors that nothing will start from, go on from or be judged by again.
-
-        Looks only at trials that have come to an end since: there may be thousands of folders.
-        """
+        """Delete tensors that nothing will start from, go on from or be judged by again."""
         for name in self.controller.droppable():
             self.log({"event": "dropped", "trial": name})
-        keep, packs = self.controller.keepers(), {segment.get("pack") for segment in self._segments()}
-        for trial in [self.controller.trials[name] for name in self._kept]:
-            if trial.state == "done":
-                self._delete(f"{trial.name}/{LAST}")
-            over = trial.state in ("done", "failed") or trial.dropped
-            if trial.pack is not None:
-                over = trial.pack not in packs
-            if over and trial.name not in keep and self._has_checkpoints(trial.name):
-                self._delete(trial.name)
-            told_again = not over and not trial.is_head  # by a later event
-            if told_again or not self._has_checkpoints(trial.name):
-                self._kept.discard(trial.name)
-
-    def _has_checkpoints(self, trial: str) -> bool:
-        """Or may have, in a storage."""
-        return trial in self._sync.trials if self._sync is not None else (self.checkpoints / trial).exists()
-
-    def _delete(self, name: str) -> None:
-        """A trial's checkpoints, or one of them, if they are there."""
-        if self._sync is not None:
-            self._sync.forget(name)
-        path = self.checkpoints / name
-        if path.is_dir():
-            insist(functools.partial(shutil.rmtree, path))
-        else:
-            insist(functools.partial(path.unlink, missing_ok=True))
+        self._kept.tidy({segment.get("pack") for segment in self._segments()})
 
 
 def _paused(trial: str, segment: str, reason: str) -> Event:

@@ -16,19 +16,23 @@ class Packs:
 
     rules: Rules
     _members: dict[int, list[Trial]] = field(default_factory=dict)
+    going: int = 0
+    """How many heads have not come to their ends."""
     _going: dict[int, int] = field(default_factory=dict)
-    """How many heads of each pack have not come to their ends."""
+    """The same of each pack."""
     _best: dict[str, Trial] = field(default_factory=dict)
-    """Of each pooling and head, among the packs that are over."""
+    """The best of each pooling and head, among the packs that are over."""
 
     def add(self, number: int, head: Trial) -> None:
         """A head of a pack was made."""
         self._members.setdefault(number, []).append(head)
         self._going[number] = self._going.get(number, 0) + 1
+        self.going += 1
 
     def ended(self, number: int) -> None:
         """One head of a pack has come to its end."""
         self._going[number] -= 1
+        self.going -= 1
         if self._going[number]:
             return
         for head in self._members[number]:
@@ -39,7 +43,7 @@ class Packs:
 
     @property
     def next_number(self) -> int:
-        """Of the pack after the last."""
+        """The number of the pack after the last."""
         return 1 + max(self._members, default=-1)
 
     def of(self, number: int | None) -> list[Trial]:

@@ -9,27 +9,23 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import shutil
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from statistics import fmean as mean
-from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState
 
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.trial import Event, Trial
-from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
-from raysearch.search.study_file import write_trials
+from raysearch.search.rungs import Rungs
+from raysearch.search.state import SearchState
 from raysearch.space.space import Space
-from raysearch.storage.files import replace_with
 
 Distributions = Mapping[str, BaseDistribution]
 
@@ -55,7 +51,7 @@ class OptunaProposer:
     seed: int
     max_epochs: int
 
-    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
+    def pack(self, number: int, at_most: int, state: SearchState) -> list[Event]:
         """Heads that share features, batches and shape, and differ in the rest.
 
         The first packs cover every combination of pooling and head that trials may ask for, each beginning with the
@@ -66,7 +62,7 @@ class OptunaProposer:
         shapes, packs = self.space.head_shapes(), state.packs.next_number
         size = min(self.space.search.pack, -(-at_most // max(1, len(shapes) - packs)))
         paths = {path: self.space.distributions[path] for path in self.space.head_paths()}
-        study = self._study(paths, 2 * number + 1, state.packs.latest_first())
+        study = self._study(paths, 2 * number + 1, state.packs.latest_first(), state.rungs)
         if packs < len(shapes):
             first = {path: self.space.default[path] for path in paths} | shapes[packs]
             if packs:  # or a small budget would see no other views and batches than the default's
@@ -91,7 +87,7 @@ class OptunaProposer:
     def _head(self, params: dict[str, Any]) -> Event:
         return _event(None, params, self.space.head_recipe(params, self.max_epochs), stage=0)
 
-    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
+    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Event:
         """A trial of the first level starts from the best head of its own shape, a later one from one of the beam."""
         if role == "control":
             return self._control(state, level)
@@ -99,16 +95,16 @@ class OptunaProposer:
         searched = self._distributions(level, parents)
         if role == "default":
             params = {path: self.space.default[path] for path in self.space.trial_paths(level)}
-            params |= {_parent_path(level): parents[0].name} if parents else {}
+            params |= {parent_path(level): parents[0].name} if parents else {}
         elif self._grid(heads=False):
             params = self.space.grid_point(list(searched), number)
         else:
-            study = self._study(searched, 2 * number, state.tree.latest_first(level))
+            study = self._study(searched, 2 * number, state.tree.latest_first(level), state.rungs)
             params = self._ask(study, searched, self._depth_in_turn(state.tree.begun_at(level), level, state))
         bounded = params if role == "default" else self._bounded(params, level, state)
         recipe = self.space.recipe(bounded, self.max_epochs)
         if parents:
-            parent = state.trials[params[_parent_path(level)]]
+            parent = state.trials[params[parent_path(level)]]
             return _event(parent.name, params, _child(parent, recipe.schedule[level]), level)
         if not self.space.search.heads:
             return _event(None, params, recipe, stage=0)
@@ -119,7 +115,7 @@ class OptunaProposer:
         recipe = recipe.model_copy(update={"schedule": schedule, "pooling": start.pooling, "head": start.head})
         return _event(head.name, params, recipe, stage=1)
 
-    def _bounded(self, params: dict[str, Any], level: int, state: Controller) -> dict[str, Any]:
+    def _bounded(self, params: dict[str, Any], level: int, state: SearchState) -> dict[str, Any]:
         """With the learning rate moved from its place in the space's range to the same place between tested bounds."""
         path = f"schedule.{level}.learning_rate"
         distribution = self.space.distributions.get(path)
@@ -131,7 +127,7 @@ class OptunaProposer:
         low, high = bounds
         return params | {path: low * (high / low) ** place}
 
-    def _control(self, state: Controller, level: int) -> Event:
+    def _control(self, state: SearchState, level: int) -> Event:
         """The leader's stage at its parent's depth: as long, and as fast, but with no block opened."""
         leader = state.tree.leaders.get(level)
         assert leader is not None and leader.parent is not None
@@ -140,7 +136,7 @@ class OptunaProposer:
         recipe = recipe.model_copy(update={"schedule": (*recipe.schedule[:level], closed)})
         return _event(parent.name, leader.params, recipe, level)
 
-    def _parents(self, state: Controller, level: int) -> list[Trial]:
+    def _parents(self, state: SearchState, level: int) -> list[Trial]:
         """Where trials of a later level start from; the default's parent first."""
         if level == self.space.levels[0]:
             return []
@@ -152,9 +148,9 @@ class OptunaProposer:
     def _distributions(self, level: int, parents: Sequence[Trial]) -> dict[str, BaseDistribution]:
         own = {path: self.space.distributions[path] for path in self.space.trial_paths(level)}
         choice = CategoricalDistribution([one.name for one in parents]) if parents else None
-        return own | ({_parent_path(level): choice} if choice is not None else {})
+        return own | ({parent_path(level): choice} if choice is not None else {})
 
-    def _depth_in_turn(self, number: int, level: int, state: Controller) -> dict[str, Any]:
+    def _depth_in_turn(self, number: int, level: int, state: SearchState) -> dict[str, Any]:
         """The first half of the trials take the depths in turn; at least as many as it takes to promote one of each.
 
         TPE, which then decides, would hardly ever go back to a depth whose first few learning rates were unlucky.
@@ -166,7 +162,9 @@ class OptunaProposer:
         in_turn = max(state.tree.share(level) // 2, len(depths) * self.rules.reduction)
         return {path: depths[number % len(depths)]} if number < in_turn else {}
 
-    def _study(self, distributions: Distributions, question: int, latest_first: Iterable[Trial]) -> optuna.Study:
+    def _study(
+        self, distributions: Distributions, question: int, latest_first: Iterable[Trial], rungs: Rungs
+    ) -> optuna.Study:
         """What is known so far, with a sampler that answers this question."""
         # Distinct questions get distinct streams, whatever the seed.
         stream = (self.seed * 1_000_003 + question) % 2**32
@@ -180,7 +178,7 @@ class OptunaProposer:
             study = optuna.create_study(direction="maximize", sampler=sampler)
             if distributions and self.space.search.sampler != "random":
                 known = _recent(latest_first)
-                scores = _comparable(known, self.rules)
+                scores = _comparable(known, rungs)
                 study.add_trials([_frozen(trial, distributions, scores) for trial in known])
         return study
 
@@ -223,20 +221,20 @@ def _recent(latest_first: Iterable[Trial]) -> list[Trial]:
     return sorted([*compared, *running], key=lambda trial: trial.number)
 
 
-def _comparable(known: Sequence[Trial], rules: Rules) -> dict[str, float]:
+def _comparable(known: Sequence[Trial], rungs: Rungs) -> dict[str, float]:
     """What the sampler compares: of a trial, its score less what trials gained on average on their way to its rung.
 
     Else one would look good for having been trained long: the default always is, and the first of each depth to be
     promoted are followed by more of that depth, whatever the depth is worth.
     """
-    scores = {head.name: rules.score(head.best) for head in known if head.is_head and head.best is not None}
-    trained = [trial for trial in known if trial.rung_scores]
+    scores = {head.name: rungs.rules.score(head.best) for head in known if head.is_head and head.best is not None}
+    climbs = {trial.name: climb for trial in known if (climb := rungs.climb(trial))}
     gains: dict[int, list[float]] = {}
-    for trial in trained:
-        for rung, score in enumerate(trial.rung_scores):
-            gains.setdefault(rung, []).append(score - trial.rung_scores[0])
+    for climb in climbs.values():
+        for rung, score in enumerate(climb):
+            gains.setdefault(rung, []).append(score - climb[0])
     usual = {rung: mean(of_rung) for rung, of_rung in gains.items()}
-    return scores | {one.name: one.rung_scores[-1] - usual[len(one.rung_scores) - 1] for one in trained}
+    return scores | {name: climb[-1] - usual[len(climb) - 1] for name, climb in climbs.items()}
 
 
 def _child(parent: Trial, stage: Stage) -> Recipe:
@@ -245,7 +243,7 @@ def _child(parent: Trial, stage: Stage) -> Recipe:
     return recipe.model_copy(update={"schedule": (*recipe.schedule, stage)})
 
 
-def _parent_path(level: int) -> str:
+def parent_path(level: int) -> str:
     """Which trial of the level before one starts from, among the searched values."""
     return f"schedule.{level}.parent"
 
@@ -276,48 +274,4 @@ def _frozen(trial: Trial, distributions: Distributions, scores: Mapping[str, flo
         user_attrs={},
         system_attrs={},
         intermediate_values={},
-    )
-
-
-def export_study(path: Path, state: Controller, space: Space, name: str) -> None:
-    """Write the whole study as an SQLite file that optuna-dashboard opens, replacing `path` at once.
-
-    Where a space searches heads alone, they are the study's trials. Trials keep their names, states and intermediate
-    values (the metric itself, not the score).
-    """
-    direction: Literal["maximize", "minimize"] = "maximize" if state.rules.larger_is_better else "minimize"
-    distributions = dict(space.distributions)
-    for level in space.levels:
-        if parents := list(
-            {one.parent: None for one in state.tree.of_level(level) if _parent_path(level) in one.params}
-        ):
-            distributions[_parent_path(level)] = CategoricalDistribution(parents)
-
-    def write(temporary: Path) -> None:
-        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
-        optuna.create_study(study_name=name, storage=storage, direction=direction)
-        shown = (trial for trial in state.trials.values() if trial.is_head == space.heads_only)
-        write_trials(storage, name, [_exported(trial, distributions, state.rules) for trial in shown])
-        storage.remove_session()
-        storage.engine.dispose()
-
-    # SQLite has errors of its own for a full disk: there, the file is only copied.
-    with TemporaryDirectory(prefix="raysearch-study-") as scratch, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        made = Path(scratch) / path.name
-        write(made)
-        replace_with(path, lambda temporary: shutil.copyfile(made, temporary))
-
-
-def _exported(trial: Trial, distributions: Distributions, rules: Rules) -> FrozenTrial:
-    states = {"failed": TrialState.FAIL, "done": TrialState.COMPLETE, "stopped": TrialState.PRUNED}
-    state = states.get(trial.state, TrialState.RUNNING)
-    value = rules.figure(trial.best) if trial.best is not None else None
-    return create_trial(
-        state=state,
-        value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
-        params=trial.params,
-        distributions={path: distributions[path] for path in trial.params},
-        user_attrs={"trial": trial.name, "parent": trial.parent, "epochs": trial.epochs},
-        intermediate_values={trial.epochs: value} if value is not None else {},
     )

@@ -1,4 +1,4 @@
-"""Writes all trials of a study into an SQLite file at once.
+"""A search as a study file of Optuna's (SQLite), all of whose trials are written at once.
 
 Optuna itself adds one trial at a time, with a query for each of its values and a commit at its end: a search of 10,000
 trials would wait for minutes before it says that it is over. The tables are Optuna's own, read from its models.
@@ -7,14 +7,71 @@ trials would wait for minutes before it says that it is over. The tables are Opt
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import shutil
+import warnings
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
-from optuna.distributions import distribution_to_json
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+from raysearch.record.trial import State, Trial
+from raysearch.search.rules import Rules
+from raysearch.search.sampler import parent_path
+from raysearch.search.state import SearchState
+from raysearch.space.space import Space
+from raysearch.storage.files import replace_with
+
+_STATES = {State.FAILED: TrialState.FAIL, State.DONE: TrialState.COMPLETE, State.STOPPED: TrialState.PRUNED}
+
+
+def export_study(path: Path, state: SearchState, space: Space, name: str) -> None:
+    """Write the whole study as an SQLite file that optuna-dashboard opens, replacing `path` at once.
+
+    Where a space searches heads alone, they are the study's trials. Trials keep their names, states and intermediate
+    values (the metric itself, not the score).
+    """
+    direction: Literal["maximize", "minimize"] = "maximize" if state.rules.larger_is_better else "minimize"
+    distributions = dict(space.distributions)
+    for level in space.levels:
+        if parents := list(
+            {one.parent: None for one in state.tree.of_level(level) if parent_path(level) in one.params}
+        ):
+            distributions[parent_path(level)] = CategoricalDistribution(parents)
+
+    def write(temporary: Path) -> None:
+        storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
+        optuna.create_study(study_name=name, storage=storage, direction=direction)
+        shown = (trial for trial in state.trials.values() if trial.is_head == space.heads_only)
+        write_trials(storage, name, [_exported(trial, distributions, state.rules) for trial in shown])
+        storage.remove_session()
+        storage.engine.dispose()
+
+    # SQLite has errors of its own for a full disk: there, the file is only copied.
+    with TemporaryDirectory(prefix="raysearch-study-") as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = Path(scratch) / path.name
+        write(made)
+        replace_with(path, lambda temporary: shutil.copyfile(made, temporary))
+
+
+def _exported(trial: Trial, distributions: Mapping[str, BaseDistribution], rules: Rules) -> FrozenTrial:
+    state = _STATES.get(trial.state, TrialState.RUNNING)
+    value = rules.figure(trial.best) if trial.best is not None else None
+    return create_trial(
+        state=state,
+        value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        params=trial.params,
+        distributions={path: distributions[path] for path in trial.params},
+        user_attrs={"trial": trial.name, "parent": trial.parent, "epochs": trial.epochs},
+        intermediate_values={trial.epochs: value} if value is not None else {},
+    )
 
 
 def write_trials(storage: RDBStorage, study_name: str, trials: Iterable[FrozenTrial]) -> None:

@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysearch.record.tables import (
-    STATES,
     heads_table,
     history_table,
     leaders,
@@ -20,6 +19,7 @@ from raysearch.record.tables import (
     trials_table,
     varying,
 )
+from raysearch.record.trial import State
 from tests.reporting.events import LOG, end, row, segment, trial
 
 
@@ -46,7 +46,10 @@ def test_a_promoted_trial_waits_until_its_segment_starts():
 
 @pytest.mark.parametrize("kind", ["segment_lost", "segment_paused"])
 def test_a_lost_segment_no_longer_runs(kind):
-    log = [*LOG, {"event": kind, "trial": "t0003", "segment": "t0003.1", "reason": "the driver ended"}]
+    log = [
+        *LOG,
+        {"event": kind, "trial": "t0003", "segment": "t0003.1", "reason": "the driver ended", "cause": "machine"},
+    ]
     assert states(log)["t0003"] == "waiting"
 
 
@@ -124,6 +127,6 @@ def test_only_what_varies_is_named():
 def test_any_log_gives_tables(events):
     """A log cut anywhere, or of which a part is lost, is still read: nobody should have to repair it to see it."""
     table = trials_table(events)
-    assert set(table["state"]) <= set(STATES)
+    assert set(table["state"]) <= set(State)
     assert table["trial"].is_unique
     assert not history_table(events).duplicated(["trial", "epoch"]).any()

@@ -243,7 +243,15 @@ def end(play, name, accuracy, own=None, epoch=4, finished=False):
     play.emit({"event": "epoch", **row})
     best = {"epoch": epoch if own is None else 0, "val_accuracy": accuracy, "val_loss": 1.0}
     play.emit(
-        {"event": "segment_end", "trial": name, "segment": segment, "epoch": epoch, "finished": finished, "best": best}
+        {
+            "event": "segment_end",
+            "trial": name,
+            "segment": segment,
+            "epoch": epoch,
+            "finished": finished,
+            "seconds": 1.0,
+            "best": best,
+        }
     )
 
 
@@ -321,7 +329,8 @@ def head_of(accuracy):
     }
     segment = {"event": "segment", "trial": "h0000", "segment": "h0000.1", "stage": 0, "from_epoch": 0, "to_epoch": 5}
     best = {"epoch": 5, "val_accuracy": accuracy, "val_loss": 1.0}
-    return [born, segment, {**segment, "event": "segment_end", "epoch": 5, "finished": True, "best": best}]
+    end = {"event": "segment_end", "epoch": 5, "finished": True, "seconds": 1.0, "best": best}
+    return [born, segment, {**segment, **end}]
 
 
 @pytest.mark.parametrize(("head", "winner"), [(0.5, "t0002"), (0.7, "t0002"), (0.8, "h0000")])

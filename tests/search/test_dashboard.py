@@ -12,7 +12,8 @@ from optuna_dashboard import wsgi
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
-from raysearch.search.sampler import OptunaProposer, export_study
+from raysearch.search.sampler import OptunaProposer
+from raysearch.search.study_file import export_study
 from raysearch.space.load import load_space
 from tests.search.simulated import Play, World
 

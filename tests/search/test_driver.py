@@ -205,7 +205,11 @@ def test_checkpoints_are_few(run):
     accuracy = iter([0.30, 0.31, 0.10, 0.20, 0.40, 0.05, 0.50, 0.15, 0.25, 0.35, 0.45, 0.12])
     while not driver.done:
         segment = start(driver, "w")
-        value = next(accuracy) if segment["from_epoch"] == 0 else driver.controller.trials[segment["trial"]].score
+        value = (
+            next(accuracy)
+            if segment["from_epoch"] == 0
+            else driver.controller.rungs.score(driver.controller.trials[segment["trial"]])
+        )
         goes_on = train(driver, "w", segment, [value, value])
         if goes_on:
             assert train(driver, "w", {**segment, "from_epoch": 2}, [value] * 4, finished=True) is False

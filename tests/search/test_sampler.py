@@ -17,7 +17,8 @@ from raysearch.search import sampler
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
-from raysearch.search.sampler import OptunaProposer, _comparable, export_study
+from raysearch.search.sampler import OptunaProposer, _comparable
+from raysearch.search.study_file import export_study
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.training.heads.pack import pack_key
@@ -270,11 +271,11 @@ def test_tpe_looks_at_the_latest_trials_only(monkeypatch, tmp_path):
         """What is asked next, had this trial been a failure."""
         state = copy.deepcopy(play.controller)
         if forgotten is not None:
-            state.trials[forgotten].failed = True
+            state.trials[forgotten].error = "forgotten"
         return [state.proposer.trial(number, state, level=1, role=None) for number in range(30, 40)]
 
     asked = proposals(None)
-    finished = [trial.name for trial in play.controller.trials.values() if trial.rung_scores and not trial.is_head]
+    finished = [trial.name for trial in play.controller.trials.values() if play.controller.rungs.climb(trial)]
     assert proposals(next(name for name in finished if name < "t0016")) == asked
     assert proposals(finished[-1]) != asked
 
@@ -309,8 +310,9 @@ def test_to_have_been_trained_long_is_no_merit(space):
         end = {"epoch": epoch, "finished": epoch == 9, "seconds": 1.0, "best": row}
         play.emit({"event": "segment_end", "trial": name, "segment": segment["segment"], **end})
     trials = [trial for trial in play.controller.trials.values() if not trial.is_head]
-    assert len({len(trial.rung_scores) for trial in trials}) == 3
-    told = _comparable(trials, rules)
+    rungs = play.controller.rungs
+    assert len({len(rungs.climb(trial)) for trial in trials}) == 3
+    told = _comparable(trials, rungs)
     assert told == pytest.approx(first)
 
 

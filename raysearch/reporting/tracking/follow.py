@@ -18,7 +18,7 @@ _RETRY_SECONDS = 60.0  # after a failure: a service that is down takes its time 
 
 
 class Sink(Protocol):
-    """Where trials are shown. Whatever it raises is told once, and tried again later."""
+    """A place where trials are shown. Whatever it raises is told once, and tried again later."""
 
     label: str
     """As a person calls it."""
@@ -53,7 +53,7 @@ def follow(
     while True:
         last = over.wait(poll if read else 0)
         events = run.events()
-        changed = {id(story): story for event in events[read:] if (story := stories.take(event)) is not None}
+        changed = {story.name: story for event in events[read:] for story in stories.take(event)}
         read = len(events)
         if last:
             break
@@ -84,7 +84,7 @@ def _failed_lately(sink: Sink, down: dict[str, float]) -> bool:
 
 
 def show_now(run: RunFolder, sink: Sink, say: Callable[[str], None]) -> bool:
-    """Show what the log says by now; as of `follow`."""
+    """Show what the log says by now, as `follow` does at its end."""
     over = threading.Event()
     over.set()
     return follow(run, [sink], over, say)

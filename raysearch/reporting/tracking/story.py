@@ -1,4 +1,4 @@
-"""What the log says of one trial so far, as a tracker shows it."""
+"""What the log says of each trial so far, with the figures of all its epochs, for a tracker to show."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysearch.record.trial import Event
+from raysearch.record.trial import Event, Trial, Trials
 from raysearch.storage.files import plain
 
 _NO_FIGURES = frozenset({"event", "time", "trial", "epoch"})
@@ -14,40 +14,24 @@ _NO_FIGURES = frozenset({"event", "time", "trial", "epoch"})
 
 @dataclass
 class Story:
-    """One trial or head, as far as the log tells it."""
+    """One trial or head, and the figures of its epochs."""
 
-    made: Event
-    """Its "trial" event."""
-    rows: dict[int, Event] = field(default_factory=dict)
+    trial: Trial
+    """What the log says of it."""
+    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
     """The figures of its epochs, by epoch; one that was trained again has the later ones."""
-    state: str = "waiting"
-    best: Event | None = None
-    """The row of its best epoch, once a segment has ended."""
-    seconds: float = 0.0
-    handover_delta: float | None = None
-    error: str | None = None
     is_parent: bool = False
     """Whether a trial starts from it."""
 
     @property
     def name(self) -> str:
-        """Of the trial."""
-        return str(self.made["trial"])
-
-    @property
-    def is_head(self) -> bool:
-        """Whether it belongs to the head search."""
-        return self.name.startswith("h")
-
-    @property
-    def at_rest(self) -> bool:
-        """Nothing more is known to come: it was stopped, is done or failed. (One that was stopped may go on later.)"""
-        return self.state in ("stopped", "done", "failed")
+        """The trial's."""
+        return self.trial.name
 
     @property
     def told(self) -> bool:
         """Whether there is anything to show."""
-        return bool(self.rows) or self.state == "failed"
+        return bool(self.rows) or self.trial.failed
 
     def config(self) -> dict[str, Any]:
         """The recipe, and where the trial stands in the search; lists by index, as {"schedule": {"0": {…}}}.
@@ -55,38 +39,22 @@ class Story:
         Flattened, its keys are the recipe's columns in trials.csv. They are not dotted names, which W&B advises against
         (its pages make dotted names of nested ones themselves).
         """
-        place = {key: self.made.get(key) for key in ("trial", "parent", "depth", "role")}
-        return numbered(self.made["recipe"]) | place
+        trial = self.trial
+        place = {"trial": trial.name, "parent": trial.parent, "depth": trial.depth, "role": trial.role}
+        return numbered(trial.recipe) | place
 
     def summary(self) -> dict[str, Any]:
         """The figures of the best epoch, and how the trial ended."""
-        best = self.best or {}
+        trial, best = self.trial, self.trial.best or {}
         ended = {
-            "state": self.state,
-            "epochs": max(self.rows, default=0),
+            "state": trial.state.value,
+            "epochs": trial.trained,
             "best_epoch": best.get("epoch"),
-            "trial_seconds": round(self.seconds, 3),
-            "handover_delta": self.handover_delta,
-            "error": self.error,
+            "trial_seconds": round(trial.seconds, 3),
+            "handover_delta": trial.handover_delta,
+            "error": trial.error,
         }
         return figures(best) | {key: value for key, value in ended.items() if value is not None}
-
-    def take(self, event: Event) -> None:
-        """An event of this trial."""
-        match event["event"]:
-            case "segment":
-                self.state = "running"
-            case "epoch":
-                self.rows[event["epoch"]] = figures(event)
-            case "handover":
-                self.handover_delta = event["delta"]
-            case "segment_end":
-                self.state = "done" if event["finished"] else "stopped"
-                self.best, self.seconds = event["best"], self.seconds + event["seconds"]
-            case "segment_lost" | "segment_paused" | "promoted":
-                self.state = "waiting"
-            case "failed":
-                self.state, self.error = "failed", event["error"]
 
 
 class Stories:
@@ -94,19 +62,21 @@ class Stories:
 
     def __init__(self) -> None:
         self.all: dict[str, Story] = {}
+        self._trials = Trials()
 
-    def take(self, event: Event) -> Story | None:
-        """The trial that the event tells something new of, if it is of one."""
-        name = event.get("trial")
+    def take(self, event: Event) -> list[Story]:
+        """The trials that the event tells something new of."""
+        trials = self._trials.take(event)
         if event["event"] == "trial":
-            self.all[event["trial"]] = Story(event)
-            if event["parent"] in self.all:
-                self.all[event["parent"]].is_parent = True
-                return self.all[event["parent"]]
-        story = self.all.get(name) if isinstance(name, str) else None
-        if story is not None:
-            story.take(event)
-        return story
+            self.all |= {trial.name: Story(trial) for trial in trials}
+        told = [self.all[trial.name] for trial in trials]
+        if event["event"] == "epoch":
+            for story in told:
+                story.rows[event["epoch"]] = figures(event)
+        if event["event"] == "trial" and (parent := self.all.get(event["parent"])) is not None:
+            parent.is_parent = True
+            told.append(parent)
+        return told
 
 
 def figures(row: Event) -> dict[str, Any]:

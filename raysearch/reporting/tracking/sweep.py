@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from raysearch.recipe import Recipe, shared
 from raysearch.record.folder import RunFolder
-from raysearch.record.tables import LOWER_IS_BETTER
+from raysearch.record.metric import larger_is_better
 from raysearch.space.load import load_space
 from raysearch.space.space import Space, decode
 
@@ -35,7 +35,7 @@ def sweep_config(space: Space, metric: str, name: str) -> dict[str, Any]:
     return {
         "name": name,
         "method": _METHODS[space.search.sampler],
-        "metric": {"name": f"val_{metric}", "goal": "minimize" if metric in LOWER_IS_BETTER else "maximize"},
+        "metric": {"name": f"val_{metric}", "goal": "maximize" if larger_is_better(metric) else "minimize"},
         "parameters": parameters,
     }
 

@@ -31,18 +31,18 @@ class TensorBoard:
 
     def show(self, story: Story) -> None:
         """Write the epochs that are new; a folder's files are closed whenever its trial comes to rest."""
-        if not story.told or (story.is_head and not story.is_parent):
+        if not story.told or (story.trial.is_head and not story.is_parent):
             return
         new = [epoch for epoch in sorted(story.rows) if epoch > self._written.get(story.name, -1)]
-        if not new and not (story.at_rest and story.name in self._writers):
+        if not new and not (story.trial.state.at_rest and story.name in self._writers):
             return
         writer = self._writers.get(story.name) or self._open(story)
         for epoch in new:
             for key, value in story.rows[epoch].items():
                 writer.add_scalar(key.replace("train_", "train/").replace("val_", "val/"), value, epoch)
             self._written[story.name] = epoch
-        if story.at_rest:
-            best = (story.best or {}).get(self._metric)
+        if story.trial.state.at_rest:
+            best = (story.trial.best or {}).get(self._metric)
             if best is not None:
                 writer.add_scalar(f"best/{self._metric}", best, max(story.rows, default=0))
             writer.close()
@@ -64,7 +64,7 @@ class TensorBoard:
         writer = SummaryWriter(str(folder), filename_suffix=f".{number}", flush_secs=_FLUSH_SECONDS)
         self._writers[story.name] = writer
         if not number:
-            settings = {key: _cell(value) for key, value in flatten(story.made["recipe"]).items()}
+            settings = {key: _cell(value) for key, value in flatten(story.trial.recipe).items()}
             for one in hparams(settings, {f"best/{self._metric}": 0.0}):
                 writer.file_writer.add_summary(one)
         return writer

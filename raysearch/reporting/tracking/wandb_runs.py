@@ -15,7 +15,6 @@ import re
 import shutil
 from collections.abc import Iterable
 from io import BytesIO, StringIO
-from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
@@ -30,17 +29,18 @@ from raysearch.errors import InputError
 from raysearch.record.folder import RunFolder
 from raysearch.record.tables import leaders
 from raysearch.reporting.plots import confusion_matrix
+from raysearch.reporting.tracking.place import Place
 from raysearch.reporting.tracking.results import PICTURES, per_class_table, search_config, search_summary
 from raysearch.reporting.tracking.story import Stories, Story, numbered
 from raysearch.reporting.tracking.sweep import sweep_of
-from raysearch.storage.files import plain, replace_json
+from raysearch.storage.files import plain
 
 Mode = Literal["online", "offline"]
 
 BEST_HEADS = 10
 """Of a search of heads alone, which has hundreds, so many get a run of their own. All are in the table "heads"."""
 
-_PATIENCE_SECONDS = 30  # for a server that does not answer
+_ANSWER_SECONDS = 30  # for a server that does not answer
 _RETRIES = 3
 _RETRY_SECONDS = 3
 
@@ -83,7 +83,7 @@ class WandbRuns:
 
     def show(self, story: Story) -> None:
         """Send the epochs that are new; online, a trial that is at rest is finished in W&B until it goes on."""
-        if self._has_a_run(story) and (self._mode == "online" or story.at_rest):
+        if self._has_a_run(story) and (self._mode == "online" or story.trial.state.at_rest):
             self._send(story)
 
     def close(self, stories: Stories) -> str:
@@ -100,13 +100,13 @@ class WandbRuns:
         return f"{len(shown) + 1} runs at {url}"
 
     def _has_a_run(self, story: Story) -> bool:
-        return story.told and (not story.is_head or story.is_parent or story.name in self._heads)
+        return story.told and (not story.trial.is_head or story.is_parent or story.name in self._heads)
 
     def _send(self, story: Story, last: bool = False) -> None:
-        marker = [max(story.rows, default=0), story.state]
+        marker = [max(story.rows, default=0), story.trial.state.value]
         if self._place.shown(story.name) == marker:
             return
-        job = "head" if story.is_head else "trial"
+        job = "head" if story.trial.is_head else "trial"
         tracked = self._open.get(story.name)
         if tracked is None:
             tracked = self._init(story.name, job, story.config(), sweep=self._sweep() if job == "trial" else None)
@@ -117,10 +117,10 @@ class WandbRuns:
                 # Committed at once, or W&B would put the last epoch's figures over the summary at the end.
                 tracked.log({"epoch": epoch, **story.rows[epoch]}, step=epoch, commit=True)
                 self._logged[story.name] = epoch
-        if story.at_rest or last:
+        if story.trial.state.at_rest or last:
             tracked.summary.update(story.summary())
             del self._open[story.name]
-            tracked.finish(exit_code=1 if story.state == "failed" else 0)
+            tracked.finish(exit_code=1 if story.trial.failed else 0)
             self._place.note(story.name, marker)
 
     def _send_search(self) -> str | None:
@@ -211,51 +211,10 @@ class AgentRun:
             ended += [story] if story.told else []
         if self._tracked is None:
             return "nothing was trained"
-        failed = any(story.state == "failed" for story in ended)
+        failed = any(story.trial.failed for story in ended)
         self._tracked.summary.update(ended[-1].summary())
         self._tracked.finish(exit_code=1 if failed else 0)
         return f"logged as {self._tracked.name or self._tracked.id}"
-
-
-class Place:
-    """What has been shown where, kept in a file."""
-
-    def __init__(self, path: Path, where: str) -> None:
-        self._path, self._where = path, where
-        self._all: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        self._here: dict[str, Any] = self._all.setdefault(where, {"sweep": None, "url": None, "shown": {}})
-
-    def shown(self, name: str) -> list[Any] | None:
-        """What `note` was told."""
-        return self._here["shown"].get(name)
-
-    def note(self, name: str, marker: list[Any]) -> None:
-        """All of `name` that `marker` stands for is there."""
-        self._here["shown"][name] = marker
-        self._write()
-
-    @property
-    def sweep(self) -> str | None:
-        """Id of the sweep."""
-        return self._here["sweep"]
-
-    @sweep.setter
-    def sweep(self, sweep: str) -> None:
-        self._here["sweep"] = sweep
-        self._write()
-
-    @property
-    def url(self) -> str | None:
-        """Where a person sees the search."""
-        return self._here["url"]
-
-    @url.setter
-    def url(self, url: str | None) -> None:
-        self._here["url"] = url
-        self._write()
-
-    def _write(self) -> None:
-        replace_json(self._path, self._all)
 
 
 def quiet_settings(**settings: Any) -> wandb.Settings:
@@ -269,8 +228,8 @@ def quiet_settings(**settings: Any) -> wandb.Settings:
         x_disable_stats=True,
         x_disable_machine_info=True,
         x_save_requirements=False,
-        init_timeout=_PATIENCE_SECONDS,
-        finish_timeout=_PATIENCE_SECONDS,
+        init_timeout=_ANSWER_SECONDS,
+        finish_timeout=_ANSWER_SECONDS,
         finish_timeout_raises=True,
         x_graphql_retry_max=_RETRIES,
         x_graphql_retry_wait_min_seconds=1,

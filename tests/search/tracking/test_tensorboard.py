@@ -55,8 +55,7 @@ def test_a_trial_that_goes_on_is_written_while_it_trains(tmp_path):
     run = written_run(tmp_path / "run")
     board, stories = TensorBoard(run), Stories()
     for event in LOG[:20]:  # to the third epoch of t0001, which goes on from its second
-        story = stories.take(event)
-        if story is not None:
+        for story in stories.take(event):
             board.show(story)
     patience = time.monotonic() + 60
     while [step for step, _ in read(run, "t0001")["val/accuracy"]] != [1, 2, 3]:

@@ -1,0 +1,87 @@
+"""Where trials stand: the rungs of every level and depth, and the scores by which they are compared there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from math import inf
+
+from raysearch.record.trial import Event, Trial
+from raysearch.search.asha import Rung
+from raysearch.search.rules import Rules
+
+Place = tuple[int, int, int]
+"""Level, depth, and number of a rung."""
+
+
+@dataclass
+class Rungs:
+    """The rungs of a search. Heads, which are compared within their packs, and controls, which have no rivals, stand on
+    none.
+    """
+
+    rules: Rules
+    _rungs: dict[Place, Rung] = field(default_factory=dict)
+    _scores: dict[str, float] = field(default_factory=dict)
+    _climbs: dict[str, list[float]] = field(default_factory=dict)
+
+    def score(self, trial: Trial) -> float:
+        """The best of the epochs that the trial trained itself; larger is better. A trial that only spoils what it was
+        handed must not look as good as its parent.
+        """
+        return self._scores.get(trial.name, -inf)
+
+    def climb(self, trial: Trial) -> list[float]:
+        """The trial's score when it reached each rung; one that ended early has reached all that would have come."""
+        return self._climbs.get(trial.name, [])
+
+    def note(self, trial: Trial, row: Event) -> None:
+        """The trial has trained an epoch."""
+        self._scores[trial.name] = max(self.score(trial), self.rules.score(row))
+
+    def arrive(self, trial: Trial) -> None:
+        """The trial has ended a segment.
+
+        One that stopped early has reached every later rung with what it has, so that others are held to it.
+        """
+        score, climb = self.score(trial), self._climbs.setdefault(trial.name, [])
+        last = len(self.rules.rungs) if trial.finished else trial.rung
+        for number in range(trial.rung, last + 1):
+            climb.append(score)
+            rung = self._rungs.setdefault((trial.stage, trial.depth, number), Rung(self.rules.reduction))
+            rung.arrive(trial.name, score)
+            if trial.finished:
+                rung.leave(trial.name, score)
+
+    def leave(self, trial: Trial) -> None:
+        """The trial was promoted, or can never be."""
+        if (rung := self._rung_of(trial)) is not None:
+            rung.leave(trial.name, self.score(trial))
+
+    def may_leave(self, trial: Trial) -> bool:
+        """Whether the trial is the one that its rung would promote now."""
+        rung = self._rung_of(trial)
+        return rung is not None and rung.promotable() == trial.name
+
+    def promotable(self) -> str | None:
+        """The trial to promote, from the highest rung down."""
+        for place in sorted(self._rungs, key=lambda place: (-place[2], place)):
+            name = self._rungs[place].promotable() if place[2] < len(self.rules.rungs) else None
+            if name is not None:
+                return name
+        return None
+
+    def hopeless(self, to_come: Callable[[Place], int]) -> list[str]:
+        """Trials that can never be promoted.
+
+        Args:
+            to_come: how many trials may still arrive at a rung.
+        """
+        found: list[str] = []
+        for place, rung in self._rungs.items():
+            if place[2] < len(self.rules.rungs):
+                found += rung.hopeless(to_come(place))
+        return found
+
+    def _rung_of(self, trial: Trial) -> Rung | None:
+        return self._rungs.get((trial.stage, trial.depth, trial.rung))
