@@ -18,6 +18,11 @@ Fit = Literal["squash", "crop", "pad"]
 """How an image that is not square becomes one."""
 
 
+Tree = dict[str, Any]
+"""A recipe, or a space in its shape, as JSON has it: dicts and lists of values."""
+Values = dict[str, Any]
+"""Values by their dotted paths in a recipe, e.g. "schedule.1.learning_rate"."""
+
 PART = r"^(all|grow/[1-9]\d*|[1-9]\d*(-[1-9]\d*)?/[1-9]\d*)$"
 """What a stage's `part` looks like; see there."""
 
@@ -162,7 +167,7 @@ def shared(values: Mapping[str, Any]) -> Shared:
     return cast(Shared, {name: values[name] for name in SHARED if name in values})
 
 
-def flatten(tree: Any, prefix: str = "", whole: Collection[str] = ()) -> dict[str, Any]:
+def flatten(tree: Any, prefix: str = "", whole: Collection[str] = ()) -> Values:
     """{"a": {"b": 1}, "s": [{"c": 2}]} -> {"a.b": 1, "s.0.c": 2}: the recipe as table columns, and a space's keys.
 
     `class_weights` given per class stays one value: its keys are the user's class names, not fields. So does what is
@@ -176,7 +181,7 @@ def flatten(tree: Any, prefix: str = "", whole: Collection[str] = ()) -> dict[st
         children = enumerate(tree)
     else:
         return {prefix: tree}
-    flat: dict[str, Any] = {}
+    flat: Values = {}
     for key, value in children:
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key), whole)
     return flat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pandas as pd
 
@@ -15,19 +15,36 @@ from raysearch.reporting.elements import Table, spaced
 from raysearch.reporting.measured import measured_models, plus_minus
 
 
+class Answer(TypedDict):
+    """What the section shows."""
+
+    recipe: str
+    """A sentence."""
+    figures: list[tuple[str, str]]
+    """Each model's name, and its accuracy on the test images."""
+    models: Table | None
+    stages: Table | None
+    """The recipe, a column a stage."""
+    notes: list[str]
+
+
 def answer_section(
     folder: Path,
     evaluation: EvaluationDocument | None,
     tables: Sequence[pd.DataFrame],
     winner: str | None,
     metric: str,
-) -> dict[str, Any]:
+) -> Answer:
     """The recipe in a sentence, the figures, and what they are to be held against."""
     rows = [row for table in tables for row in table[table["trial"] == winner].to_dict("records")]
-    answer: dict[str, Any] = {"recipe": None, "figures": [], "models": None, "stages": None, "notes": []}
-    if not rows:
-        answer["recipe"] = "No trial has a figure yet, so there is no best recipe."
-    else:
+    answer: Answer = {
+        "recipe": "No trial has a figure yet, so there is no best recipe.",
+        "figures": [],
+        "models": None,
+        "stages": None,
+        "notes": [],
+    }
+    if rows:
         answer["recipe"] = f"{winner}: {recipe_sentence(rows[0])}"
         answer["stages"] = _stages_table(rows[0])
     if evaluation is None:

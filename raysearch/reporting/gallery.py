@@ -13,10 +13,51 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 FOLDER = "pictures"
 INDEX = "pictures.json"
+
+
+class File(TypedDict):
+    """A picture in the folder."""
+
+    file: str
+    width: int
+    """pixels"""
+
+
+class Augmented(File):
+    """A strip of training images at one strength of the augmentation."""
+
+    strength: float
+
+
+class Mistake(File):
+    """An image that was taken for another class, and why."""
+
+    path: str
+    true: str
+    predicted: str
+    probability: float
+
+
+Examples = TypedDict("Examples", {"file": str, "width": int, "class": str, "images": int})
+"""A strip of training images of one class, and how many of them there are."""
+
+
+class Index(TypedDict):
+    """pictures.json."""
+
+    augmented: list[Augmented]
+    mistakes: list[Mistake]
+    mistaken: int
+    """Validation images that are taken for another class."""
+    of: int
+    """Validation images."""
+    trained_on: bool
+    """Whether the winner was trained on them."""
+    classes: list[Examples]
 
 
 @dataclass(frozen=True)

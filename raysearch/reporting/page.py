@@ -11,7 +11,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import jinja2
 import pandas as pd
@@ -21,11 +21,12 @@ from raysearch.record.folder import RunFolder
 from raysearch.record.tables import ancestry, history_table, leaders
 from raysearch.record.trial import Event, State
 from raysearch.reporting import classes, hyperparameters, trials
-from raysearch.reporting.answer import answer_section
+from raysearch.reporting.answer import Answer, answer_section
 from raysearch.reporting.compare import comparable, contrasts
+from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.gallery import gallery
 from raysearch.reporting.paths import with_paths
-from raysearch.reporting.record import record_section
+from raysearch.reporting.record import Record, record_section
 from raysearch.reporting.sentences import verdict_line
 from raysearch.storage.files import replace_text
 
@@ -81,8 +82,33 @@ def _environment() -> jinja2.Environment:
     )
 
 
-def page_content(run: RunFolder) -> dict[str, Any]:
-    """What the template shows, pictures aside; a sentence in place of what there is nothing to show of."""
+class PageContent(TypedDict):
+    """What the template shows, by section; a sentence stands in place of what there is nothing to show of."""
+
+    name: str
+    metric: str
+    state: str
+    answer: Answer
+    counts: list[str]
+    tree: Plot | str
+    verdicts: Plot | None
+    verdict_lines: list[str]
+    best: Table | None
+    costs: Plot | str
+    curves: Plot | str
+    range_tests: Plot | None
+    importances: tuple[Plot, Table] | str
+    slices: list[Plot]
+    parallel: Plot | str
+    confusion: Plot | str
+    confusions: Table | None
+    classes: Table | None
+    contrasts: Table | None
+    record: Record
+
+
+def page_content(run: RunFolder) -> PageContent:
+    """The run, as the page shows it; its pictures are added as far as there is room."""
     events, info, evaluation = run.events(), run.info, run.evaluation
     metric = info.get("settings", {}).get("metric", "accuracy")
     made, heads, history = run.trials, run.heads, history_table(events)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from raysearch.record.info import RunInfo
 from raysearch.record.tables import cell
@@ -14,7 +14,22 @@ from raysearch.reporting.elements import Table
 _LISTED = 50  # skipped images and failures that are spelled out
 
 
-def record_section(folder: Path, info: RunInfo, events: Sequence[Event]) -> dict[str, Any]:
+class Record(TypedDict):
+    """What the section shows."""
+
+    facts: list[tuple[str, str]]
+    settings: Table | None
+    cache: list[str]
+    """What was decided of the frozen work."""
+    outcome: Table | None
+    """What came of that, in seconds."""
+    skipped: Table | None
+    skipped_count: int
+    failures: Table | None
+    failures_count: int
+
+
+def record_section(folder: Path, info: RunInfo, events: Sequence[Event]) -> Record:
     """What was done: the command and all that a result depends on, what went wrong, what was decided on the way."""
     weights = info.get("weights")
     facts = {

@@ -16,6 +16,9 @@ from raysearch.record.metric import larger_is_better
 from raysearch.record.tables import ancestry, cell, deciding, recipe_columns, stages_of
 from raysearch.reporting.measured import measured_models, plus_minus
 
+Row = dict[str, Any]
+"""A row of a trials table, by column."""
+
 _FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")
 _BY_CLASS = ("val_recall_", "val_precision_", "cv_recall_", "cv_precision_")
 _BARS = "▁▂▃▄▅▆▇█"
@@ -85,7 +88,7 @@ def show_trial(console: Console, trial: str, tables: Sequence[pd.DataFrame], his
             console.print(f"{name:<13} {sparkline(values)}  {ends}", markup=False, highlight=False)
 
 
-def difference(one: dict[str, Any], other: dict[str, Any], metric: str) -> Table:
+def difference(one: Row, other: Row, metric: str) -> Table:
     """The fields in which two rows of a trials table differ: the recipe's, and what came of it."""
     shown = Table()
     shown.add_column("")
@@ -99,7 +102,7 @@ def difference(one: dict[str, Any], other: dict[str, Any], metric: str) -> Table
     return shown
 
 
-def find_trial(trial: str, tables: Sequence[pd.DataFrame]) -> dict[str, Any]:
+def find_trial(trial: str, tables: Sequence[pd.DataFrame]) -> Row:
     """A trial's row, from whichever table has it.
 
     Raises:
@@ -135,7 +138,7 @@ def _with_short_names(table: pd.DataFrame, metric: str) -> pd.DataFrame:
     return table.join(short[[name for name in short if name not in table]])
 
 
-def _recipe_table(row: dict[str, Any]) -> Table:
+def _recipe_table(row: Row) -> Table:
     """A column a stage; what belongs to the whole recipe comes first."""
     stages = stages_of(row)
     table = Table()

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES, backbone_spec
-from raysearch.recipe import SHARED, Augmentation, Head, Recipe, Stage, flatten
+from raysearch.recipe import SHARED, Augmentation, Head, Recipe, Stage, Tree, flatten
 
 if TYPE_CHECKING:
     from raysearch.space.space import Space
@@ -85,7 +85,7 @@ def _nearest(place: str) -> str:
     return ""
 
 
-def read_fields(recipe: Recipe) -> dict[str, Any]:
+def read_fields(recipe: Recipe) -> Tree:
     """The recipe as a space without distributions would give it: no defaults, and nothing that is not read."""
     tree = recipe.model_dump(mode="json", exclude_defaults=True)
     for stage, given in zip(recipe.schedule, tree["schedule"], strict=True):

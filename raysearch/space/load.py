@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from ray.tune.search import sample
 
 from raysearch.errors import InputError
-from raysearch.recipe import Shared, flatten
+from raysearch.recipe import Shared, Tree, flatten
 from raysearch.space.check import space_problems
 from raysearch.space.domains import contains, distribution_of
 from raysearch.space.names import find_space
@@ -48,8 +48,8 @@ def load_space(name: str, *, fixed: Shared | None = None) -> Space:
     return space
 
 
-def _run(path: Path) -> tuple[str, dict[str, Any]]:
-    """The file's text, and what it defines."""
+def _run(path: Path) -> tuple[str, Mapping[str, Any]]:
+    """The file's text, and what it defines, by name."""
     try:
         source = path.read_text(encoding="utf-8")
         return source, runpy.run_path(str(path))
@@ -65,9 +65,7 @@ def _run(path: Path) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
 
 
-def _read(
-    path: Path, source: str, tree: dict[str, Any], default: dict[str, Any], search: Search, fixed: Shared
-) -> tuple[Space, list[str]]:
+def _read(path: Path, source: str, tree: Tree, default: Tree, search: Search, fixed: Shared) -> tuple[Space, list[str]]:
     """The space, and what is wrong with it; what cannot be used is left out of it, so that the rest can be judged."""
     problems: list[str] = []
     distributions: dict[str, BaseDistribution] = {}

@@ -21,7 +21,7 @@ from optuna.distributions import (
 )
 from pydantic import BaseModel, ConfigDict, Field
 
-from raysearch.recipe import Head, Recipe, Shared, Stage, flatten
+from raysearch.recipe import Head, Recipe, Shared, Stage, Tree, Values, flatten
 
 _HEAD_EPOCHS = 30  # of a head in a space that does not say
 
@@ -67,10 +67,10 @@ class Space:
     name: str
     source: str
     """The file's text, as it is kept in the run folder."""
-    tree: dict[str, Any]
+    tree: Tree
     """The recipe-shaped space; a searched value is None here."""
     distributions: dict[str, BaseDistribution]
-    default: dict[str, Any]
+    default: Values
     """The default's values for the distributions (categorical values encoded)."""
     search: Search
     fixed: Shared = field(default_factory=lambda: Shared())
@@ -161,7 +161,7 @@ class Space:
         """Combinations of these fields' values; 0 if one of them varies continuously."""
         return math.prod(len(self.every_value(path)) for path in paths)
 
-    def grid_point(self, paths: Sequence[str], number: int) -> dict[str, Any]:
+    def grid_point(self, paths: Sequence[str], number: int) -> Values:
         """Combination `number`, the last path's values changing fastest; 0 is the default."""
         point = {}
         for path in reversed(paths):
@@ -170,7 +170,7 @@ class Space:
             point[path] = values[place]
         return {path: point[path] for path in paths}
 
-    def head_shapes(self) -> list[dict[str, Any]]:
+    def head_shapes(self) -> list[Values]:
         """Each combination of the choices that decide a head's tensors, the default's first."""
         choices = CategoricalDistribution
         paths = [path for path in self.head_shape_paths() if isinstance(self.distributions[path], choices)]
@@ -201,12 +201,12 @@ class Space:
         known = model.model_fields.get(leaf)
         return [] if known is None or known.is_required() else [known.default]
 
-    def head_recipe(self, params: dict[str, Any], max_epochs: int) -> Recipe:
+    def head_recipe(self, params: Values, max_epochs: int) -> Recipe:
         """The recipe of a head alone: its own stage and no other, for if it wins, that is what is trained again."""
         recipe = self.recipe(params, max_epochs)
         return recipe.model_copy(update={"schedule": recipe.schedule[:1]})
 
-    def recipe(self, params: dict[str, Any], max_epochs: int) -> Recipe:
+    def recipe(self, params: Values, max_epochs: int) -> Recipe:
         """The recipe for sampled `params`; fields that `params` leaves out take the default's value.
 
         Each level trains for its share of `max_epochs`, or for fewer if the space says so; heads are bounded only where
@@ -243,7 +243,7 @@ def describe(distribution: BaseDistribution) -> str:
     return f"{distribution.low:g} to {distribution.high:g}{', log' if distribution.log else ''}{step}"
 
 
-def _fill(tree: Any, prefix: str, values: dict[str, Any]) -> Any:
+def _fill(tree: Any, prefix: str, values: Values) -> Any:
     """The tree with the leaves at the dotted paths of `values` replaced."""
     if prefix in values:
         return values[prefix]

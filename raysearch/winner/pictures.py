@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,10 +19,10 @@ from PIL import Image
 from raysearch.data.augment import Augmenter
 from raysearch.data.pixels import Dataset, Split
 from raysearch.recipe import Augmentation
-from raysearch.reporting.gallery import FOLDER, INDEX
+from raysearch.reporting.gallery import FOLDER, INDEX, Augmented, Examples, File, Index, Mistake
 from raysearch.space.space import Space
 from raysearch.storage.files import replace_json, replace_with
-from raysearch.winner.best import load_best
+from raysearch.winner.best import Best, load_best
 from raysearch.winner.explain import grad_cam, overlay, resized
 
 MISTAKES = 12
@@ -53,27 +52,16 @@ def write_pictures(
     predictions = pd.read_parquet(run / "predictions.parquet", columns=["split", "winner"])
     probabilities = np.stack(list(predictions["winner"][predictions["split"] == "val"]))
     wrong = surest_mistakes(probabilities, dataset.val.labels)
-    index: dict[str, Any] = {
-        "augmented": [
-            _save(folder, f"augmented-{number}", strip, strength=strength)
-            for number, (strength, strip) in enumerate(_augmented(best.recipe.augmentation, dataset, strengths, seed))
-        ],
-        "mistakes": [
-            _save(folder, f"mistake-{number:02d}", picture, **about)
-            for number, (about, picture) in enumerate(
-                _explained(best.model(), dataset.val, best.labels, probabilities, wrong[:MISTAKES], device)
-            )
-        ],
+    index: Index = {
+        "augmented": _augmented(folder, best.recipe.augmentation, dataset, strengths, seed),
+        "mistakes": _mistakes(folder, best, dataset.val, probabilities, wrong[:MISTAKES], device),
         "mistaken": len(wrong),
         "of": len(dataset.val),
         "trained_on": trained_on_val,
-        "classes": [
-            _save(folder, f"class-{number:02d}", strip, **about)
-            for number, (about, strip) in enumerate(_examples(dataset))
-        ],
+        "classes": _examples(folder, dataset),
     }
     replace_json(folder / INDEX, index)
-    named = {one["file"] for kind in ("augmented", "mistakes", "classes") for one in index[kind]}
+    named = {one["file"] for kind in (index["augmented"], index["mistakes"], index["classes"]) for one in kind}
     for path in folder.glob("*.webp"):
         if path.name not in named:  # of an earlier end of the same search
             path.unlink()
@@ -103,48 +91,57 @@ def shown_strengths(space: Space) -> list[float]:
 
 
 def _augmented(
-    ranges: Augmentation, dataset: Dataset, strengths: Sequence[float], seed: int
-) -> list[tuple[float, NDArray[np.uint8]]]:
-    """A strip a strength: the same images, the same draws."""
+    folder: Path, ranges: Augmentation, dataset: Dataset, strengths: Sequence[float], seed: int
+) -> list[Augmented]:
+    """Write a strip a strength: the same images, the same draws."""
     indices = np.unique(np.linspace(0, len(dataset.train) - 1, _ROW).astype(np.int64))
     images = np.asarray(dataset.train.pixels[indices])
-    return [(strength, _strip(Augmenter(ranges, strength, seed)(images, indices, 1))) for strength in strengths]
+    return [
+        {
+            **_save(folder, f"augmented-{number}", _strip(Augmenter(ranges, strength, seed)(images, indices, 1))),
+            "strength": strength,
+        }
+        for number, strength in enumerate(strengths)
+    ]
 
 
-def _explained(
-    model: torch.nn.Sequential,
+def _mistakes(
+    folder: Path,
+    best: Best,
     split: Split,
-    classes: Sequence[str],
     probabilities: NDArray[np.floating],
     which: NDArray[np.int64],
     device: torch.device,
-) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
-    """Each of the images beside the map of the class that it was taken for."""
+) -> list[Mistake]:
+    """Write each of these images, beside the map of the class that it was taken for."""
     if not len(which):
         return []
     images, taken = np.asarray(split.pixels[which]), probabilities[which].argmax(axis=1)
-    maps = grad_cam(model, images, taken, device)
-    found = []
-    for place, image, heat, label in zip(which, images, maps, taken, strict=True):
-        about = {
-            "path": split.paths[place],
-            "true": classes[split.labels[place]],
-            "predicted": classes[label],
-            "probability": float(probabilities[place, label]),
-        }
+    maps = grad_cam(best.model(), images, taken, device)
+    found: list[Mistake] = []
+    for number, (place, image, heat, label) in enumerate(zip(which, images, maps, taken, strict=True)):
         side = _side(len(image), _LARGE_SIDE)
-        found.append((about, np.concatenate([resized(image, side), overlay(image, heat, side)], axis=1)))
+        pair = np.concatenate([resized(image, side), overlay(image, heat, side)], axis=1)
+        found.append(
+            {
+                **_save(folder, f"mistake-{number:02d}", pair),
+                "path": split.paths[place],
+                "true": best.labels[split.labels[place]],
+                "predicted": best.labels[label],
+                "probability": float(probabilities[place, label]),
+            }
+        )
     return found
 
 
-def _examples(dataset: Dataset) -> list[tuple[dict[str, Any], NDArray[np.uint8]]]:
-    """A strip a class, of training images."""
-    found = []
+def _examples(folder: Path, dataset: Dataset) -> list[Examples]:
+    """Write a strip of training images a class."""
+    found: list[Examples] = []
     for label, name in list(enumerate(dataset.classes))[:_CLASSES]:
         places = np.flatnonzero(dataset.train.labels == label)
         chosen = places[np.unique(np.linspace(0, len(places) - 1, min(_ROW, len(places))).astype(int))]
-        about = {"class": name, "images": len(places)}
-        found.append((about, _strip(np.asarray(dataset.train.pixels[chosen]))))
+        strip = _strip(np.asarray(dataset.train.pixels[chosen]))
+        found.append({**_save(folder, f"class-{label:02d}", strip), "class": name, "images": len(places)})
     return found
 
 
@@ -158,8 +155,8 @@ def _side(size: int, about: int) -> int:
     return size * max(1, about // size) if size <= about else about
 
 
-def _save(folder: Path, name: str, picture: NDArray[np.uint8], **about: Any) -> dict[str, Any]:
-    """Write one picture; what the index says of it."""
+def _save(folder: Path, name: str, picture: NDArray[np.uint8]) -> File:
+    """Write one picture, (h, w, 3)."""
     path = folder / f"{name}.webp"
     replace_with(path, lambda temporary: Image.fromarray(picture).save(temporary, quality=_QUALITY))
-    return {"file": path.name, "width": picture.shape[1], **about}
+    return {"file": path.name, "width": picture.shape[1]}
