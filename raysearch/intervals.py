@@ -1,4 +1,4 @@
-"""The intervals by which things are compared here: of paired differences, of two groups, of a share."""
+"""The intervals by which things are compared: one for paired differences, one for two groups, one for a share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def mean_interval(differences: ArrayLike, confidence: float) -> tuple[float, flo
 
 
 def difference_interval(ones: ArrayLike, others: ArrayLike, confidence: float) -> tuple[float, float, float]:
-    """By how much the mean of `ones` is above that of `others`, and the ends of its two-sided interval (Welch 1947).
+    """How far the mean of `ones` is above that of `others`, and the ends of its two-sided interval (Welch 1947).
 
     Args:
         ones, others: shapes (n,) and (m,), at least two each; independent, of whatever variances.

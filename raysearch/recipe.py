@@ -15,7 +15,6 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Fit = Literal["squash", "crop", "pad"]
-"""How an image that is not square becomes one."""
 
 
 Tree = dict[str, Any]
@@ -125,6 +124,7 @@ class Recipe(_Frozen):
     image_size: Annotated[int, Field(ge=8)]
     """Height and width that the network sees, in pixels."""
     fit: Fit = "squash"
+    """How an image that is not square becomes one."""
     pooling: Literal["avg", "max", "both"] = "avg"
     """Pooling of the last feature map; both concatenates avg and max."""
     head: Head = Head()

@@ -11,7 +11,6 @@ import errno
 import logging
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import tyro
 from rich.console import Console
@@ -19,9 +18,6 @@ from rich.console import Console
 from raysearch.errors import InputError, NothingSucceededError, StorageError
 from raysearch.job.flags import Flags
 from raysearch.pipeline.entry import plan, search
-
-if TYPE_CHECKING:
-    pass
 
 # torch and Ray take seconds to import, so what needs them is imported when it runs: --help answers at once.
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import tyro
 
 from raysearch.cli.arguments import Results, RunName, say
 from raysearch.errors import InputError
-
-if TYPE_CHECKING:
-    pass
 
 
 def sweep(

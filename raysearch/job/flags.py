@@ -5,17 +5,14 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
 from raysearch.errors import InputError
 from raysearch.models.backbones import NAMES
+from raysearch.recipe import Fit
 from raysearch.space.names import space_files
-
-if TYPE_CHECKING:
-    pass
-
 
 _SPACES = f"a name in search_spaces/ ({', '.join(space_files())})"
 
@@ -64,7 +61,7 @@ class Flags:
     """Epochs of one trial at most, after the head's. Default: the preset's; for heads alone, the space's."""
     image_size: Annotated[int | None, _unset("PX")] = None
     """Height and width that the network sees, in pixels. Default: the images' own, between 32 and 224."""
-    fit: Annotated[Literal["squash", "crop", "pad"] | None, _unset("squash|crop|pad")] = None
+    fit: Annotated[Fit | None, _unset("squash|crop|pad")] = None
     """How an image that is not square becomes one. Default: squash."""
     metric: Annotated[str | None, _unset("NAME")] = None
     """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc (two classes), loss

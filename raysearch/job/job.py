@@ -27,9 +27,9 @@ class Job:
     weights: Weights
     machine: Machine
     head: StartingHead | None = None
-    """Of an earlier run; only when a search begins, later it is the run's own."""
+    """The head of an earlier run, when a search begins from one; later it is the run's own."""
     storage: Storage | None = None
-    """What the settings name."""
+    """The place that the settings name."""
 
     @property
     def head_rungs(self) -> tuple[int, ...]:

@@ -27,7 +27,7 @@ class Needs:
     training_bytes: int
     """Weights, gradients, optimizer state, and the activations of a batch; on the GPU where there is one."""
     checkpoint_bytes: int
-    """On disk: the suffix at its last epoch with its two moments, and at its best epoch, twice."""
+    """Disk for the suffix at its last epoch with its two moments, and at its best epoch, twice."""
 
 
 def trial_needs(classifier: nn.Sequential, recipe: Recipe, depth: int) -> Needs:

@@ -4,15 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import TYPE_CHECKING
 
 from raysearch.data.pixels import MIN_IMAGE_SIZE
 from raysearch.errors import InputError, Problems
 from raysearch.job.flags import Flags
-
-if TYPE_CHECKING:
-    pass
-
 
 _NUMBER = r"\d+(?:\.\d+)?"
 

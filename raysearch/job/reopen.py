@@ -104,7 +104,7 @@ def _weights(settings: Settings, problems: Problems) -> Weights | None:
 
 
 def _machine(settings: Settings, flags: Flags, problems: Problems) -> Machine | None:
-    """With as many workers as before, what a trial gets is what it got, as far as the flags do not say otherwise."""
+    """What a trial gets; with as many workers as before it is what it got, unless the flags say otherwise."""
     workers = flags.workers_per_trial or settings.workers_per_trial
     before = settings.concurrent if workers == settings.workers_per_trial else None
     machine = problems.attempt(machine_for, settings.device, flags, workers, before)

@@ -128,7 +128,7 @@ def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset |
 
 
 def _check_metric(metric: str, classes: tuple[str, ...] | None, problems: Problems) -> None:
-    """Where the data could not be read, what can be known without its classes is checked, and no more."""
+    """Notes a metric that these classes do not have; without classes, one that no data has."""
     if classes is not None:
         problems.attempt(check_metric, metric, classes)
     elif metric != "auroc" and not metric.startswith(("recall_", "precision_")):

@@ -43,7 +43,7 @@ class Settings(BaseModel):
     """Threads of one worker: another number gives other last digits, so a resume keeps it unless told otherwise."""
     trials: int
     heads: int
-    """Of the head search; where that is the whole search, what --trials counts."""
+    """Heads that the head search starts; where that is the whole search, --trials counts them."""
     head: str | None
     """The run whose best head the trials start from, if it was trained there."""
     max_epochs: int
@@ -71,5 +71,5 @@ class Settings(BaseModel):
 
     @property
     def shared(self) -> Shared:
-        """What of every trial's recipe is the search's own."""
+        """The fields that every trial's recipe has from the search."""
         return shared(dict(self))

@@ -31,10 +31,10 @@ class StartingHead:
     trial: str
     epochs: int
     recipe: Recipe
-    """Of one stage."""
+    """What it was trained with; it has one stage."""
     tensors: dict[str, Tensor]
     about: Json
-    """Saved with them: see `raysearch.training.checkpoint.best_metadata`."""
+    """What was saved with them: see `raysearch.training.checkpoint.describe_tensors`."""
     info: RunInfo
     """run.json of its run."""
 

@@ -28,13 +28,13 @@ class Figure(TypedDict):
 
 
 DEPTH_COLOURS = ("#7b8794", "#4a78dc", "#8466e0", "#b457cf", "#d8489a", "#e2525f", "#dd6b20")
-"""From depth 0 on: one sequential palette, from grey over blue to orange. All have a contrast of 3 and more to the page
-in both themes (WCAG 2.2, 1.4.11), so the order is told by the hue, and by the symbol beside it."""
+"""The colours of the depths, from 0 on: one sequential palette, from grey over blue to orange. All have a contrast of 3
+and more to the page in both themes (WCAG 2.2, 1.4.11), so the order is told by the hue, and by the symbol beside it."""
 
 CLEAR = "rgba(0,0,0,0)"
 
-_WHOLE_TICKS = 12  # of an axis of whole numbers, if there is room
-_FINE_DECADES = 4  # with ticks between the powers of ten
+_WHOLE_TICKS = 12  # more would not find room beside each other
+_FINE_DECADES = 4  # over more of them, ticks between the powers of ten would be too many
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "pentagon")
 
 

@@ -11,7 +11,7 @@ from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.value_charts import confusion_matrix
 
 _SPLITS = (("train", "train"), ("train_augmented", "train, augmented"), ("val", "validation"), ("test", "test"))
-_MOST_CLASSES = 100  # in the picture of the confusion matrix; a larger one would not fit the page's 6 MB
+_MOST_CLASSES = 100  # a picture of more would not fit the page's 6 MB
 
 
 def confusion_figure(evaluation: EvaluationDocument | None, classes: Sequence[str] | None) -> Plot | str:

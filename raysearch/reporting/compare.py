@@ -18,10 +18,10 @@ from raysearch.record.trial import Event
 
 @dataclass(frozen=True)
 class Paired:
-    """By how much one model is right more often than another on the same images."""
+    """How much more often one model is right than another on the same images."""
 
     difference: float
-    """Of the shares of right answers, in [-1, 1]."""
+    """The share of right answers less the other's, in [-1, 1]."""
     low: float
     high: float
     """Ends of its 95 % interval."""
@@ -40,7 +40,7 @@ class Paired:
 
 
 def paired_difference(predictions: Path, one: str, other: str) -> Paired | None:
-    """By how much model `one` is right more often than `other` on the test images.
+    """How much more often model `one` is right than `other` on the test images.
 
     The interval is Student's, for the mean of the paired differences of right (1) and wrong (0).
 
@@ -112,14 +112,17 @@ class Contrast:
 
     @property
     def difference(self) -> tuple[float, float, float] | None:
-        """Of the means, having less lacking, with the ends of its 95 % interval; None: too few of either."""
+        """The mean of those having it less that of those lacking it, with the ends of its 95 % interval.
+
+        None where there are too few of either.
+        """
         if min(len(self.having), len(self.lacking)) < 2:
             return None
         return difference_interval(self.having, self.lacking, 0.95)
 
 
 def contrasts(compared: pd.DataFrame, paths: pd.DataFrame) -> list[Contrast]:
-    """With against without augmentation, and with against without class weights, at each level.
+    """Compares trials with and without augmentation, and with and without class weights, at each level.
 
     Args:
         compared: as `comparable` gives it.

@@ -24,7 +24,7 @@ from raysearch.reporting.charts import (
     rounded,
 )
 
-_POINTS = 6000  # of learning curves; a page of a very long search should still open on a phone
+_MOST_POINTS = 6000  # a page of a very long search should still open on a phone
 
 _WINNER = "the winner's path"
 
@@ -77,7 +77,7 @@ def _with_room(points: Mapping[str, int], path: Sequence[str]) -> list[str]:
     drawn, total = [], 0
     for name, count in points.items():
         total += count
-        if total <= _POINTS or name in path:
+        if total <= _MOST_POINTS or name in path:
             drawn.append(name)
     return drawn
 

@@ -67,7 +67,7 @@ def parallel_figure(compared: pd.DataFrame, searched: Mapping[int, Sequence[str]
 
 
 def contrasts_table(found: Sequence[Contrast], metric: str) -> Table | None:
-    """With against without, a row a level and choice; None where only one of both was tried."""
+    """A table of trials with and without something, a row a level and choice; None where none has both."""
     if not found:
         return None
     rows = []

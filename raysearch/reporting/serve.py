@@ -32,7 +32,7 @@ PORT = 8300
 """Where the page is served unless another port is named."""
 
 _HOST = "127.0.0.1"
-_SHARE = 0.1  # of the time may go into making pages
+_SHARE = 0.1  # the part of the time that may go into making pages
 _WATCHED_SECONDS = 10.0  # a page that has not asked for so long is not open any more
 _READ = ("log.jsonl", "run.json", "evaluation.json", "pictures/pictures.json", "predictions.parquet")
 _PREPARING = "<main><h1>raysearch</h1><p>The search is being prepared; its page comes up here by itself.</p></main>"

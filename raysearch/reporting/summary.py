@@ -58,7 +58,7 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
 
 
 def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
-    """The `n` best trials, as `recipes_table`."""
+    """The `n` best trials, each with the recipe that made it: see `recipes_table`."""
     return recipes_table(leaders(trials, metric, n), trials, metric, ("trial", "parent", "depth", "epochs"))
 
 

@@ -1,4 +1,4 @@
-"""From Ray Tune's domains to Optuna's distributions."""
+"""Turns Ray Tune's domains into Optuna's distributions."""
 
 from __future__ import annotations
 
@@ -16,12 +16,18 @@ from raysearch.space.space import encode
 
 
 def choice_of(value: Any) -> Any:
+    """A value of `tune.choice` as Optuna can store it.
+
+    Raises:
+        ValueError: it is nothing that a recipe could hold.
+    """
     if value is None or isinstance(value, str | int | float | dict | list | tuple):
         return encode(value)
     raise ValueError(f"{value!r} cannot be one of the choices: it must be a number, text, None, a list or a dict")
 
 
 def contains(distribution: BaseDistribution, value: Any) -> bool:
+    """Whether the value, encoded, is one that the distribution can give."""
     if not isinstance(distribution, CategoricalDistribution) and not isinstance(value, int | float):
         return False
     try:

@@ -58,7 +58,7 @@ def _run(path: Path) -> tuple[str, Mapping[str, Any]]:
     except SyntaxError as error:
         line = f", line {error.lineno}" if error.lineno else ""
         raise InputError(f"{error.filename or path}{line}: {error.msg}") from error
-    except ValidationError as error:  # of Search(…)
+    except ValidationError as error:  # Search(…) raises it
         told = [f"{error.title}.{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
         raise InputError([f"{path}: {one}" for one in told]) from error
     except (Exception, SystemExit) as error:  # a space is somebody's code: whatever it raises is a problem of the file

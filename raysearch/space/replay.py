@@ -38,7 +38,7 @@ def recipe_space(file: Path, without: Collection[str] = ()) -> tuple[str, int]:
 
 
 def space_of(recipe: Recipe, given: str, without: Collection[str] = ()) -> tuple[str, int]:
-    """As `recipe_space`, of a recipe that is there.
+    """What `recipe_space` gives, made of a recipe that is there.
 
     Args:
         recipe: what to train.

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from raysearch.recipe import Head, Recipe, Shared, Stage, Tree, Values, flatten
 
-_HEAD_EPOCHS = 30  # of a head in a space that does not say
+_HEAD_EPOCHS = 30  # where the space does not say
 
 
 class Search(BaseModel):
@@ -55,7 +55,7 @@ class Search(BaseModel):
     """Before a level begins, a range test at each of its depths (a few dozen steps) says between which bounds its
     learning rates are drawn; where in the space's own range they are drawn then says where between these."""
     confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """Of the interval that decides whether a level brought a gain, none, or neither is certain."""
+    """The level of the interval that decides whether a level brought a gain, none, or neither is certain."""
     min_gain: float = Field(default=0.01, ge=0.0)
     """The least gain in log-loss (nats an image) that is worth opening a level for."""
 

@@ -21,10 +21,10 @@ from raysearch.errors import StorageError
 T = TypeVar("T")
 
 PATIENCE_SECONDS = 300.0
-"""That a search waits for storage that refuses: a full disk, a bucket that is away."""
+"""How long a search waits for storage that refuses: a full disk, a bucket that is away."""
 _PAUSE_SECONDS = 1.0
 _NOT_REFUSED = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
-"""Of the OSErrors, those that waiting does not mend."""
+"""The OSErrors that waiting does not mend."""
 
 
 @dataclass
@@ -39,7 +39,7 @@ _patience: ContextVar[_Patience | None] = ContextVar("patience", default=None)
 
 @contextmanager
 def patient(tell: Callable[[str], None], seconds: float = PATIENCE_SECONDS) -> Iterator[None]:
-    """Within this, what is written here is tried again while the storage refuses, for so long; see `insist`.
+    """What is written here, within the `with`, is tried again while the storage refuses; see `insist`.
 
     Args:
         tell: called when something is refused, and when it is taken again.

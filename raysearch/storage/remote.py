@@ -69,7 +69,7 @@ class Storage:
 
     @property
     def uri(self) -> str:
-        """As it was given, without a slash at its end."""
+        """The URI that was given, without a slash at its end."""
         return self._parts.geturl()
 
     @property
@@ -183,7 +183,7 @@ class Storage:
             ) from error
 
     def take_refusal(self) -> tuple[float, str] | None:
-        """For how many seconds it has refused since the last question, and what it said; None if it has not."""
+        """How many seconds it has refused for since the last question, and what it said; None if it has not."""
         refused, self._refused = self._refused, None
         return refused
 

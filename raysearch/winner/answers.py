@@ -29,7 +29,7 @@ class Prediction:
     image: str
     """The path, or "image 3" for one that has none."""
     probabilities: dict[str, float]
-    """Of every class, in the order of the classes; empty if the image could not be read."""
+    """The probability of every class, in the order of the classes; empty if the image could not be read."""
     error: str | None = None
     """Why the image could not be read."""
 

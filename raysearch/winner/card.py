@@ -21,7 +21,7 @@ from raysearch.record.folder import RunFolder
 from raysearch.record.info import RunInfo
 from raysearch.reporting.measured import measured_models, plus_minus
 
-_CONFUSIONS = 5  # that are named
+_NAMED_CONFUSIONS = 5
 _STAGE_FIELDS = (
     "depth", "epochs", "part", "learning_rate", "layer_decay", "weight_decay", "course", "strength", "dropout",
     "class_weights", "label_smoothing", "batch_size", "batch_norm",
@@ -163,7 +163,7 @@ def _classes(per_class: Mapping[str, ClassSpreads], data: Dataset) -> str:
 def _confusions(confusion: Sequence[Sequence[float]], classes: Sequence[str]) -> str:
     counts = np.array(confusion, dtype=float)
     np.fill_diagonal(counts, 0)
-    worst = [np.unravel_index(place, counts.shape) for place in np.argsort(-counts, axis=None)[:_CONFUSIONS]]
+    worst = [np.unravel_index(place, counts.shape) for place in np.argsort(-counts, axis=None)[:_NAMED_CONFUSIONS]]
     named = [f"{classes[i]} for {classes[j]} ({counts[i, j]:.3g})" for i, j in worst if counts[i, j]]
     return f"Most often taken: {', '.join(named)}." if named else "No test image was taken for another class."
 

@@ -51,7 +51,7 @@ class Exported:
     images_of: str
     """Where they are from."""
     batch_sizes: tuple[int, ...]
-    """In what batches they were compared."""
+    """The batches in which they were compared."""
 
 
 def export_run(folder: Path, kind: Format, file: Path | None = None) -> Exported:

@@ -26,12 +26,12 @@ from raysearch.winner.best import Best, load_best
 from raysearch.winner.explain import grad_cam, overlay, resized
 
 MISTAKES = 12
-_ROW = 8  # images in a strip
+_STRIP_IMAGES = 8
 _CLASSES = 20
 _STRENGTHS = 6
 _SIDE = 96  # pixels of an image in a strip
 _LARGE_SIDE = 160  # pixels of a mistake
-_QUALITY = 80  # of WebP
+_WEBP_QUALITY = 80
 
 
 def write_pictures(
@@ -63,7 +63,7 @@ def write_pictures(
     replace_json(folder / INDEX, index)
     named = {one["file"] for kind in (index["augmented"], index["mistakes"], index["classes"]) for one in kind}
     for path in folder.glob("*.webp"):
-        if path.name not in named:  # of an earlier end of the same search
+        if path.name not in named:  # an earlier end of the same search left it
             path.unlink()
 
 
@@ -94,7 +94,7 @@ def _augmented(
     folder: Path, ranges: Augmentation, dataset: Dataset, strengths: Sequence[float], seed: int
 ) -> list[Augmented]:
     """Write a strip a strength: the same images, the same draws."""
-    indices = np.unique(np.linspace(0, len(dataset.train) - 1, _ROW).astype(np.int64))
+    indices = np.unique(np.linspace(0, len(dataset.train) - 1, _STRIP_IMAGES).astype(np.int64))
     images = np.asarray(dataset.train.pixels[indices])
     return [
         {
@@ -139,7 +139,7 @@ def _examples(folder: Path, dataset: Dataset) -> list[Examples]:
     found: list[Examples] = []
     for label, name in list(enumerate(dataset.classes))[:_CLASSES]:
         places = np.flatnonzero(dataset.train.labels == label)
-        chosen = places[np.unique(np.linspace(0, len(places) - 1, min(_ROW, len(places))).astype(int))]
+        chosen = places[np.unique(np.linspace(0, len(places) - 1, min(_STRIP_IMAGES, len(places))).astype(int))]
         strip = _strip(np.asarray(dataset.train.pixels[chosen]))
         found.append({**_save(folder, f"class-{label:02d}", strip), "class": name, "images": len(places)})
     return found
@@ -158,5 +158,5 @@ def _side(size: int, about: int) -> int:
 def _save(folder: Path, name: str, picture: NDArray[np.uint8]) -> File:
     """Write one picture, (h, w, 3)."""
     path = folder / f"{name}.webp"
-    replace_with(path, lambda temporary: Image.fromarray(picture).save(temporary, quality=_QUALITY))
+    replace_with(path, lambda temporary: Image.fromarray(picture).save(temporary, quality=_WEBP_QUALITY))
     return {"file": path.name, "width": picture.shape[1]}
