@@ -199,7 +199,8 @@ def search(trials: int, concurrent: int) -> Iterator[tuple[Driver, TimedProposer
 
     from raysearch.job.flags import Flags
     from raysearch.pipeline.entry import job_of
-    from raysearch.pipeline.progress import Progress
+    from raysearch.pipeline.final_training import effort_of
+    from raysearch.pipeline.progress import Progress, pace_of
     from raysearch.reporting.live_view import LiveView
     from raysearch.run import Run
     from raysearch.search.controller import Controller
@@ -216,7 +217,7 @@ def search(trials: int, concurrent: int) -> Iterator[tuple[Driver, TimedProposer
         controller = Controller(job.rules, proposer)
         gauge = Gauge(trials, concurrent, run.folder / "checkpoints")
         with LiveView(Console(file=nowhere, force_terminal=True)) as view:
-            progress = Progress(job, controller, view, 1, time.monotonic())
+            progress = Progress(job, controller, view, pace_of(job, controller, effort_of(job), 1), time.monotonic())
 
             def watch(event: Event) -> None:
                 progress.take(event)

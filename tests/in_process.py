@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from itertools import repeat
-from pathlib import Path
 from typing import Any
 
 import cv2
@@ -19,7 +18,7 @@ import torch
 from raysearch.pipeline import segments
 from raysearch.search.driver import Driver
 from raysearch.training.bench import Bench
-from raysearch.workers import refit
+from raysearch.workers import trainings
 from raysearch.workers.actor import TrialActor
 from raysearch.workers.capacity import Cluster
 from raysearch.workers.runner import ctrl_c
@@ -128,16 +127,19 @@ def without_ray(before_step: Callable[[], None] = lambda: None) -> Iterator[None
                 worker.close()
                 driver.close()
 
-    def job(config: dict[str, Any], workers: int, resources: dict[str, float], watch: Callable[[int], None]) -> None:
+    def job(work: Any, keywords: dict[str, Any], workers: int, resources: dict[str, float], storage: None) -> None:
         with _own_threads():
-            refit.train_share(config, 0, 1)
-        watch(sum(len(path.read_bytes().splitlines()) for path in Path(config["checkpoints"]).rglob("history.jsonl")))
+            torch.set_num_threads(1)
+            bench = Bench.open(**keywords)
+            while missing := work.missing():
+                trainings.train_one(bench, missing[0], work.checkpoints / missing[0].name, keywords["seed"])
+                work.look()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "ray_session", lambda address, cpus: nullcontext())
         patch.setattr(segments, "run_segments", run_segments)
-        patch.setattr(refit, "look_at_cluster", lambda: Cluster(({"CPU": 1.0},)))
-        patch.setattr(refit, "_job", job)
+        patch.setattr(trainings, "look_at_cluster", lambda: Cluster(({"CPU": 1.0},)))
+        patch.setattr(trainings, "_job", job)
         yield
 
 

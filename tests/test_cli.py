@@ -14,6 +14,7 @@ import pytest
 from raysearch.cli.main import main
 from raysearch.run import Run
 from raysearch.winner.best import write_best
+from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, write_pictures
 
 
@@ -29,7 +30,7 @@ def here(tmp_path, monkeypatch, trained):
     monkeypatch.setenv("COLUMNS", "160")
     write_pictures(tmp_path / "photos", 10)
     run = Run.create(tmp_path / "results" / "one", {"data": "photos", "seed": 3})
-    write_best(run.folder / "best", trained, RECIPE, CLASSES, "abc", "")
+    write_best(run.folder / "best", Shipment.of(trained, RECIPE), CLASSES, "abc", "")
     return tmp_path
 
 

@@ -26,6 +26,7 @@ from raysearch.winner.evaluate import (
     over_models,
     spread,
 )
+from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 
@@ -42,7 +43,7 @@ def split():
 
 @pytest.fixture
 def best(tmp_path, model):
-    write_best(tmp_path / "best", model, RECIPE, CLASSES, "abc", "")
+    write_best(tmp_path / "best", Shipment.of(model, RECIPE), CLASSES, "abc", "")
     return load_best(tmp_path / "best")
 
 

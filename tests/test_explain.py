@@ -13,6 +13,7 @@ from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.winner.best import load_best, write_best
 from raysearch.winner.explain import Explainer, grad_cam, overlay, resized
+from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture
 
 
@@ -113,7 +114,7 @@ def test_an_overlay_changes_the_image_only_where_the_map_is():
 
 
 def test_an_explanation_is_a_picture_a_name(tmp_path):
-    write_best(tmp_path / "best", classifier(), RECIPE, CLASSES, "abc", "")
+    write_best(tmp_path / "best", Shipment.of(classifier(), RECIPE), CLASSES, "abc", "")
     explain = Explainer(load_best(tmp_path / "best"), tmp_path / "why")
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()

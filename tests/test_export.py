@@ -21,6 +21,7 @@ from raysearch.winner import formats
 from raysearch.winner.best import load_best, write_best
 from raysearch.winner.export import BATCHES, TOLERANCE, ExportError, check_images, export, largest_difference
 from raysearch.winner.formats import SUFFIXES
+from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 KINDS = tuple(SUFFIXES)
@@ -30,7 +31,7 @@ EVALUATION = {"test": {name: {"mean": 0.9, "std": None, "values": [0.9]} for nam
 @pytest.fixture(scope="module")
 def best(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run") / "best"
-    write_best(folder, classifier(), RECIPE, CLASSES, "abc", "")
+    write_best(folder, Shipment.of(classifier(), RECIPE), CLASSES, "abc", "")
     return load_best(folder)
 
 
@@ -63,7 +64,7 @@ def test_every_backbone_computes_the_same_in_batches_of_any_size(tmp_path, backb
         if isinstance(module, torch.nn.BatchNorm2d):  # as first weights have it, leaving it out would not be noticed
             module.running_mean.normal_(0, 0.1, generator=generator)
             module.running_var.uniform_(0.5, 1.5, generator=generator)
-    write_best(tmp_path / "best", model, recipe, list("abcde"), "", "")
+    write_best(tmp_path / "best", Shipment.of(model, recipe), list("abcde"), "", "")
     best = load_best(tmp_path / "best")
     checked, _ = check_images(best, None)
     assert len(checked) == sum(BATCHES)
@@ -139,7 +140,7 @@ def test_a_network_that_gives_no_numbers_is_not_exported(images, tmp_path):
     model = classifier()
     with torch.no_grad():
         model.head.linear.bias.fill_(float("nan"))
-    write_best(tmp_path / "best", model, RECIPE, CLASSES, "", "")
+    write_best(tmp_path / "best", Shipment.of(model, RECIPE), CLASSES, "", "")
     with pytest.raises(ExportError, match="nan"):
         export(load_best(tmp_path / "best"), "torch", tmp_path / "model.pt2", images)
 
@@ -193,7 +194,7 @@ def test_the_command_puts_it_into_best_and_says_the_difference(tmp_path, monkeyp
     monkeypatch.setenv("COLUMNS", "160")
     write_pictures(tmp_path / "photos", 10)
     run = Run.create(tmp_path / "results" / "one", {"data": "photos"})
-    write_best(run.folder / "best", classifier(), RECIPE, CLASSES, "abc", "")
+    write_best(run.folder / "best", Shipment.of(classifier(), RECIPE), CLASSES, "abc", "")
     run.write_json("evaluation.json", EVALUATION)
     assert main(["export", "one", "--format", "torch"]) == 0
     assert "on 30 images of photos, in batches of 1, 2, 13, 14" in capsys.readouterr().out

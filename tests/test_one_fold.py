@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysearch.pipeline.progress import Progress
+from raysearch.pipeline.finals import Effort
+from raysearch.pipeline.progress import Pace, Progress
 from raysearch.record.tables import heads_table, trials_table
 from raysearch.record.trial import State
 from raysearch.reporting.tracking.story import Stories
@@ -129,9 +130,12 @@ class View:
     def line(self, message: str) -> None: ...
 
 
+EFFORT = Effort(folds=0, challengers=0, seeds=0, refits=1, on="train")
+
+
 def job() -> Any:
     """What the display asks of a job."""
-    wanted = SimpleNamespace(metric="accuracy", refits=1, time_budget=None)
+    wanted = SimpleNamespace(metric="accuracy", time_budget=None)
     return SimpleNamespace(settings=wanted, rules=RULES, machine=SimpleNamespace(concurrent=2))
 
 
@@ -168,7 +172,7 @@ def of_stories(stories: Stories) -> dict[str, dict[str, Any]]:
 
 def test_after_every_event_all_readers_say_the_same_of_every_trial():
     controller, stories, view = Controller(RULES, None), Stories(), View()
-    progress = Progress(job(), controller, view, refit_workers=1, began=0.0)
+    progress = Progress(job(), controller, view, Pace(controller, 2, EFFORT, 1), began=0.0)
     for number, event in enumerate(EVERYTHING, start=1):
         controller.apply(event)
         stories.take(event)

@@ -22,6 +22,7 @@ from raysearch.run import Run
 from raysearch.space.load import load_space
 from raysearch.winner.best import write_best
 from raysearch.winner.pictures import shown_strengths, surest_mistakes, write_pictures
+from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture
 from tests.trained import write_pictures as write_photos
 
@@ -43,7 +44,7 @@ def dataset(tmp_path_factory) -> Dataset:
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, dataset) -> Path:
     folder, model = tmp_path_factory.mktemp("run"), classifier()
-    write_best(folder / "best", model, RECIPE, CLASSES, "abc", "")
+    write_best(folder / "best", Shipment.of(model, RECIPE), CLASSES, "abc", "")
     with torch.inference_mode():
         parts = [model(prepare(np.asarray(split.pixels), torch.device("cpu"))) for split in (dataset.val, dataset.test)]
     frame = pd.DataFrame({"split": ["val"] * len(dataset.val) + ["test"] * len(dataset.test)})

@@ -18,6 +18,7 @@ from raysearch.recipe import Augmentation, Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.winner.answers import find_images, write_csv
 from raysearch.winner.best import load_best, write_best
+from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 
 
@@ -29,7 +30,7 @@ def model():
 @pytest.fixture
 def best_folder(tmp_path, model):
     folder = tmp_path / "best"
-    write_best(folder, model, RECIPE, CLASSES, "abc", "# A model")
+    write_best(folder, Shipment.of(model, RECIPE), CLASSES, "abc", "# A model")
     return folder
 
 
@@ -59,8 +60,8 @@ def test_the_files_can_be_read_without_us(best_folder):
 def test_half_precision_is_stored_as_fp32(tmp_path, model):
     import copy
 
-    write_best(tmp_path / "best", copy.deepcopy(model).half(), RECIPE, CLASSES, "", "")
-    assert load_best(tmp_path / "best").model()[0].conv.weight.dtype == torch.float32
+    write_best(tmp_path / "best", Shipment.of(copy.deepcopy(model).half(), RECIPE), CLASSES, "", "")
+    assert load_best(tmp_path / "best").network()[0].conv.weight.dtype == torch.float32
 
 
 def test_best_is_found_in_the_run_folder_and_can_be_moved_away(best_folder, tmp_path):
@@ -134,7 +135,7 @@ def test_tta_is_the_mean_over_the_image_and_its_mirror_image(best_folder):
 
 def test_tta_is_refused_where_a_mirrored_image_may_be_another_class(tmp_path, model):
     never = RECIPE.model_copy(update={"augmentation": Augmentation(flip=0)})
-    write_best(tmp_path / "best", model, never, CLASSES, "", "")
+    write_best(tmp_path / "best", Shipment.of(model, never), CLASSES, "", "")
     best = load_best(tmp_path / "best")
     assert len(best.predict(picture("red", 1))) == 1
     with pytest.raises(InputError, match=r"augmentation\.flip = 0"):
@@ -194,7 +195,7 @@ def test_a_missing_or_broken_file_is_named(best_folder, name):
 def test_files_of_two_writes_are_not_mixed(best_folder, tmp_path, model):
     """Between two renames of a rewrite, or after a kill there, max pooling would silently read as avg."""
     other = RECIPE.model_copy(update={"pooling": "max"})
-    write_best(tmp_path / "other", model, other, CLASSES, "abc", "")
+    write_best(tmp_path / "other", Shipment.of(model, other), CLASSES, "abc", "")
     shutil.copy(tmp_path / "other" / "recipe.json", best_folder)
     with pytest.raises(InputError, match="two different writes"):
         load_best(best_folder)
@@ -227,7 +228,7 @@ def test_every_field_of_a_recipe_survives(tmp_path):
         seed=5,
     )
     built = build_classifier(recipe, 3)
-    write_best(tmp_path / "best", built, recipe, CLASSES, "", "")
+    write_best(tmp_path / "best", Shipment.of(built, recipe), CLASSES, "", "")
     best = load_best(tmp_path / "best")
     assert best.recipe == recipe
     assert best.model().state_dict().keys() == built.state_dict().keys()

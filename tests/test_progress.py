@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from raysearch.pipeline.finals import Effort
 from raysearch.pipeline.progress import _NAMED, Pace, _activity
 from raysearch.record.trial import Event
 from raysearch.search.controller import Controller
@@ -16,7 +17,8 @@ RULES = Rules(rungs=(2, 6), reduction=3)
 def pace_of(heads: int, trials: int, events: list[Event], noted: int = 0, refits: int = 0) -> Pace:
     """Of a search whose log begins with these events, of which this process has seen those from `noted` on."""
     controller = Controller(RULES, Proposals(6))
-    pace = Pace(controller, concurrent=2, refits=refits, refit_workers=2)
+    effort = Effort(folds=0, challengers=0, seeds=0, refits=refits, on="train")
+    pace = Pace(controller, concurrent=2, effort=effort, refit_workers=2)
     for number, event in enumerate([{"event": "budget", "heads": heads, "trials": trials}, *events]):
         controller.apply(event)
         if number >= noted:

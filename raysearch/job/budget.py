@@ -18,6 +18,10 @@ class Budget:
     trials: int
     max_epochs: int
     refits: int
+    folds: int
+    challengers: int
+    fold_seeds: int
+    final_length: float
     max_batches: int | None = None
 
 
@@ -30,15 +34,26 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
         has_head: whether a trained head is there already, so that none is searched.
     """
     preset = PRESETS[flags.preset]
-    heads, trials = _starts(space, flags, preset["trials"])
+    heads, trials = _starts(space, flags, preset.trials)
     if flags.fast_dev_run:
         once = len(space.levels) * (2 if space.tested else 1)  # a level that is tested has a control too
-        return Budget(min(1, heads), min(trials, once), max_epochs=1, refits=1, max_batches=2)
+        folds = 0 if flags.refit_on == "train" else 2
+        return Budget(min(1, heads), min(trials, once), 1, 1, folds, 1, 2, 1.0, max_batches=2)
+    refits = preset.refits if flags.refits is None else flags.refits
+    folds = preset.folds if flags.folds is None else flags.folds
+    if not refits or flags.refit_on == "train":  # nothing is trained on all images
+        folds = 0
+    if space.heads_only and flags.folds is None:  # the head search has folds of its own, if the space says so
+        folds = 0
     return Budget(
         min(1, heads) if has_head else heads,
         trials,
-        flags.max_epochs or (space.head_epochs() if space.heads_only else preset["max_epochs"]),
-        preset["refits"] if flags.refits is None else flags.refits,
+        flags.max_epochs or (space.head_epochs() if space.heads_only else preset.max_epochs),
+        refits,
+        folds,
+        preset.challengers if folds else 0,
+        preset.seeds if folds else 0,
+        preset.final_length if flags.refit_on == "train+val" and not space.heads_only else 1.0,
     )
 
 

@@ -89,8 +89,16 @@ class Flags:
     """Disk that cached activations may take. Default: a quarter of what is free."""
     refits: Annotated[int | None, _unset("N")] = None
     """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (3, 3, 5)."""
-    refit_on: Literal["train", "train+val"] = "train"
-    """What the refits train on; with train+val they stop at the winner's best epoch."""
+    refit_on: Literal["train", "train+val"] = "train+val"
+    """What the refits train on. train+val uses every labelled image, with as many epochs as the search found well, and
+    more; train keeps the validation images to stop by and to choose the best refit, and compares nothing on folds."""
+    folds: Annotated[int | None, _unset("N")] = None
+    """Folds of the comparison at the end: the default recipe and the best challengers are trained on folds of all
+    labelled images, and decided between image by image. 0 takes the search's winner as it is. Default: the preset's
+    (3, 4, 5); fewer where --time-budget or a class is small."""
+    ship: Annotated[Literal["single", "averaged", "mirror", "ensemble"] | None, _unset("KIND")] = None
+    """What best/ holds: single, one refit; averaged, the mean of the refits' tensors; mirror, that with the mirror
+    image, at twice the cost; ensemble, several networks. Default: what is better out of fold of the first two."""
     refit_workers: Annotated[int | None, _unset("N")] = None
     """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
     results: Path = Path("results")

@@ -39,6 +39,7 @@ def check_numbers(flags: Flags, problems: Problems) -> bool:
         ("max_epochs", 1),
         ("image_size", MIN_IMAGE_SIZE),
         ("refits", 0),
+        ("folds", 0),
         ("concurrent", 1),
         ("workers_per_trial", 1),
         ("refit_workers", 1),
@@ -49,6 +50,17 @@ def check_numbers(flags: Flags, problems: Problems) -> bool:
         problems.check(value is None or value >= least, f"--{name.replace('_', '-')} {value}: must be at least {least}")
     problems.check(flags.seed is None or flags.seed < 2**32, f"--seed {flags.seed}: must be below 2**32")
     problems.check(flags.cache_gb is None or flags.cache_gb >= 0, f"--cache-gb {flags.cache_gb}: must be 0 or more")
+    problems.check(
+        flags.folds != 1, "--folds 1: what is held out must be a part; give 0 for no comparison, or 2 or more"
+    )
+    problems.check(
+        not flags.folds or flags.refit_on == "train+val",
+        f"--folds {flags.folds}: with --refit-on train the validation images decide; leave one of them out",
+    )
+    problems.check(
+        flags.ship is None or flags.refits != 0,
+        f"--ship {flags.ship}: without refits there is only the search's own winner; leave out --refits 0",
+    )
     gpus = flags.gpus_per_trial
     share = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)
     problems.check(share, f"--gpus-per-trial {gpus}: must be a fraction from 0 to 1, or a whole number")

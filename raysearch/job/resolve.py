@@ -30,7 +30,7 @@ from raysearch.search.asha import rungs_for
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
-from raysearch.training.heads.folds import check_folds
+from raysearch.training.stratified import check_folds
 from raysearch.workers.machine import Machine, ask_numerics
 
 
@@ -216,6 +216,11 @@ def _settings(
         cache_bytes=int(flags.cache_gb * 1e9) if flags.cache_gb is not None else default_limit(),
         refits=budget.refits,
         refit_on=flags.refit_on,
+        folds=budget.folds,
+        challengers=budget.challengers,
+        fold_seeds=budget.fold_seeds,
+        final_length=budget.final_length,
+        ship=flags.ship,
         max_batches=budget.max_batches,
         max_failures=3 if flags.max_failures is None else flags.max_failures,
         time_budget=time_budget,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -11,10 +12,31 @@ from raysearch.recipe import Fit, Shared, shared
 Preset = Literal["quick", "default", "best"]
 
 
-PRESETS: dict[str, dict[str, int]] = {
-    "quick": {"trials": 12, "max_epochs": 6, "refits": 3},
-    "default": {"trials": 32, "max_epochs": 12, "refits": 3},
-    "best": {"trials": 100, "max_epochs": 30, "refits": 5},
+Ship = Literal["single", "averaged", "mirror", "ensemble"]
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What a preset spends."""
+
+    trials: int
+    max_epochs: int
+    refits: int
+    """Trainings of the chosen recipe with fresh seeds."""
+    folds: int
+    """Of the final comparison."""
+    challengers: int
+    """Recipes that are compared with the default there."""
+    seeds: int
+    """Trainings of the chosen recipe in each fold."""
+    final_length: float
+    """How many times as long the chosen recipe is trained for good."""
+
+
+PRESETS: dict[Preset, Spending] = {
+    "quick": Spending(trials=12, max_epochs=6, refits=3, folds=3, challengers=2, seeds=2, final_length=2.0),
+    "default": Spending(trials=32, max_epochs=12, refits=3, folds=4, challengers=3, seeds=2, final_length=1.5),
+    "best": Spending(trials=100, max_epochs=30, refits=5, folds=5, challengers=4, seeds=2, final_length=1.0),
 }
 
 
@@ -55,6 +77,16 @@ class Settings(BaseModel):
     """Disk that cached activations may take."""
     refits: int
     refit_on: Literal["train", "train+val"]
+    folds: int = 0
+    """Of the final comparison; 0: there is none. Runs from before it have none."""
+    challengers: int = 0
+    """Recipes that are compared with the default there."""
+    fold_seeds: int = 0
+    """Trainings of the chosen recipe in each fold."""
+    final_length: float = 1.0
+    """How many times as long the chosen recipe is trained for good."""
+    ship: Ship | None = None
+    """None: the best that costs one pass through the network."""
     max_batches: int | None
     """Batches an epoch at most; --fast-dev-run sets it to two."""
     max_failures: int

@@ -17,11 +17,11 @@ from raysearch.job.frozen_work import outcome, plan_cache, record
 from raysearch.job.job import Job
 from raysearch.job.reopen import reopen
 from raysearch.job.starting_head import starting_head
+from raysearch.pipeline.final_training import FinalTraining, effort_of
 from raysearch.pipeline.finish import evaluate_run
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
 from raysearch.pipeline.levels import judge_of, range_test_of
-from raysearch.pipeline.progress import Progress
-from raysearch.pipeline.refits import _refit
+from raysearch.pipeline.progress import Progress, pace_of
 from raysearch.pipeline.segments import bench_keywords, call_of, ray_of, run_trials
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.sync import RunSync
@@ -35,6 +35,7 @@ from raysearch.search.sampler import OptunaProposer
 from raysearch.search.study_file import export_study
 from raysearch.storage.files import patient
 from raysearch.training.bench import Bench
+from raysearch.workers.cluster import Call
 
 logger = logging.getLogger(__name__)
 
@@ -70,8 +71,7 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
             ),
         )
         show_augmentation(job, run)
-        with tracked(run, partial(chatter.print, highlight=False, soft_wrap=True)):
-            _run(job, run, flags, console, began)
+        _conduct(job, run, flags, chatter, began)
     summary(run, console)
     return run
 
@@ -90,8 +90,7 @@ def go_on(run: RunFolder, flags: Flags, console: Console, began: float) -> RunFo
     else:
         with ray_of(job.machine):
             run.update_info(settings=job.settings.model_dump(mode="json"))
-            with tracked(run, partial(_chatter(flags, console).print, highlight=False, soft_wrap=True)):
-                _run(job, run, flags, console, began)
+            _conduct(job, run, flags, _chatter(flags, console), began)
     summary(run, console)
     return run
 
@@ -101,98 +100,170 @@ def _chatter(flags: Flags, console: Console) -> Console:
     return Console(quiet=True) if flags.quiet else console
 
 
-def _run(job: Job, run: RunFolder, flags: Flags, console: Console, began: float) -> None:
+def _conduct(job: Job, run: RunFolder, flags: Flags, chatter: Console, began: float) -> None:
     """The search itself, to its evaluation; Ray is there."""
-    settings, machine = job.settings, job.machine
-    proposer = OptunaProposer(job.space, job.rules, settings.seed, settings.max_epochs)
-    controller = Controller(job.rules, proposer)
-    controller.replay(run.events())
-    workers = min(flags.refit_workers or machine.concurrent * machine.workers, max(1, settings.refits))
-    call = call_of(machine, _chatter(flags, console))
     if job.storage is not None:
         run.storage = job.storage / run.name
-    with LiveView(_chatter(flags, console)) as view, ExitStack() as open_:
-        open_.enter_context(patient(view.note))
+    with (
+        tracked(run, partial(chatter.print, highlight=False, soft_wrap=True)),
+        LiveView(chatter) as view,
+        patient(view.note),
+        ExitStack() as storing,
+    ):
+        sync = None
         if job.storage is not None:
             view.note(f"Images and checkpoints are kept in {job.storage.uri}")
             put_images(job.storage, job.dataset.folder)
-        sync = open_.enter_context(RunSync(run, view.note)) if run.storage is not None else None
-        progress = Progress(job, controller, view, workers, began)
-        bench = bench_keywords(job) | {"cache": CachePlan.from_json(run.info["cache"]["plan"]).settings()}
-        driver = Driver(
-            run, controller, machine.concurrent, progress.take, judge_of(job, run), range_test_of(job), sync
-        )
-        budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
-        begin: list[Event] = []
-        if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
-            begin.append({"event": "budget", **budget})
-        if settings.head is not None and controller.best_head() is None:
-            head = job.head or starting_head(RunFolder.open(settings.head))
-            if head.trial != run.info["head"]["trial"]:
-                raise InputError(
-                    f"--head {head.run}: its best head is {head.trial} by now, this run began with "
-                    f"{run.info['head']['trial']}; start a new run"
-                )
-            view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
-            # On the CPU, where trials have a GPU: this process has none.
-            here = bench | ({"device": "cpu", "precision": "fp32", "cache": None} if machine.elsewhere else {})
-            begin += head.adopt(driver.checkpoints / "h0000", Bench.open(**here))
-            if sync is not None:
-                sync.put(f"checkpoints/h0000/{BEST}")
-        driver.log(*begin)
+            sync = storing.enter_context(RunSync(run, view.note))
+        conductor = _Conductor(job, run, view, flags.refit_workers, began, sync, call_of(job.machine, chatter))
         try:
-            run_trials(job, driver, bench, progress.time_to_search)
-            if driver.stopping == "Ctrl-C":
-                raise KeyboardInterrupt
-            winner = controller.winner
-            if winner is None or winner.best is None:
-                raise NothingSucceededError(_why_nothing(run, controller, driver))
-            cached = CachePlan.from_json(run.info["cache"]["plan"]).refit_settings()
-            refits = _refit(
-                job,
-                run,
-                winner,
-                workers,
-                driver,
-                progress,
-                bench_keywords(job) | {"cache": cached, "halves": job.space.tested and settings.refit_on == "train"},
-            )
-            view.note("Evaluating: one look at the test images")
-            evaluate_run(job, run, controller, refits, call)
-            export_study(run.folder / "study.db", controller, job.space, run.name)
-            write_run_pictures(job, run, trained_on_val=settings.refit_on == "train+val" and bool(refits))
-            if driver.stopping is None:
-                driver.log({"event": "finished"})
-            else:
-                driver.log({"event": "interrupted", "reason": driver.stopping})
-                view.note(f"Stopped: {driver.stopping}; go on with: {resume_command(run)}")
+            conductor.begin()
+            conductor.search()
+            conductor.finish()
         except StorageError:
-            view.note(f"Stopped. Nothing that was finished is lost; go on with: {resume_command(run)}")
+            conductor.say_how_to_go_on("Stopped. Nothing that was finished is lost")
             raise
         except KeyboardInterrupt:
-            driver.log({"event": "interrupted", "reason": "Ctrl-C"})
-            export_study(run.folder / "study.db", controller, job.space, run.name)
-            view.note(f"Stopped. Nothing that was finished is lost; go on with: {resume_command(run)}")
+            conductor.note_interruption()
             raise
         finally:
-            run.derive()
-            draw_curves(run, settings.metric, controller.winner)
-            events = run.events()
-            run.update_info(
-                failures=[event for event in events if event["event"] in ("failed", "segment_lost")],
-                cache=run.info["cache"] | {"outcome": outcome(job, run.info["cache"], events)},
+            conductor.leave()
+
+
+class _Conductor:
+    """The steps of a search, in order, on what they share.
+
+    Args:
+        job: the settings and what they name.
+        run: the run folder.
+        view: where the search is shown.
+        refit_workers: of the job that trains after the search; None: as many as trials have at once.
+        began: when the person started it (`time.monotonic`).
+        sync: keeps the run in its storage, if it has one.
+        call: calls a function where trials run.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run: RunFolder,
+        view: LiveView,
+        refit_workers: int | None,
+        began: float,
+        sync: RunSync | None,
+        call: Call,
+    ) -> None:
+        settings, machine = job.settings, job.machine
+        self._job, self._run, self._view, self._sync, self._call = job, run, view, sync, call
+        proposer = OptunaProposer(job.space, job.rules, settings.seed, settings.max_epochs)
+        self._controller = Controller(job.rules, proposer)
+        self._controller.replay(run.events())
+        self._workers = refit_workers or machine.concurrent * machine.workers
+        pace = pace_of(job, self._controller, effort_of(job), self._workers)
+        self._progress = Progress(job, self._controller, view, pace, began)
+        self._bench = bench_keywords(job) | {"cache": self._cache_plan().settings()}
+        self._driver = Driver(
+            run,
+            self._controller,
+            machine.concurrent,
+            self._progress.take,
+            judge_of(job, run),
+            range_test_of(job),
+            sync,
+        )
+
+    def _cache_plan(self) -> CachePlan:
+        return CachePlan.from_json(self._run.info["cache"]["plan"])
+
+    def begin(self) -> None:
+        """Log what the search may spend, and the head that it starts from, if it is an earlier run's."""
+        settings, controller = self._job.settings, self._controller
+        events: list[Event] = []
+        if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
+            budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
+            events.append({"event": "budget", **budget})
+        if settings.head is not None and controller.best_head() is None:
+            events += self._adopted_head(settings.head)
+        self._driver.log(*events)
+
+    def _adopted_head(self, name: str) -> list[Event]:
+        head, began_with = self._job.head or starting_head(RunFolder.open(name)), self._run.info["head"]["trial"]
+        if head.trial != began_with:
+            raise InputError(
+                f"--head {head.run}: its best head is {head.trial} by now, this run began with {began_with}; "
+                "start a new run"
             )
-            write_report(run)
+        self._view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
+        # On the CPU, where trials have a GPU: this process has none.
+        here = {"device": "cpu", "precision": "fp32", "cache": None} if self._job.machine.elsewhere else {}
+        events = head.adopt(self._driver.checkpoints / "h0000", Bench.open(**self._bench | here))
+        if self._sync is not None:
+            self._sync.put(f"checkpoints/h0000/{BEST}")
+        return events
+
+    def search(self) -> None:
+        """Train trials until none is left to train, or no more may start.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C ended it.
+            NothingSucceededError: there is no winner.
+        """
+        run_trials(self._job, self._driver, self._bench, self._progress.time_to_search)
+        if self._driver.stopping == "Ctrl-C":
+            raise KeyboardInterrupt
+        winner = self._controller.winner
+        if winner is None or winner.best is None:
+            raise NothingSucceededError(self._why_nothing())
+
+    def _why_nothing(self) -> str:
+        errors = [event["error"] for event in self._run.events() if event["event"] == "failed"]
+        if errors:
+            return f"no trial succeeded: {len(errors)} failed, the first with: {errors[0]}"
+        stopped = self._driver.stopping or "the search ended"
+        return f"no trial came to its first comparison before {stopped}; go on with: {resume_command(self._run)}"
+
+    def finish(self) -> None:
+        """The final comparison and the refits, one look at the test images, and what is left to look at."""
+        job, run, driver = self._job, self._run, self._driver
+        bench = bench_keywords(job) | {
+            "cache": self._cache_plan().refit_settings(),
+            "halves": job.space.tested and job.settings.refit_on == "train",
+        }
+        training = FinalTraining(job, run, driver, self._controller, self._progress, self._workers, bench)
+        finish = training.run(self._progress.effort_in_time(), self._call)
+        self._progress.evaluating()
+        seen_val = evaluate_run(job, run, self._controller, finish, self._call)
+        export_study(run.folder / "study.db", self._controller, job.space, run.name)
+        write_run_pictures(job, run, trained_on_val=seen_val)
+        if driver.stopping is None:
+            driver.log({"event": "finished"})
+        else:
+            driver.log({"event": "interrupted", "reason": driver.stopping})
+            self.say_how_to_go_on(f"Stopped: {driver.stopping}")
+
+    def note_interruption(self) -> None:
+        """Ctrl-C: what was finished is kept."""
+        self._driver.log({"event": "interrupted", "reason": "Ctrl-C"})
+        export_study(self._run.folder / "study.db", self._controller, self._job.space, self._run.name)
+        self.say_how_to_go_on("Stopped. Nothing that was finished is lost")
+
+    def say_how_to_go_on(self, what: str) -> None:
+        """What happened, and the command that goes on."""
+        self._view.note(f"{what}; go on with: {resume_command(self._run)}")
+
+    def leave(self) -> None:
+        """Bring tables, curves and the page up to date, however the search ended."""
+        run = self._run
+        run.derive()
+        draw_curves(run, self._job.settings.metric, self._controller.winner)
+        events = run.events()
+        run.update_info(
+            failures=[event for event in events if event["event"] in ("failed", "segment_lost")],
+            cache=run.info["cache"] | {"outcome": outcome(self._job, run.info["cache"], events)},
+        )
+        write_report(run)
 
 
 def resume_command(run: RunFolder) -> str:
     """What a person types to go on."""
     return f"python -m raysearch.tune --resume {run.folder if run.storage is None else run.storage.uri}"
-
-
-def _why_nothing(run: RunFolder, controller: Controller, driver: Driver) -> str:
-    errors = [event["error"] for event in run.events() if event["event"] == "failed"]
-    if errors:
-        return f"no trial succeeded: {len(errors)} failed, the first with: {errors[0]}"
-    stopped = driver.stopping or "the search ended"
-    return f"no trial came to its first comparison before {stopped}; go on with: {resume_command(run)}"

@@ -117,7 +117,7 @@ def _job_at(flags: Flags, folder: Path | None) -> Job:
     if refused or flags.space is None:
         raise InputError(refused)
     space = load_space(flags.space, fixed=Wanted.of(flags).shared)
-    recipe = recipe_at(space, flags.parameters, flags.max_epochs or PRESETS[flags.preset]["max_epochs"])
+    recipe = recipe_at(space, flags.parameters, flags.max_epochs or PRESETS[flags.preset].max_epochs)
     given = f"--parameters {flags.parameters}"
     text, epochs = space_of(recipe, given, without=[name for name in SHARED if name not in space.tree])
     return _searching_nothing(flags, text, epochs, f"{flags.space} {given}", folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from statistics import median
 
 from raysearch.activations.forecast import expected_trials
 from raysearch.job.job import Job
+from raysearch.pipeline.finals import Effort, smallest
 from raysearch.record.trial import Event, Trial
 from raysearch.reporting.live_view import Leader, LiveView
 from raysearch.reporting.sentences import segment_line, verdict_line
@@ -16,7 +18,8 @@ from raysearch.search.controller import Controller
 
 _NAMED = 16  # of the trials that run
 _SHOW_SECONDS = 0.2  # between two looks at the state for the sake of an epoch alone
-_STARTUP_SECONDS = 20.0  # of a refit job: Ray Train starts its workers, they import torch and open the data
+_STARTUP_SECONDS = 20.0  # of the job after it: Ray Train starts its workers, they import torch and open the data
+_FOLLOWING = 0.6  # of a time budget, at most, for what follows the search
 
 
 @dataclass
@@ -26,14 +29,18 @@ class Pace:
     Args:
         controller: of the search.
         concurrent: trials at once.
-        refits: how often the winner will be trained again.
-        refit_workers: how many of these at once.
+        effort: what is trained after the search.
+        refit_workers: how many of these trainings at once.
+        final_length: how many times as long as a trial each of them is.
+        more_images: labelled images over training images.
     """
 
     controller: Controller
     concurrent: int
-    refits: int
+    effort: Effort
     refit_workers: int
+    final_length: float = 1.0
+    more_images: float = 1.0
     _seconds: list[float] = field(default_factory=list)
     _head_seconds: float = 0.0
     _heads_ended: int = 0
@@ -59,20 +66,33 @@ class Pace:
         lately = self._seconds[-20:]
         return sum(lately) / len(lately) if lately else None
 
-    def reserve(self) -> float:
-        """Seconds that refits and evaluation will take, counted in the slowest of the late epochs.
+    def reserve(self, effort: Effort | None = None) -> float:
+        """Seconds that the trainings after the search and the evaluation will take, as far as can be told.
 
-        Not in the mean: refits have seeds of their own, and so no cached views.
+        They are counted in the slowest of the late epochs, not in the mean: they have seeds of their own, and so no
+        cached views.
+
+        Args:
+            effort: what is trained; None: all that was asked for.
         """
+        effort = effort or self.effort
+        if not effort.refits:
+            return self.evaluation()
         slowest = max(self._seconds[-20:], default=0.0)
-        evaluation = 2 * slowest
         if not self._seconds:  # heads alone so far: a refit may train as long as a pack, on views of its own
             slowest = median(self._pack_epochs.values() or [0.0]) + self._fill_seconds / self.controller.rules.rungs[-1]
-            evaluation = 2 * (slowest + self._fill_seconds)
-        if not self.refits:
-            return evaluation
-        rounds, levels = -(-self.refits // self.refit_workers), max(1, len(self.controller.rules.levels))
-        return _STARTUP_SECONDS + rounds * (levels * self.controller.rules.rungs[-1] + 1) * slowest + evaluation
+        images = self.more_images if effort.on == "train+val" else 1.0
+        levels = max(1, len(self.controller.rules.levels))
+        epochs = levels * self.controller.rules.rungs[-1] * self.final_length + 1
+        rounds = max(math.ceil(effort.refits / self.refit_workers), effort.trainings() / self.refit_workers)
+        return _STARTUP_SECONDS + rounds * epochs * images * slowest + self.evaluation()
+
+    def evaluation(self) -> float:
+        """Seconds that the look at the test images will take."""
+        slowest = max(self._seconds[-20:], default=0.0)
+        if not self._seconds:
+            slowest = median(self._pack_epochs.values() or [0.0]) + self._fill_seconds
+        return 2 * slowest
 
     def left(self) -> float | None:
         """Seconds to the end, if the rest goes as it went so far and ASHA promotes as it should."""
@@ -94,6 +114,13 @@ class Pace:
         return left * head / self.concurrent + self.reserve()
 
 
+def pace_of(job: Job, controller: Controller, effort: Effort, refit_workers: int) -> Pace:
+    """The pace of a job's search, nothing of which is known yet."""
+    more = (len(job.dataset.train) + len(job.dataset.val)) / max(1, len(job.dataset.train))
+    length = job.settings.final_length
+    return Pace(controller, job.machine.concurrent, effort, refit_workers, length, more)
+
+
 class Progress:
     """Feeds the live view from the events of the log.
 
@@ -101,22 +128,24 @@ class Progress:
         job: what is searched.
         controller: of the search.
         view: where it is shown.
-        refit_workers: of the refit job.
+        pace: how fast it goes.
         began: when the command started, by `time.monotonic`.
     """
 
-    def __init__(self, job: Job, controller: Controller, view: LiveView, refit_workers: int, began: float) -> None:
+    def __init__(self, job: Job, controller: Controller, view: LiveView, pace: Pace, began: float) -> None:
         self.view = view
         self._job, self._controller = job, controller
         self._began = began
         self._shown = 0.0
-        self._pace = Pace(controller, job.machine.concurrent, job.settings.refits, refit_workers)
+        self._final_began: tuple[float, int] | None = None
+        self._pace = pace
 
     def take(self, event: Event) -> None:
         """Show what an event of the log changed."""
         self._pace.note(event)
         now = time.monotonic()
-        if event["event"] != "epoch" or now - self._shown > _SHOW_SECONDS:  # a pack tells of many epochs at once
+        # A pack tells of many epochs at once; and what is logged after the search says nothing of how far that is.
+        if self._final_began is None and (event["event"] != "epoch" or now - self._shown > _SHOW_SECONDS):
             self._shown = now
             self._show(_activity(self._controller))
         if event["event"] == "segment_end":
@@ -144,20 +173,62 @@ class Progress:
             figure = self._job.rules.figure(best.best)
             self.view.line(f"{heads} heads done; the best of all so far: {best.name}, {metric} {figure:.4f}")
 
-    def refits(self, epochs: int) -> None:
-        """Show how far the refits are."""
-        self._show([f"refits: {epochs} epochs trained"])
+    def note(self, message: str) -> None:
+        """Say something that should stay."""
+        self.view.note(message)
+
+    def trained(self, epochs: int, of: int) -> None:
+        """Show how far the trainings after the search are.
+
+        Args:
+            epochs: that they have trained.
+            of: that all of them have, as far as is known by now which are wanted.
+        """
+        now = time.monotonic()
+        if self._final_began is None or epochs < self._final_began[1]:  # a job that was lost begins again
+            self._final_began = now, epochs
+        since, before = self._final_began
+        left = self._pace.reserve()
+        if epochs > before:
+            left = (of - epochs) * (now - since) / (epochs - before) + self._pace.evaluation()
+        self._show([f"trainings after the search: {epochs} of {of} epochs; then one look at the test images"], left)
+
+    def evaluating(self) -> None:
+        """Show that the test images are looked at."""
+        self.view.note("Evaluating: one look at the test images")
+        self._show(["looking at the test images"], self._pace.evaluation())
 
     def time_to_search(self) -> float:
-        """Seconds until the search must end for refits and evaluation to fit into the time budget."""
+        """Seconds until the search must end for what follows to fit into the time budget.
+
+        What follows may be less than was asked for, so that it leaves the search a part of the budget; see
+        `effort_in_time`.
+        """
         budget = self._job.settings.time_budget
-        return float("inf") if budget is None else budget - self._elapsed() - self._pace.reserve()
+        if budget is None:
+            return float("inf")
+        least = self._pace.reserve(smallest(self._pace.effort))
+        reserved = max(least, min(self._pace.reserve(), _FOLLOWING * budget))
+        return budget - self._elapsed() - reserved
+
+    def effort_in_time(self) -> Effort:
+        """The largest effort after the search that fits into what is left of the time budget."""
+        effort, budget = self._pace.effort, self._job.settings.time_budget
+        if budget is None:
+            return effort
+        asked, left = effort, budget - self._elapsed()
+        while self._pace.reserve(effort) > left and (smaller := effort.less()) is not None:
+            effort = smaller
+        if effort != asked:
+            told = f"{effort.folds} folds, {effort.challengers} challengers" if effort.folds else "no final comparison"
+            self.view.note(f"{left:.0f} s are left of --time-budget: {told} instead of {asked.folds} folds")
+        return effort
 
     def _elapsed(self) -> float:
         return time.monotonic() - self._began
 
-    def _show(self, activity: Sequence[str]) -> None:
-        left, budget = self._pace.left(), self._job.settings.time_budget
+    def _show(self, activity: Sequence[str], left: float | None = None) -> None:
+        left, budget = self._pace.left() if left is None else left, self._job.settings.time_budget
         if budget is not None:
             to_budget = budget - self._elapsed()
             left = to_budget if left is None else min(left, to_budget)

@@ -67,6 +67,47 @@ class Other(TypedDict):
     test: Figures
 
 
+class CalibrationErrors(TypedDict):
+    """How far confidence and accuracy are apart on the test images."""
+
+    before: float
+    after: float
+    """The temperature."""
+
+
+class ShippedFigures(TypedDict):
+    """What is shipped."""
+
+    kind: str
+    """single, averaged, mirror or ensemble."""
+    cost: int
+    """Passes through a network that a prediction takes."""
+    temperature: float
+    threshold: float | None
+    """Of two classes: from which probability of the second on it is the answer; None: the likelier class is."""
+    out_of_fold: NotRequired[Metrics]
+    """On labelled images, each judged by networks that had not trained on it."""
+    test: Metrics
+    calibration_error: CalibrationErrors
+
+
+class AccuracyInterval(TypedDict):
+    """A share of right answers, with its interval (95 %)."""
+
+    accuracy: float
+    low: float
+    high: float
+
+
+class FrontierPoint(TypedDict):
+    """One thing that could be shipped."""
+
+    kind: str
+    cost: int
+    out_of_fold: AccuracyInterval
+    test: AccuracyInterval
+
+
 class EvaluationDocument(TypedDict):
     """evaluation.json: the winner's figures on each split, a model a fresh seed, and those of the others."""
 
@@ -84,6 +125,10 @@ class EvaluationDocument(TypedDict):
     """By how much `best_validation` is better than the mean over fresh seeds; None: there is no such mean."""
     others: dict[str, Other]
     """"default": the known-good recipe; "head": the best head alone."""
+    shipped: NotRequired[ShippedFigures]
+    """What best/ holds; missing in what versions before 0.2 wrote."""
+    frontier: NotRequired[list[FrontierPoint]]
+    """All that could be shipped, cheapest first; empty where nothing was compared out of fold."""
     refits: NotRequired[int]
     test_reads: NotRequired[int]
     """How often the test images have been read."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import copy
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from raysearch.activations.cache import CacheSettings
 from raysearch.activations.sources import Sources
@@ -15,6 +18,17 @@ from raysearch.models.weights import Weights, load_weights
 from raysearch.record.metric import check_metric
 from raysearch.training.numerics import choose_device
 from raysearch.training.ranks import ALONE, Ranks
+from raysearch.training.stratified import stratified_folds
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Images to train on and images to judge by, which are parts of the same: all folds share their activations."""
+
+    images: Split
+    train: NDArray[np.int64]
+    """Places in `images`, ascending."""
+    val: NDArray[np.int64]
 
 
 @dataclass
@@ -39,12 +53,32 @@ class Bench:
     """Images that decide nothing, on which the best state of every stage is measured; None: none."""
     ranks: Ranks = ALONE
     """The processes that train every stage together, each at a bench of its own; packs of heads are one's work."""
+    fold: Fold | None = None
+    """What stands for the dataset's training and validation images; None: they do."""
     sources: Sources = field(init=False, repr=False)
     """Where the activations of all trials come from."""
 
     def __post_init__(self) -> None:
         check_metric(self.metric, self.dataset.classes)
         self.sources = Sources(self.device, self.memory_bytes, self.cache)
+
+    def seeing(self, on: Literal["train", "train+val"], fold: tuple[int, int] | None, seed: int) -> Bench:
+        """The same bench before other parts of its labelled images; what it has read of them stays at hand.
+
+        Args:
+            on: whether the validation images are trained on too.
+            fold: which of how many stratified parts of all labelled images is held out, to judge by; None: none is, and
+                the validation images judge, whether they were trained on or not.
+            seed: by which folds are drawn.
+        """
+        other, data = copy.copy(self), self.dataset
+        if on == "train+val":
+            both = Split.join(data.train, data.val)
+            other.dataset = replace(data, train=both)
+            if fold is not None:
+                which, folds = fold
+                other.fold = Fold(both, *stratified_folds(folds, both.labels, seed)[which])
+        return other
 
     @property
     def filled_seconds(self) -> float:

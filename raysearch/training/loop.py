@@ -84,7 +84,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.at = Counters(micro_batch=stage.batch_size)
         self._best = BestEpoch()
-        self._val_logits = torch.empty(0)
+        self.val_logits = torch.empty(0)
+        """Of the validation images, (n, c) fp32 on the CPU, as they were last evaluated."""
         self.handover_delta: float | None = None
         """What the hand-over gate measured, where the stage passed through it."""
 
@@ -210,8 +211,8 @@ class Trainer:
         Raises:
             NonFiniteLossError: after `step` of `epoch`.
         """
-        self._val_logits = self._logits(self.images.val.activations)
-        figures = classification_metrics(self._val_logits, self.val_labels, self.images.classes)
+        self.val_logits = self._logits(self.images.val.activations)
+        figures = classification_metrics(self.val_logits, self.val_labels, self.images.classes)
         figures = self.ranks.agree(figures, self.device)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
@@ -249,7 +250,7 @@ class Trainer:
         held_out = self.images.held_out
         if held_out is None:
             return []
-        temperature = fitted_temperature(self._val_logits, self.val_labels)  # of the same state
+        temperature = fitted_temperature(self.val_logits, self.val_labels)  # of the same state
         labels = torch.tensor(np.asarray(held_out.labels)).long()
         return calibrated_losses(self._logits(held_out.activations), labels, temperature).tolist()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysearch.data.dataset import Split
 from raysearch.recipe import Recipe, Stage
@@ -54,8 +55,14 @@ def view_offset(recipe: Recipe, stage_index: int) -> int:
 
 
 def quick_look(split: Split, max_batches: int | None, batch_size: int) -> Split:
-    """The images that a run sees of a split: all, or evenly spaced ones if `max_batches` of this size are fewer."""
-    n = len(split)
-    if max_batches is None or n <= max_batches * batch_size:
+    """A split, or evenly spaced images of it if `max_batches` of this size are fewer."""
+    if max_batches is None or len(split) <= max_batches * batch_size:
         return split
-    return split.take(np.linspace(0, n - 1, max_batches * batch_size).astype(np.int64))
+    return split.take(quick_places(len(split), max_batches, batch_size))
+
+
+def quick_places(n: int, max_batches: int | None, batch_size: int) -> NDArray[np.int64]:
+    """The places of n images, or evenly spaced ones if `max_batches` of this size are fewer."""
+    if max_batches is None or n <= max_batches * batch_size:
+        return np.arange(n)
+    return np.linspace(0, n - 1, max_batches * batch_size).astype(np.int64)

@@ -17,7 +17,11 @@ from raysearch.training.stage import open_stage
 
 
 def train_recipe(
-    bench: Bench, recipe: Recipe, report: Callable[[int, dict[str, Any]], None] = lambda stage, row: None
+    bench: Bench,
+    recipe: Recipe,
+    report: Callable[[int, dict[str, Any]], None] = lambda stage, row: None,
+    *,
+    head_seed: int | None = None,
 ) -> Trainer:
     """Train every stage of the recipe, with the hand-over gate between them.
 
@@ -25,6 +29,8 @@ def train_recipe(
         bench: images, weights, device.
         recipe: what to train.
         report: called after each epoch with the stage's index and the epoch's row.
+        head_seed: seeds the first of several stages in the recipe's stead, so that trainings with other seeds begin
+            with the same head.
 
     Returns: the last stage's trainer, at its end; `best_state` holds its best suffix.
 
@@ -34,10 +40,12 @@ def train_recipe(
     start: dict[str, Tensor] | None = None
     rate: float | None = None
     about: dict[str, Any] = {"val_loss": None, "signature": None}
+    several = len(recipe.schedule) > 1
+    first = recipe.model_copy(update={"seed": head_seed}) if several and head_seed is not None else recipe
     for index in range(len(recipe.schedule)):
         trainer = open_stage(
             bench,
-            recipe,
+            recipe if index else first,
             index,
             start,
             ended_rate=rate,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raysearch.activations.base import Activations
@@ -23,7 +25,7 @@ from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
 from raysearch.training.loop import Trainer
 from raysearch.training.numerics import choose_device, choose_precision
-from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_look, view_offset
+from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_look, quick_places, view_offset
 
 __all__ = ["Bench", "choose_device", "choose_precision", "open_pack", "open_stage"]
 
@@ -134,8 +136,14 @@ class _Place:
         self._boundary = Boundary(
             recipe, stage.depth, self.prefix, weights=bench.weights.digest, fingerprint=dataset.fingerprint
         )
-        self._train = quick_look(dataset.train, bench.max_batches, stage.batch_size)
-        self._val = quick_look(dataset.val, bench.max_batches, QUICK_VALIDATION_BATCH)
+        most, fold = bench.max_batches, bench.fold
+        if fold is None:
+            self._train = _Part("train", quick_look(dataset.train, most, stage.batch_size))
+            self._val = _Part("val", quick_look(dataset.val, most, QUICK_VALIDATION_BATCH))
+        else:
+            self._train = _Part("train", fold.images, fold.train[quick_places(len(fold.train), most, stage.batch_size)])
+            judging = quick_places(len(fold.val), most, QUICK_VALIDATION_BATCH)
+            self._val = _Part("labelled", fold.images, fold.val[judging])
 
     def images(self, *, held_out: bool) -> Images:
         """What the stage sees: training images in the training's precision, the others exact.
@@ -143,25 +151,28 @@ class _Place:
         Args:
             held_out: whether it measures its best state on the images that the bench holds out.
         """
-        train = Labelled(self.train_activations(augmented=True), self._train.labels)
-        images = Images(self._bench.dataset.classes, train, self._exact("val", self._val))
+        train = self._train.of(self._train_activations(augmented=True))
+        images = Images(self._bench.dataset.classes, train, self._exact(self._val))
         if not held_out or self._bench.held_out is None:
             return images
         split = quick_look(self._bench.held_out, self._bench.max_batches, QUICK_VALIDATION_BATCH)
-        return replace(images, held_out=self._exact("held_out", split))
+        return replace(images, held_out=self._exact(_Part("held_out", split)))
 
     def train_activations(self, *, augmented: bool) -> Activations:
         """The activations of the training images, in the training's precision."""
+        return self._train.of(self._train_activations(augmented=augmented)).activations
+
+    def _train_activations(self, *, augmented: bool) -> Activations:
         augmenter = None
         if augmented and self._stage.strength:
             augmenter = Augmenter(self._recipe.augmentation, self._stage.strength, self._recipe.seed)
         return self._bench.sources.activations(
-            self._boundary, "train", self._train, augmenter=augmenter, precision=self._bench.precision
+            self._boundary, self._train.name, self._train.split, augmenter=augmenter, precision=self._bench.precision
         )
 
-    def _exact(self, name: str, images: Split) -> Labelled:
+    def _exact(self, part: _Part) -> Labelled:
         """Images as they are, in fp32."""
-        return Labelled(self._bench.sources.activations(self._boundary, name, images), images.labels)
+        return part.of(self._bench.sources.activations(self._boundary, part.name, part.split))
 
     def signature(self) -> dict[str, Any]:
         """What the suffix fits."""
@@ -176,6 +187,25 @@ class _Place:
             classes=dataset.classes,
             val_labels=self._val.labels,
         )
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """Images of a stage: a split, or those at some places of it, which are read by way of all of it."""
+
+    name: str
+    split: Split
+    places: NDArray[np.int64] | None = None
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of the images, in their order."""
+        return self.split.labels if self.places is None else self.split.labels[self.places]
+
+    def of(self, activations: Activations) -> Labelled:
+        """These images, of the activations of the whole split."""
+        labelled = Labelled(activations, self.split.labels)
+        return labelled if self.places is None else labelled.take(self.places)
 
 
 def _load_base(classifier: nn.Sequential, recipe: Recipe, weights: Weights) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,7 @@ from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classif
 from raysearch.recipe import Fit, Recipe
 from raysearch.storage.files import replace_json, replace_text, replace_with
 from raysearch.winner.answers import ImageLike, Images, Prediction, find_images, name_of, probabilities
+from raysearch.winner.shipment import Confidence, Network, Shipment, ShippedInfo
 
 _FILES = ("model.safetensors", "recipe.json", "labels.json")
 
@@ -51,6 +52,8 @@ class Labels(TypedDict):
     preprocessing: Preprocessing
     weights_digest: str
     """The base weights that training started from."""
+    shipped: NotRequired[ShippedInfo]
+    """How the networks answer together, and how sure. Where it is missing there is one network, as it is."""
 
 
 @dataclass(frozen=True)
@@ -64,19 +67,49 @@ class Best:
     info: Labels = field(repr=False)
     """labels.json."""
 
-    def model(self) -> nn.Sequential:
+    @property
+    def confidence(self) -> Confidence:
+        """How sure the classifier may be."""
+        return Confidence.read(self.info.get("shipped"))
+
+    def model(self) -> nn.Module:
         """The classifier as a plain module of torch, on the CPU, fp32, in eval mode; a new one at every call.
 
         It takes float32 (n, 3, image_size, image_size), RGB scaled to [0, 1] and normalised as ImageNet is, as `inputs`
-        makes it, and returns logits (n, classes) in the order of `labels`.
+        makes it, and returns logits (n, classes) in the order of `labels`, whose softmax is as sure as it is right.
 
         Raises:
             InputError: model.safetensors does not fit the recipe.
         """
-        model = build_classifier(self.recipe, len(self.labels))
-        path = self.folder / "model.safetensors"
+        return self.shipment().module()
+
+    def network(self) -> nn.Sequential:
+        """The network, or the first of several, without temperature and mirror image; otherwise as `model`."""
+        classifier = self.shipment().networks[0].classifier
+        assert isinstance(classifier, nn.Sequential)
+        return classifier
+
+    def shipment(self) -> Shipment:
+        """Every network, and how they answer together.
+
+        Raises:
+            InputError: model.safetensors does not fit the recipe.
+        """
+        path, info = self.folder / "model.safetensors", self.info.get("shipped")
         with safe_open(path, framework="pt") as file:
             found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        if info is None:
+            return Shipment.of(self._built(self.recipe, found, path), self.recipe)
+        alone = len(info["members"]) == 1
+        networks = [
+            Network(recipe, self._built(recipe, found if alone else _below(found, number), path), one["weight"])
+            for number, one in enumerate(info["members"])
+            for recipe in [Recipe.model_validate(one["recipe"])]
+        ]
+        return Shipment(info["kind"], tuple(networks), info["mirrored"], self.confidence)
+
+    def _built(self, recipe: Recipe, found: Mapping[str, torch.Tensor], path: Path) -> nn.Sequential:
+        model = build_classifier(recipe, len(self.labels))
         expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
         wrong = [
             f"{name}: found {tuple(found[name].shape) if name in found else 'none'}, expected {expected.get(name)}"
@@ -84,8 +117,8 @@ class Best:
             if name not in found or expected.get(name) != tuple(found[name].shape)
         ]
         if wrong:
-            raise InputError(f"{str(path)!r} does not fit {self.recipe.backbone}: {'; '.join(wrong[:3])}")
-        model.load_state_dict(found)
+            raise InputError(f"{str(path)!r} does not fit {recipe.backbone}: {'; '.join(wrong[:3])}")
+        model.load_state_dict(dict(found))
         return model.eval().requires_grad_(False)
 
     def pixels(self, image: ImageLike) -> np.ndarray:
@@ -193,23 +226,22 @@ class Best:
             return f"{type(error).__name__}: {error}"
 
     @functools.cached_property
-    def _ready_model(self) -> nn.Sequential:
+    def _ready_model(self) -> nn.Module:
         return self.model()
 
 
-def write_best(
-    folder: Path, classifier: nn.Module, recipe: Recipe, classes: Sequence[str], weights_digest: str, card: str
-) -> None:
+def write_best(folder: Path, shipment: Shipment, classes: Sequence[str], weights_digest: str, card: str) -> None:
     """Writes `best/`: each file atomically, the model last. A reader that meets files of two writes is told so.
 
     Args:
         folder: `best/` itself; made if it is not there.
-        classifier: the whole trained classifier; it is stored in fp32.
+        shipment: the trained networks, which are stored in fp32, and how they answer together.
         classes: class names, in the order of the logits.
         weights_digest: of the base weights that training started from.
         card: README.md, in Markdown.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    recipe = shipment.networks[0].recipe
     labels: Labels = {
         "classes": list(classes),
         "preprocessing": {
@@ -221,14 +253,18 @@ def write_best(
             "std": list(IMAGENET_STD),
         },
         "weights_digest": weights_digest,
+        "shipped": shipment.info(),
     }
     tree = recipe.model_dump(mode="json")
     replace_text(folder / "README.md", card.rstrip() + "\n")
     replace_json(folder / "recipe.json", tree)
     replace_json(folder / "labels.json", labels)
+    alone = len(shipment.networks) == 1
+    prefixes = ["" if alone else _prefix(number) for number in range(len(shipment.networks))]
     tensors = {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().contiguous().clone()
-        for name, tensor in classifier.state_dict().items()
+        prefix + name: (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().contiguous().clone()
+        for prefix, network in zip(prefixes, shipment.networks, strict=True)
+        for name, tensor in network.classifier.state_dict().items()
     }
     metadata = {"format": "pt", "recipe_digest": _digest(tree, classes), "weights": weights_digest}
     replace_with(folder / "model.safetensors", lambda path: path.write_bytes(save(tensors, metadata)))
@@ -262,6 +298,17 @@ def load_best(folder: Path) -> Best:
             f"the files are of two different writes; --resume the run to write them again"
         )
     return Best(folder, recipe, labels, info)
+
+
+def _prefix(number: int) -> str:
+    """What the names of one of several networks' tensors begin with."""
+    return f"members.{number}."
+
+
+def _below(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
+    """The tensors of one of several networks, under their own names."""
+    prefix = _prefix(number)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _digest(recipe: Mapping[str, object], classes: Sequence[str]) -> str:

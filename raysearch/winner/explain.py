@@ -106,7 +106,7 @@ class Explainer:
         except OSError as error:
             raise InputError(f"--explain {folder}: the folder cannot be made: {error.strerror}") from error
         self._best, self._folder, self._device = best, folder, torch.device(device)
-        self._model = best.model()
+        self._model = best.network()
         self._written: set[str] = set()
 
     def __call__(self, image: ImageLike, label: str) -> Path:

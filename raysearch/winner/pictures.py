@@ -117,7 +117,7 @@ def _mistakes(
     if not len(which):
         return []
     images, taken = np.asarray(split.pixels[which]), probabilities[which].argmax(axis=1)
-    maps = grad_cam(best.model(), images, taken, device)
+    maps = grad_cam(best.network(), images, taken, device)
     found: list[Mistake] = []
     for number, (place, image, heat, label) in enumerate(zip(which, images, maps, taken, strict=True)):
         side = _side(len(image), _LARGE_SIDE)

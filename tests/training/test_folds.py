@@ -14,8 +14,9 @@ from raysearch.errors import InputError
 from raysearch.recipe import Head, Recipe
 from raysearch.training.class_weights import class_weights
 from raysearch.training.heads import folds as folds_module
-from raysearch.training.heads.folds import FoldedPack, check_folds, stratified_folds
+from raysearch.training.heads.folds import FoldedPack
 from raysearch.training.images import Images, Labelled
+from raysearch.training.stratified import check_folds, stratified_folds
 from tests.training.test_pack import EVERY_KIND, around, features, packed, recipe, run
 from tests.training.tiny import CLASSES, InMemory
 

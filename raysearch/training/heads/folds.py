@@ -11,7 +11,6 @@ from torch import Tensor
 
 from raysearch.activations.base import Activations, Derived
 from raysearch.activations.kept import TensorActivations
-from raysearch.errors import InputError
 from raysearch.recipe import Recipe
 from raysearch.record.metric import score
 from raysearch.training.epoch import NonFiniteLossError, Row
@@ -19,37 +18,10 @@ from raysearch.training.heads.members import Worth
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.heads.reading import read_view
 from raysearch.training.images import Images, Labelled
+from raysearch.training.stratified import check_folds, stratified_folds
 
 MEAN_DIGITS = 12
 """Decimals of a mean over folds: those after them tell in which order it was summed, and would break ties."""
-
-
-def check_folds(folds: int, labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Refuses a number of folds that the training images (integer labels, shape (n,)) cannot be parted into.
-
-    Raises:
-        InputError: fewer than two folds, or a class with fewer images than folds.
-    """
-    if folds < 2:
-        raise InputError(f"cross-validation needs at least 2 folds, got {folds=}")
-    counts = np.bincount(np.asarray(labels), minlength=len(classes)).tolist()
-    few = {name: count for name, count in zip(classes, counts, strict=True) if count < folds}
-    if few:
-        listed = ", ".join(f"{name} has {count}" for name, count in few.items())
-        fewest = min(few.values())
-        advice = f"give more images, or at most {fewest} folds" if fewest > 1 else "give more images, or no folds"
-        raise InputError(f"{folds} folds need {folds} training images of every class, {listed}: {advice}")
-
-
-def stratified_folds(folds: int, labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For every fold, the images (indices, ascending) to train on and those to hold out.
-
-    Each image is held out once, and each fold has each class's share of it, to one image.
-    """
-    from sklearn.model_selection import StratifiedKFold  # a second to import, and most searches have no folds
-
-    splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
-    return list(splitter.split(np.zeros(len(labels)), labels))
 
 
 class FoldedPack:

@@ -1,0 +1,138 @@
+"""The trainings after a search, the final comparison and the refits: one job, as large as there is time for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+
+from raysearch.job.job import Job
+from raysearch.pipeline.finals import Effort, Finals, Race
+from raysearch.pipeline.finishing import Finish, finals_of, finish_of
+from raysearch.pipeline.progress import Progress
+from raysearch.record.folder import RunFolder
+from raysearch.search.controller import Controller
+from raysearch.search.driver import Driver
+from raysearch.training.bench import Bench
+from raysearch.workers.cluster import Call
+from raysearch.workers.trainings import Outcome, Training, train_all
+
+
+def effort_of(job: Job) -> Effort:
+    """What the settings ask for, as far as the images go: each fold needs one of every class."""
+    settings, data = job.settings, job.dataset
+    counts = np.bincount(np.concatenate([data.train.labels, data.val.labels]), minlength=len(data.classes))
+    folds = min(settings.folds, int(counts.min()))
+    if folds < 2:
+        return Effort(0, 0, 0, settings.refits, settings.refit_on)
+    return Effort(folds, settings.challengers, settings.fold_seeds, settings.refits, settings.refit_on)
+
+
+class FinalTraining:
+    """Trains what follows a search, logs what came of it, and shows how far it is.
+
+    Args:
+        job: the settings and what they name.
+        run: the run folder.
+        driver: of the search, which has ended; keeps the log.
+        controller: of the search; it has a winner.
+        progress: where it is shown.
+        workers: of the job, at most.
+        bench: keywords of `Bench.open` for its workers.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        run: RunFolder,
+        driver: Driver,
+        controller: Controller,
+        progress: Progress,
+        workers: int,
+        bench: Mapping[str, Any],
+    ) -> None:
+        self._job, self._run, self._driver, self._controller = job, run, driver, controller
+        self._progress, self._workers, self._bench = progress, workers, bench
+        self._said: set[tuple[str, int]] = set()
+
+    def run(self, effort: Effort, call: Call) -> Finish | None:
+        """Train, and decide what is shipped; None if no refits are wanted."""
+        if not effort.refits:
+            return None
+        job, settings = self._job, self._job.settings
+        finals = finals_of(job, self._controller, effort)
+        self._say(finals)
+        done: dict[str, Outcome] = {}
+
+        def wanted(known: Mapping[str, Outcome]) -> list[Training]:
+            self._tell_races(finals, known)
+            return finals.wanted(known)
+
+        done = train_all(
+            self._run.folder,
+            self._bench,
+            wanted,
+            workers=self._workers,
+            gpus=min(1.0, job.machine.gpus),
+            max_failures=settings.max_failures,
+            watch=self._progress.trained,
+            took=self._took,
+            lost=self._lost,
+            storage=self._run.storage,
+        )
+        here = Bench(job.dataset, job.weights, torch.device("cpu"), settings.precision)
+        finish = finish_of(job, finals, done, here, call)
+        self._tell_choice(finish)
+        return finish
+
+    def _say(self, finals: Finals) -> None:
+        effort, (first, *others) = finals.effort, finals.finalists
+        told = {"finalists": [one.trial for one in finals.finalists], **asdict(effort)}
+        self._driver.log({"event": "finals", **told})
+        if effort.folds:
+            against = f" against {', '.join(one.trial for one in others)}" if others else ""
+            self._progress.note(
+                f"Final comparison on {effort.folds} folds of all {len(finals.labels)} labelled images: "
+                f"{first.trial} (the default){against}; then {effort.refits} refits"
+            )
+        else:
+            self._progress.note(f"Training {first.trial} again with {effort.refits} fresh seeds")
+
+    def _took(self, outcome: Outcome) -> None:
+        training = outcome.training
+        told = {"name": training.name, "trial": training.name.split("-")[1], "seed": training.recipe.seed}
+        if outcome.error is not None:
+            self._driver.log({"event": "refit_failed", **told, "error": outcome.error})
+            return
+        kind = "refit" if training.fold is None else "fold"
+        fold = {} if training.fold is None else {"fold": training.fold[0] + 1, "of": training.fold[1]}
+        recipe = {} if training.fold is not None else {"recipe": training.recipe.model_dump(mode="json")}
+        self._driver.log({"event": kind, **told, **fold, **recipe, "best": outcome.row, "seconds": outcome.seconds})
+
+    def _lost(self, reason: str) -> None:
+        self._driver.log({"event": "refit_lost", "reason": reason})
+        self._progress.note(f"The refits were lost ({reason}); those that had not ended begin again")
+
+    def _tell_races(self, finals: Finals, done: Mapping[str, Outcome]) -> None:
+        """Log each comparison once, as soon as it can be made."""
+        for race in finals.races(done):
+            if (race.trial, race.folds) not in self._said:
+                self._said.add((race.trial, race.folds))
+                self._driver.log({"event": "race", "against": finals.finalists[0].trial, **_flat(race)})
+
+    def _tell_choice(self, finish: Finish) -> None:
+        default = finish.finals.finalists[0].trial
+        kept = finish.chosen.trial == default
+        if finish.finals.effort.folds:
+            said = f"{default}, the default, is kept" if kept else f"{finish.chosen.trial} replaces the default"
+            self._progress.note(f"{said}; shipped: {finish.shipped}")
+        points = [{"kind": one.kind, "cost": one.cost} for one in finish.points]
+        told = {"trial": finish.chosen.trial, "default": default, "shipped": finish.shipped, "points": points}
+        self._driver.log({"event": "chosen", **told, "temperature": finish.temperature})
+
+
+def _flat(race: Race) -> dict[str, Any]:
+    return {"trial": race.trial, "folds": race.folds, "goes_on": race.goes_on, **asdict(race.difference)}

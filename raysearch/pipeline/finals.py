@@ -1,0 +1,303 @@
+"""Which recipe is trained for good, and what becomes of its trainings: decided out of fold, on every labelled image.
+
+A search compares recipes on some hundred validation images, which cannot tell those apart that differ by a point. So
+its best few, the default always among them, are trained anew on folds of all training and validation images; what each
+says of the images that it had not seen is compared image by image. The default is kept unless a challenger is better by
+more than chance explains. One fold after another is trained, and a challenger that is not ahead of the default is
+dropped: it would have to make up for that and win beyond chance in what is left.
+
+Nothing here trains, and nothing looks at a test image: from what is done follows what is wanted, and in the end the
+choice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysearch.pipeline.frontier import Floats, greedy
+from raysearch.pipeline.paired import Difference, compare
+from raysearch.recipe import Recipe
+from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_places
+from raysearch.training.stratified import stratified_folds
+from raysearch.workers.trainings import On, Outcome, Training
+
+CONFIDENCE = 0.9
+"""Of the two-sided interval that must lie above 0 for a challenger to replace the default: one chance in twenty that it
+does so for nothing."""
+
+
+@dataclass(frozen=True)
+class Finalist:
+    """One of the recipes that are compared."""
+
+    trial: str
+    recipe: Recipe
+    """As it is trained for good: see `final_recipe`."""
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is trained after the search.
+
+    Args:
+        folds: of the comparison; 0: none, and the winner of the search is taken as it is.
+        challengers: how many are compared with the default.
+        seeds: trainings of the chosen recipe in each fold; with two or more it is known what averaging them is worth.
+        refits: trainings of the chosen recipe with fresh seeds on all images that it may be trained on.
+        on: which images these are.
+    """
+
+    folds: int
+    challengers: int
+    seeds: int
+    refits: int
+    on: On
+
+    def less(self) -> Effort | None:
+        """The next smaller effort of those worth having; None: there is none."""
+        for smaller in (
+            {"challengers": 1} if self.challengers > 1 else {},
+            {"folds": 3} if self.folds > 3 else {},
+            {"seeds": 1} if self.seeds > 1 else {},
+            {"folds": 2} if self.folds > 2 else {},
+            {"folds": 0, "challengers": 0, "seeds": 0} if self.folds else {},
+        ):
+            if smaller:
+                return Effort(**{**self.__dict__, **smaller})
+        return None
+
+    def trainings(self) -> float:
+        """How many trainings on all images it may come to, a fold's counted by its share of them."""
+        share = (self.folds - 1) / self.folds if self.folds else 0.0
+        return self.refits + share * self.folds * (self.challengers + max(1, self.seeds)) * bool(self.folds)
+
+
+def smallest(effort: Effort) -> Effort:
+    """The least that an effort can be cut down to: the refits alone."""
+    while (less := effort.less()) is not None:
+        effort = less
+    return effort
+
+
+def final_recipe(recipe: Recipe, kept_epochs: Sequence[int], length: float) -> Recipe:
+    """The recipe as it is trained where no image is left to stop by.
+
+    Each stage ends with as many epochs as the search kept of it; those after the head's are `length` times as long, for
+    there is no rival to be compared with after equal epochs any more. A plateau would wait for validation images: the
+    rate falls by a cosine instead.
+
+    Args:
+        recipe: of the trial.
+        kept_epochs: of each stage; 0 where the stage kept what it began with.
+        length: at least 1.
+    """
+    schedule = []
+    for index, (stage, epochs) in enumerate(zip(recipe.schedule, kept_epochs, strict=True)):
+        longer = length if index or len(recipe.schedule) == 1 else 1.0
+        course = "cosine" if stage.course == "plateau" else stage.course
+        changes = {"epochs": max(1, round(longer * epochs)), "course": course}
+        schedule.append(stage.model_copy(update={**changes, "early_stopping_epochs": None, "keep": "last"}))
+    return recipe.model_copy(update={"schedule": tuple(schedule)})
+
+
+@dataclass(frozen=True)
+class Race:
+    """How a challenger stands against the default after some folds."""
+
+    trial: str
+    folds: int
+    difference: Difference
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it is worth another fold."""
+        return self.difference.mean > 0
+
+
+def choose(default: str, races: Sequence[Race], folds: int) -> str:
+    """The trial to train for good: the default, unless a challenger is surely better after all folds.
+
+    Args:
+        default: the default's trial.
+        races: of all challengers, after each fold.
+        folds: how many there are.
+    """
+    surely = [race for race in races if race.folds == folds and race.difference.low > 0]
+    return max(surely, key=lambda race: race.difference.mean).trial if surely else default
+
+
+@dataclass(frozen=True)
+class Finals:
+    """The comparison, and the trainings that follow from it.
+
+    Args:
+        finalists: the default first; without folds, the one that was chosen otherwise.
+        effort: how much of it.
+        labels: of all training and validation images, in this order, integer (n,).
+        classes: their names.
+        metric: by which recipes are compared.
+        seed: of the search.
+    """
+
+    finalists: tuple[Finalist, ...]
+    effort: Effort
+    labels: NDArray[np.int64] = field(repr=False)
+    classes: tuple[str, ...] = field(repr=False)
+    metric: str
+    seed: int
+    max_batches: int | None = None
+    """That a fold is judged by, for a quick look; None: by all its images."""
+    _members: dict[int, dict[str, float]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def held_out(self) -> list[NDArray[np.int64]]:
+        """The images that each fold holds out, by their places in `labels`, ascending."""
+        if not self.effort.folds:
+            return []
+        folds = (out for _, out in stratified_folds(self.effort.folds, self.labels, self.seed))
+        return [out[quick_places(len(out), self.max_batches, QUICK_VALIDATION_BATCH)] for out in folds]
+
+    @cached_property
+    def held_out_labels(self) -> NDArray[np.int64]:
+        """Of all held-out images, fold after fold: the order of everything that is out of fold."""
+        return self.labels[np.concatenate(self.held_out)]
+
+    def seeds(self, number: int) -> list[int]:
+        """Seeds that the search itself has not used: it uses `seed` alone."""
+        return [1000 * (self.seed + 1) + one for one in range(number)]
+
+    # ---- what is wanted ------------------------------------------------------------------------------------------
+
+    def wanted(self, done: Mapping[str, Outcome]) -> list[Training]:
+        """All trainings that are wanted by now, done or not, those first that others wait for."""
+        folds = range(self.effort.folds)
+        wanted = [self.in_fold(one, fold, 0) for fold in folds for one in self._racing(done, fold)]
+        if (chosen := self.chosen(done)) is None:
+            return wanted
+        wanted += [self.in_fold(chosen, fold, seed) for seed in range(1, self.effort.seeds) for fold in folds]
+        members = self.members(done) or {}
+        others = [one for one in self.finalists if one is not chosen and one.trial in members]
+        return [*wanted, *self.refits(chosen), *(self.refits(one)[0] for one in others)]
+
+    def in_fold(self, one: Finalist, fold: int, number: int) -> Training:
+        """A finalist's training without a fold, with the seed of that number; its head is the first one's."""
+        seeds, which = self.seeds(number + 1), (fold, self.effort.folds)
+        name = f"fold-{one.trial}-{fold + 1}of{self.effort.folds}-{seeds[number]}"
+        recipe = one.recipe.model_copy(update={"seed": seeds[number]})
+        return Training(name, recipe, seeds[0], "train+val", which)
+
+    def refits(self, one: Finalist) -> list[Training]:
+        """The trainings on all images that may be trained on, with fresh seeds from one head."""
+        seeds = self.seeds(self.effort.refits)
+        return [
+            Training(
+                f"refit-{one.trial}-{seed}", one.recipe.model_copy(update={"seed": seed}), seeds[0], self.effort.on
+            )
+            for seed in seeds
+        ]
+
+    # ---- what is decided -----------------------------------------------------------------------------------------
+
+    def races(self, done: Mapping[str, Outcome]) -> list[Race]:
+        """How each challenger stood after each fold that it and the default were trained on, in order."""
+        default, *challengers = self.finalists
+        return [
+            race
+            for folds in range(1, self.effort.folds + 1)
+            for one in challengers
+            if (race := self._race(default, one, folds, done)) is not None
+        ]
+
+    def chosen(self, done: Mapping[str, Outcome]) -> Finalist | None:
+        """The one to train for good; None as long as that is open."""
+        default, *challengers = self.finalists
+        if not self.effort.folds or not challengers:
+            return default
+        if any(self._is_open(one, done) for one in challengers):
+            return None
+        name = choose(default.trial, self.races(done), self.effort.folds)
+        return next(one for one in self.finalists if one.trial == name)
+
+    def members(self, done: Mapping[str, Outcome]) -> dict[str, float] | None:
+        """The ensemble, by trial with its weight: chosen greedily among the recipes that were trained on every fold.
+
+        Trainings of the chosen recipe are alike and count as one member. None as long as they are not done.
+        """
+        chosen, known = self.chosen(done), len(done)
+        if chosen is None or not self.effort.folds:
+            return None
+        names = [
+            self.in_fold(chosen, k, seed).name for k in range(self.effort.folds) for seed in range(self.effort.seeds)
+        ]
+        if not all(name in done for name in names):
+            return None
+        if known not in self._members:
+            seeds = self.chosen_seeds(chosen, done)
+            others = {
+                one.trial: found
+                for one in self.finalists
+                if one is not chosen and (found := self.out_of_fold(one, 0, done)) is not None
+            }
+            together = {chosen.trial: np.mean(seeds, axis=0)} if seeds else {}
+            candidates = {**together, **others} if seeds else {}
+            self._members[known] = (
+                greedy(candidates, self.held_out_labels, self.classes, self.metric) if candidates else {}
+            )
+        return self._members[known]
+
+    def chosen_seeds(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Floats]:
+        """Out-of-fold probabilities of each of its seeds that was trained on every fold."""
+        found = (self.out_of_fold(chosen, number, done) for number in range(self.effort.seeds))
+        return [one for one in found if one is not None]
+
+    def out_of_fold(self, one: Finalist, number: int, done: Mapping[str, Outcome]) -> Floats | None:
+        """Probabilities of all held-out images, (n, classes), by a finalist's trainings with one of its seeds."""
+        logits = self._logits(one, self.effort.folds, number, done)
+        return None if logits is None else torch.softmax(logits.double(), dim=1).numpy()
+
+    def _racing(self, done: Mapping[str, Outcome], fold: int) -> list[Finalist]:
+        """Those that are trained on this fold: the default, and the challengers that no earlier one has dropped."""
+        default, *challengers = self.finalists
+        return [default, *(one for one in challengers if self._reaches(one, fold, done))]
+
+    def _reaches(self, one: Finalist, fold: int, done: Mapping[str, Outcome]) -> bool:
+        if not fold:
+            return True
+        race = self._race(self.finalists[0], one, fold, done)
+        return race is not None and race.goes_on and self._reaches(one, fold - 1, done)
+
+    def _is_open(self, one: Finalist, done: Mapping[str, Outcome]) -> bool:
+        """Whether a challenger may still win: it has folds to go, or the default has."""
+        for folds in range(1, self.effort.folds + 1):
+            if self._failed(one, folds, done) or self._failed(self.finalists[0], folds, done):
+                return False
+            race = self._race(self.finalists[0], one, folds, done)
+            if race is None:
+                return True
+            if not race.goes_on:
+                return False
+        return False
+
+    def _failed(self, one: Finalist, folds: int, done: Mapping[str, Outcome]) -> bool:
+        names = [self.in_fold(one, fold, 0).name for fold in range(folds)]
+        return any(name in done and done[name].error is not None for name in names)
+
+    def _race(self, default: Finalist, one: Finalist, folds: int, done: Mapping[str, Outcome]) -> Race | None:
+        ours, theirs = (self._logits(who, folds, 0, done) for who in (one, default))
+        if ours is None or theirs is None:
+            return None
+        labels = self.labels[np.concatenate(self.held_out[:folds])]
+        return Race(one.trial, folds, compare(self.metric, ours, theirs, labels, self.classes, CONFIDENCE))
+
+    def _logits(self, one: Finalist, folds: int, seed_number: int, done: Mapping[str, Outcome]) -> torch.Tensor | None:
+        """Of the images of the first folds, in the folds' order; None if one is missing."""
+        outcomes = [done.get(self.in_fold(one, fold, seed_number).name) for fold in range(folds)]
+        if any(outcome is None or outcome.error is not None for outcome in outcomes):
+            return None
+        return torch.cat([outcome.held_out_logits() for outcome in outcomes if outcome is not None])

@@ -1,0 +1,226 @@
+"""From the end of a search to what is shipped: the final comparison, the refits, and what is made of them.
+
+No test image is looked at here: everything that is decided is decided out of fold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysearch.job.job import Job
+from raysearch.pipeline.finals import CONFIDENCE, Effort, Finalist, Finals, final_recipe
+from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, best_at, figure_of, frontier
+from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
+from raysearch.pipeline.paired import compare
+from raysearch.recipe import Recipe
+from raysearch.record.trial import Trial
+from raysearch.search.controller import Controller
+from raysearch.training.averaging import mean_state
+from raysearch.training.bench import Bench
+from raysearch.training.calibration import fitted_temperature
+from raysearch.training.path import assemble
+from raysearch.winner.confidence import decision_threshold
+from raysearch.workers.cluster import Call
+from raysearch.workers.trainings import Outcome
+
+LEAST = 1e-12
+"""A probability below it is taken for it: it has no logarithm worth the name."""
+
+
+def at_threshold(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Logits (n, 2) of which the second is the larger from this probability on."""
+    shift = -float(np.log(threshold / (1 - threshold)))
+    return logits + torch.tensor([0.0, shift], dtype=logits.dtype)
+
+
+def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
+    """The comparison that a search ends with: the default, and the best of the others."""
+    winner = controller.winner
+    assert winner is not None
+    default = controller.default
+    first = default if effort.folds and default is not None and default.finished and not default.failed else winner
+    others = [trial for trial in _ranked(controller, winner) if trial is not first][: effort.challengers]
+    if not effort.folds:
+        first, others = winner, []
+    train, val = job.dataset.train.labels, job.dataset.val.labels
+    return Finals(
+        tuple(_finalist(job, controller, trial, effort) for trial in (first, *others)),
+        replace(effort, challengers=len(others)),
+        np.concatenate([train, val]),
+        job.dataset.classes,
+        job.settings.metric,
+        job.settings.seed,
+        max_batches=job.settings.max_batches,
+    )
+
+
+def _ranked(controller: Controller, winner: Trial) -> list[Trial]:
+    """The winner, then the others that were trained to the end, best first."""
+    finished = [one for one in controller.trials.values() if one.finished and not one.is_head and not one.failed]
+    scored = [one for one in finished if one.best is not None and one is not winner and one.role != "control"]
+    return [winner, *sorted(scored, key=lambda one: controller.rules.order(one.best or {}), reverse=True)]
+
+
+def _finalist(job: Job, controller: Controller, trial: Trial, effort: Effort) -> Finalist:
+    recipe = Recipe.model_validate(trial.recipe)
+    if effort.on == "train":  # its validation images are there to stop by, as in the search
+        return Finalist(trial.name, recipe)
+    kept = [one.best["epoch"] for one in controller.path(trial) if one.best is not None]
+    return Finalist(trial.name, final_recipe(recipe, kept, job.settings.final_length))
+
+
+@dataclass(frozen=True)
+class Finish:
+    """What the trainings after a search came to, and what is shipped of it."""
+
+    finals: Finals
+    chosen: Finalist
+    refits: tuple[Outcome, ...]
+    """Trained to their ends; of the chosen recipe, on all images that may be trained on."""
+    seeds: tuple[Floats, ...]
+    """Out-of-fold probabilities of single trainings of the chosen recipe, (n, classes) each; none without folds."""
+    points: tuple[Point, ...]
+    """All that can be shipped, with what it is worth out of fold; none without folds."""
+    shipped: Kind
+    others: Mapping[str, Outcome]
+    """The trainings on all images of other recipes, which an ensemble may have as members, by trial."""
+
+    @property
+    def point(self) -> Point | None:
+        """The one that is shipped; None without folds."""
+        return next((point for point in self.points if point.kind == self.shipped), None)
+
+    @cached_property
+    def threshold(self) -> float | None:
+        """From which calibrated probability of the second of two classes on it is the answer.
+
+        None where the likelier class is: with more classes, with a metric that counts no answers, and where another
+        threshold is not surely better out of fold.
+        """
+        metric, labels = self.finals.metric, self.finals.held_out_labels if self.points else None
+        if self.point is None or labels is None or len(self.finals.classes) != 2 or metric in ("auroc", "loss"):
+            return None
+        logits = torch.from_numpy(np.log(np.maximum(self.point.probabilities, LEAST))) / self.temperature
+        positive = torch.softmax(logits, dim=1)[:, 1].numpy()
+
+        def figure(said: NDArray[np.int64]) -> float:
+            return figure_of(np.eye(2)[said], labels, self.finals.classes, metric)
+
+        found = decision_threshold(positive, labels, figure)
+        moved = at_threshold(logits, found)
+        surely = compare(metric, moved, logits, labels, self.finals.classes, CONFIDENCE).low > 0
+        return found if found != 0.5 and surely else None
+
+    @cached_property
+    def temperature(self) -> float:
+        """What the logits of what is shipped are divided by; 1 where nothing out of fold can tell."""
+        if self.point is None:
+            return 1.0
+        logits = torch.from_numpy(np.log(np.maximum(self.point.probabilities, LEAST)))
+        return fitted_temperature(logits, torch.as_tensor(self.finals.held_out_labels))
+
+
+def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Bench, call: Call) -> Finish:
+    """What is made of the trainings, and which of it is shipped.
+
+    Args:
+        job: the settings and what they name.
+        finals: the comparison.
+        done: what came of all that it wanted.
+        bench: of this process, for its base weights and classes.
+        call: calls a function where trials run.
+    """
+    chosen = finals.chosen(done)
+    assert chosen is not None
+    refits = [one for one in (done[each.name] for each in finals.refits(chosen)) if one.error is None]
+    others = {
+        one.trial: found
+        for one in finals.finalists
+        if one is not chosen and (found := done.get(finals.refits(one)[0].name)) is not None and found.error is None
+    }
+    finish = Finish(finals, chosen, tuple(refits), (), (), "single", others)
+    seeds = finals.chosen_seeds(chosen, done)
+    if not seeds or not refits:
+        return finish
+    averaged, mirrored = _looked(job, finish, seeds, done, bench, call)
+    points = frontier(seeds, averaged, mirrored, _members(finish, seeds, done))
+    best = best_at(points, 1, seeds, finals.held_out_labels, finals.classes, finals.metric).kind
+    there = {point.kind for point in points}
+    shipped = job.settings.ship if job.settings.ship in there else best
+    return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped)
+
+
+def _members(
+    finish: Finish, seeds: Sequence[Floats], done: Mapping[str, Outcome]
+) -> dict[str, tuple[float, int, Floats]]:
+    """The ensemble of the finals, as far as its networks were trained; weights add up to one."""
+    finals, chosen = finish.finals, finish.chosen
+    weights = finals.members(done) or {}
+    here = {trial: weight for trial, weight in weights.items() if trial == chosen.trial or trial in finish.others}
+    networks = {chosen.trial: min(len(finish.refits), MOST_MEMBERS - len(here) + 1)}
+    members = {}
+    for trial, weight in here.items():
+        one = next(finalist for finalist in finals.finalists if finalist.trial == trial)
+        found = np.mean(seeds, axis=0) if one is chosen else finals.out_of_fold(one, 0, done)
+        assert found is not None
+        members[trial] = weight / sum(here.values()), networks.get(trial, 1), found
+    return members
+
+
+def _looked(
+    job: Job, finish: Finish, seeds: Sequence[Floats], done: Mapping[str, Outcome], bench: Bench, call: Call
+) -> tuple[Floats | None, Floats | None]:
+    """Out-of-fold probabilities of the averaged tensors, and of the same over image and mirror image.
+
+    Where there is nothing to average, the first is None and the second is of a single training; where nothing may be
+    mirrored, it is None.
+    """
+    finals, looks = finish.finals, {}
+    flips = bool(finish.chosen.recipe.augmentation.flip)
+    for fold, places in enumerate(finals.held_out):
+        outcomes = [done[finals.in_fold(finish.chosen, fold, number).name] for number in range(finals.effort.seeds)]
+        sound = [one for one in outcomes if one.error is None]
+        if len(seeds) > 1:
+            rest = np.setdiff1d(np.arange(len(finals.labels)), places)
+            one = averaged_look(bench, sound, LABELLED, rest)
+            looks["averaged", fold] = replace(one, places=places)
+            if flips:
+                looks["averaged, mirrored", fold] = replace(one, places=places, mirrored=True)
+        elif flips:
+            model = assemble(bench, sound[0].training.recipe, sound[0].suffix())
+            looks["single, mirrored", fold] = Look(model, LABELLED, places=places, mirrored=True)
+    if not looks:
+        return None, None
+    settings = job.settings
+    seen = call(look, str(job.dataset.folder), settings.storage, settings.seed, settings.device, looks)
+
+    def joined(name: str) -> Floats | None:
+        parts = [seen[name, fold].probabilities for fold in range(len(finals.held_out)) if (name, fold) in seen]
+        return np.concatenate(parts) if parts else None
+
+    averaged = joined("averaged")
+    mirrored = joined("averaged, mirrored" if averaged is not None else "single, mirrored")
+    if mirrored is not None:
+        mirrored = (mirrored + (averaged if averaged is not None else seeds[0])) / 2
+    return averaged, mirrored
+
+
+def averaged_look(bench: Bench, outcomes: Sequence[Outcome], split: str, trained_on: NDArray[np.int64] | None) -> Look:
+    """The network of the mean of several trainings' tensors, on a split.
+
+    Args:
+        bench: for its base weights and classes.
+        outcomes: of one recipe.
+        split: what it is to be measured on.
+        trained_on: images of the labelled ones, from which batch statistics that were trained are estimated.
+    """
+    recipe = outcomes[0].training.recipe
+    model = assemble(bench, recipe, mean_state([one.suffix() for one in outcomes]))
+    trained = any(stage.batch_norm == "train" for stage in recipe.schedule)
+    return Look(model, split, statistics=Statistics(recipe.depth, LABELLED, trained_on) if trained else None)

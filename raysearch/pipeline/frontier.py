@@ -1,0 +1,144 @@
+"""What can be made of the trainings of one recipe, and what each is worth: accuracy against the cost of a prediction.
+
+Every figure here is out of fold: an image is judged by networks that had not trained on it. What is shipped is decided
+by these figures, and the test images only say afterwards how good it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysearch.record.metric import score
+from raysearch.training.metrics import classification_metrics
+
+Kind = Literal["single", "averaged", "mirror", "ensemble"]
+Floats = NDArray[np.float64]
+
+MOST_MEMBERS = 5
+_LEAST = 1e-12
+
+
+@dataclass(frozen=True)
+class Member:
+    """One recipe of an ensemble."""
+
+    trial: str
+    """Whose recipe it was trained by."""
+    weight: float
+    """The share of the mean that all its networks have together."""
+    networks: int
+    """How many trainings of it there are."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One thing that can be shipped."""
+
+    kind: Kind
+    cost: int
+    """Passes through the network that a prediction takes."""
+    probabilities: Floats
+    """Out of fold, (n, classes), of all images that have a label."""
+    members: tuple[Member, ...] = ()
+    """Of an ensemble."""
+
+
+def figure_of(probabilities: Floats, labels: NDArray[np.int64], classes: Sequence[str], metric: str) -> float:
+    """The metric of probabilities (n, classes), so that larger is better."""
+    logits = torch.from_numpy(np.log(np.maximum(probabilities, _LEAST)))
+    return score(classification_metrics(logits, torch.as_tensor(labels), classes), metric)
+
+
+def greedy(
+    candidates: Mapping[str, Floats],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    metric: str,
+    most: int = MOST_MEMBERS,
+    rounds: int = 20,
+) -> dict[str, float]:
+    """The weights of an ensemble chosen greedily with replacement (Caruana et al. 2004), adding up to one.
+
+    In each round the candidate is added that makes the mean of the probabilities best; among equals the one that makes
+    its log-loss least. The best ensemble of all rounds is returned, and none has more than `most` different members.
+
+    Args:
+        candidates: out-of-fold probabilities (n, classes) by name, at least one.
+        labels: shape (n,).
+        classes: in their order.
+        metric: what the ensemble is chosen by.
+        most: different members at most.
+        rounds: additions at most.
+    """
+
+    def worth(mean: Floats) -> tuple[float, float]:
+        loss = -np.log(np.maximum(mean[np.arange(len(labels)), labels], _LEAST)).mean()
+        return figure_of(mean, labels, classes, metric), -float(loss)
+
+    counts: dict[str, int] = {}
+    total = np.zeros_like(next(iter(candidates.values())))
+    best: tuple[tuple[float, float], dict[str, int]] | None = None
+    for taken in range(1, rounds + 1):
+        may = [name for name in candidates if name in counts or len(counts) < most]
+
+        worths = {name: worth((total + candidates[name]) / taken) for name in may}
+        added = max(worths, key=lambda name: worths[name])
+        counts[added] = counts.get(added, 0) + 1
+        total = total + candidates[added]
+        if best is None or worths[added] > best[0]:
+            best = worths[added], dict(counts)
+    assert best is not None
+    return {name: number / sum(best[1].values()) for name, number in best[1].items()}
+
+
+def frontier(
+    seeds: Sequence[Floats],
+    averaged: Floats | None,
+    mirrored: Floats | None,
+    members: Mapping[str, tuple[float, int, Floats]],
+) -> list[Point]:
+    """All that can be shipped, cheapest first.
+
+    Args:
+        seeds: out-of-fold probabilities of each single training of the chosen recipe.
+        averaged: of the mean of their tensors; None if there was but one training a fold.
+        mirrored: the mean of the better of the two over the image and its mirror image; None where mirroring is wrong.
+        members: of the ensemble: by trial its weight, how many networks it has, and their mean probabilities.
+    """
+    points = [Point("single", 1, seeds[0])]
+    if averaged is not None:
+        points.append(Point("averaged", 1, averaged))
+    if mirrored is not None:
+        points.append(Point("mirror", 2, mirrored))
+    cost = sum(networks for _, networks, _ in members.values())
+    if cost > 1:
+        mean = sum(weight * probabilities for weight, _, probabilities in members.values())
+        shares = tuple(Member(trial, weight, networks) for trial, (weight, networks, _) in members.items())
+        points.append(Point("ensemble", cost, np.asarray(mean), shares))
+    return points
+
+
+def best_at(
+    points: Sequence[Point],
+    cost: int,
+    seeds: Sequence[Floats],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    metric: str,
+) -> Point:
+    """The best of the points that cost no more, the first of equals.
+
+    A single training is judged by the mean over its seeds: which seed is shipped is not chosen.
+    """
+
+    def worth(point: Point) -> float:
+        judged = seeds if point.kind == "single" else [point.probabilities]
+        return float(np.mean([figure_of(one, labels, classes, metric) for one in judged]))
+
+    return max((point for point in points if point.cost <= cost), key=worth)

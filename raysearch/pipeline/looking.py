@@ -1,0 +1,112 @@
+"""Measuring models where trials run: with nothing but the folder of the decoded images at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from raysearch.data.augment import Augmenter
+from raysearch.data.dataset import Dataset, Split
+from raysearch.data.shared import bring_images
+from raysearch.models.boundary import cut, prepare
+from raysearch.storage.remote import Storage
+from raysearch.training.averaging import estimate_statistics
+from raysearch.winner.evaluate import Evaluation, evaluate_model
+from raysearch.winner.shipped import Mirrored
+
+Key = TypeVar("Key")
+
+LABELLED = "labelled"
+"""The training images, and behind them the validation images."""
+_STATISTICS_IMAGES = 2048  # that the statistics of an averaged network are estimated from
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Which BatchNorm statistics of a model are estimated anew before it is measured, and from what."""
+
+    depth: int
+    """Of the unfrozen blocks, whose statistics they are."""
+    split: str
+    places: NDArray[np.int64] | None = None
+    """Images of the split; None: all."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One model on one split."""
+
+    model: nn.Module
+    split: str
+    """train, val, test, labelled, or half: the validation images that chose."""
+    augment: Augmenter | None = None
+    places: NDArray[np.int64] | None = None
+    """Images of the split; None: all."""
+    mirrored: bool = False
+    """Whether the images are seen mirrored."""
+    statistics: Statistics | None = None
+
+
+def look(dataset: str, storage: str | None, seed: int, device: str, looks: Mapping[Key, Look]) -> dict[Key, Evaluation]:
+    """Measure models.
+
+    Args:
+        dataset: the cache folder of the decoded images.
+        storage: where they are for machines that do not have it; None: all have it.
+        seed: of the search.
+        device: its type.
+        looks: by any key.
+    """
+    folder = Path(dataset)
+    data = Dataset.open(folder if storage is None else bring_images(Storage(storage), folder))
+    found = {}
+    for key, one in looks.items():
+        model = one.model
+        if one.statistics is not None:
+            settle(model, one.statistics, data, seed, device)
+        if one.mirrored:
+            model = Mirrored(model)
+        found[key] = evaluate_model(
+            model, _images(data, one.split, one.places, seed), data.classes, device, augment=one.augment
+        )
+    return found
+
+
+def settled(
+    dataset: str, storage: str | None, seed: int, device: str, model: nn.Sequential, statistics: Statistics
+) -> dict[str, torch.Tensor]:
+    """The tensors of a model whose statistics are estimated, on the CPU; arguments as of `look`."""
+    folder = Path(dataset)
+    data = Dataset.open(folder if storage is None else bring_images(Storage(storage), folder))
+    settle(model, statistics, data, seed, device)
+    return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+
+
+def settle(model: nn.Module, statistics: Statistics, data: Dataset, seed: int, device: str) -> None:
+    """Estimate the statistics of a model's open blocks; its frozen ones stay as they are."""
+    assert isinstance(model, nn.Sequential)
+    images = _images(data, statistics.split, statistics.places, seed)
+    spaced = np.unique(np.linspace(0, len(images) - 1, min(len(images), _STATISTICS_IMAGES)).astype(np.int64))
+    prefix, suffix = cut(model.to(device).eval(), statistics.depth)
+    with torch.inference_mode():
+        batches = np.array_split(spaced, -(-len(spaced) // _BATCH))
+        inputs = torch.cat([prefix(prepare(images.pixels[places], torch.device(device))) for places in batches])
+    estimate_statistics(suffix, inputs, _BATCH)
+
+
+def _images(data: Dataset, name: str, places: NDArray[np.int64] | None, seed: int) -> Split:
+    if name == LABELLED:
+        split = Split.join(data.train, data.val)
+    elif name == "half":
+        split = data.halved(seed)[0].val
+    else:
+        split = {"train": data.train, "val": data.val, "test": data.test}[name]
+    return split if places is None else split.take(places)

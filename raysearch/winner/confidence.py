@@ -1,0 +1,87 @@
+"""How sure a classifier may be: calibration, answers withheld, and a threshold for two classes.
+
+All of it is fitted on out-of-fold answers: each is of a network that had not trained on that image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import beta
+
+Floats = NDArray[np.float64]
+
+BINS = 15
+"""Of the calibration error, as published (Guo et al. 2017)."""
+_LEVEL = 0.95  # of the bound under which the error among the answers stays
+
+
+def calibration_error(probabilities: Floats, labels: NDArray[np.int64], bins: int = BINS) -> float:
+    """Expected calibration error (Naeini et al. 2015): how far confidence and accuracy are apart, in equal-width bins.
+
+    Args:
+        probabilities: shape (n, classes).
+        labels: shape (n,).
+        bins: of the confidence, in (0, 1].
+    """
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
+    gaps = [abs(right[place == b].mean() - sure[place == b].mean()) * (place == b).mean() for b in np.unique(place)]
+    return float(sum(gaps))
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Of the answers given, those at least so sure: which share of the images has one, and how many are wrong."""
+
+    confidences: Floats
+    """Descending, shape (n,): the least confidence that is still answered."""
+    coverage: Floats
+    risk: Floats
+    """Share of wrong ones among the answers."""
+    bound: Floats
+    """Its upper bound (Clopper and Pearson 1934, one-sided, 95 %)."""
+
+
+def risk_coverage(probabilities: Floats, labels: NDArray[np.int64]) -> RiskCoverage:
+    """The curve of a classifier (Geifman and El-Yaniv 2017) from answers to images that it had not trained on.
+
+    Args:
+        probabilities: shape (n, classes).
+        labels: shape (n,).
+    """
+    sure, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
+    order = np.argsort(-sure, kind="stable")
+    given, errors = np.arange(1, len(order) + 1), np.cumsum(wrong[order])
+    bound = np.where(errors == given, 1.0, beta.ppf(_LEVEL, errors + 1, given - errors))
+    return RiskCoverage(sure[order], given / len(order), errors / given, bound)
+
+
+def abstention(curve: RiskCoverage, error: float) -> float | None:
+    """The least confidence to answer with, so that at most `error` of the answers are wrong; None: nobody can say so.
+
+    It is the lowest of the confidences whose bound keeps the promise: so most images are answered.
+    """
+    kept = curve.bound <= error
+    last = np.flatnonzero(kept)
+    return float(curve.confidences[last[-1]]) if len(last) else None
+
+
+def decision_threshold(
+    positive: Floats, labels: NDArray[np.int64], figure: Callable[[NDArray[np.int64]], float]
+) -> float:
+    """From which probability of the second class on it is the answer, for the best figure; 0.5 where that is as good.
+
+    Args:
+        positive: probability of the second class, shape (n,).
+        labels: 0 or 1, shape (n,).
+        figure: of predicted labels, shape (n,); larger is better.
+    """
+    values = np.unique(positive)
+    between = (values[1:] + values[:-1]) / 2
+    tried = np.concatenate([[0.5], between[np.linspace(0, len(between) - 1, min(200, len(between))).astype(int)]])
+    found = [figure((positive >= threshold).astype(np.int64)) for threshold in tried]
+    return float(tried[int(np.argmax(found))])

@@ -1,0 +1,171 @@
+"""What best/ holds: one network or several, how their answers are put together, and how sure they may be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from raysearch.recipe import Recipe
+from raysearch.winner.confidence import Floats, RiskCoverage, abstention, risk_coverage
+from raysearch.winner.shipped import Calibrated, MeanOfProbabilities
+
+Kind = Literal["single", "averaged", "mirror", "ensemble"]
+
+_CURVE = 400  # points of a curve that are kept
+
+
+class MemberInfo(TypedDict):
+    """One network."""
+
+    recipe: dict[str, object]
+    weight: float
+    """Its share of the mean."""
+
+
+class CurvePoint(TypedDict):
+    """If all answers at least so sure are given."""
+
+    confidence: float
+    coverage: float
+    """Share of the images that have an answer."""
+    risk: float
+    """Share of wrong ones among the answers."""
+    bound: float
+    """Its upper bound (95 %)."""
+
+
+class ShippedInfo(TypedDict):
+    """How it stands in labels.json."""
+
+    kind: Kind
+    mirrored: bool
+    """Whether each network sees the image and its mirror image."""
+    members: list[MemberInfo]
+    """More than one of an ensemble."""
+    temperature: float
+    threshold: float | None
+    """Of two classes: from which probability of the second on it is the answer; None: the likelier class is."""
+    curve: list[CurvePoint]
+    images: int
+    """That the temperature, the threshold and the curve are from: out of fold."""
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How sure a classifier may be, as answers to images say that it had not trained on."""
+
+    temperature: float = 1.0
+    threshold: float | None = None
+    curve: RiskCoverage | None = None
+    images: int = 0
+
+    def least(self, error: float) -> float | None:
+        """The confidence from which on at most this share of the answers is wrong; None: nobody can say so."""
+        return None if self.curve is None else abstention(self.curve, error)
+
+    @staticmethod
+    def of(probabilities: Floats, labels: NDArray[np.int64], temperature: float, threshold: float | None) -> Confidence:
+        """Of calibrated out-of-fold probabilities, (n, classes)."""
+        return Confidence(temperature, threshold, risk_coverage(probabilities, labels), len(labels))
+
+    @staticmethod
+    def read(info: ShippedInfo | None) -> Confidence:
+        """As labels.json says; without a word there, nothing is known."""
+        if info is None:
+            return Confidence()
+        points, curve = info["curve"], None
+        if points:
+            curve = RiskCoverage(
+                np.array([point["confidence"] for point in points]),
+                np.array([point["coverage"] for point in points]),
+                np.array([point["risk"] for point in points]),
+                np.array([point["bound"] for point in points]),
+            )
+        return Confidence(info["temperature"], info["threshold"], curve, info["images"])
+
+    def points(self) -> list[CurvePoint]:
+        """The curve, thinned out."""
+        if self.curve is None:
+            return []
+        kept = np.unique(np.linspace(0, len(self.curve.risk) - 1, min(_CURVE, len(self.curve.risk))).astype(int))
+        columns = (self.curve.confidences, self.curve.coverage, self.curve.risk, self.curve.bound)
+        return [
+            {"confidence": float(a), "coverage": float(b), "risk": float(c), "bound": float(d)}
+            for a, b, c, d in zip(*(column[kept] for column in columns), strict=True)
+        ]
+
+
+@dataclass(frozen=True)
+class Network:
+    """One trained network."""
+
+    recipe: Recipe
+    classifier: nn.Module
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What is shipped.
+
+    Args:
+        kind: what it is.
+        networks: at least one; more than one of an ensemble.
+        mirrored: whether each sees the image and its mirror image.
+        confidence: how sure it may be.
+    """
+
+    kind: Kind
+    networks: tuple[Network, ...]
+    mirrored: bool = False
+    confidence: Confidence = Confidence()
+
+    @staticmethod
+    def of(classifier: nn.Module, recipe: Recipe) -> Shipment:
+        """One network as it is, of which nothing is known out of fold."""
+        return Shipment("single", (Network(recipe, classifier),))
+
+    @property
+    def cost(self) -> int:
+        """Passes through a network that a prediction takes."""
+        return len(self.networks) * (2 if self.mirrored else 1)
+
+    def module(self) -> nn.Module:
+        """The whole as one module in eval mode: prepared images (n, 3, s, s) to logits (n, classes)."""
+        classifiers = [network.classifier for network in self.networks]
+        whole = classifiers[0]
+        if self.cost > 1:
+            weights = [network.weight for network in self.networks]
+            whole = MeanOfProbabilities(classifiers, weights, mirrored=self.mirrored)
+        if self.confidence.temperature != 1:
+            whole = Calibrated(whole, self.confidence.temperature)
+        return whole.eval().requires_grad_(False)
+
+    def info(self) -> ShippedInfo:
+        """How it stands in labels.json."""
+        return {
+            "kind": self.kind,
+            "mirrored": self.mirrored,
+            "members": [
+                {"recipe": network.recipe.model_dump(mode="json"), "weight": network.weight}
+                for network in self.networks
+            ],
+            "temperature": self.confidence.temperature,
+            "threshold": self.confidence.threshold,
+            "curve": self.confidence.points(),
+            "images": self.confidence.images,
+        }
+
+    def calibrated(self, confidence: Confidence) -> Shipment:
+        """The same, as sure as it may be."""
+        return replace(self, confidence=confidence)
+
+
+def equal_shares(recipe: Recipe, classifiers: Sequence[nn.Module], weight: float) -> list[Network]:
+    """Networks of one recipe that have a weight together."""
+    return [Network(recipe, classifier, weight / len(classifiers)) for classifier in classifiers]

@@ -1,0 +1,161 @@
+"""Which trainings are wanted after a search, and which recipe they choose."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raysearch.pipeline.finals import Effort, Finalist, Finals, choose, final_recipe
+from raysearch.recipe import Recipe, Stage
+from raysearch.workers.trainings import Outcome, Training
+
+CLASSES = ("cat", "dog")
+LABELS = np.arange(60) % 2
+
+
+def recipe(**fine) -> Recipe:
+    stages = (Stage(depth=0, epochs=4), Stage(depth=1, epochs=6, **fine))
+    return Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=stages)
+
+
+@dataclass(frozen=True)
+class Known(Outcome):
+    """An outcome whose held-out answers are known without a file."""
+
+    logits: torch.Tensor | None = None
+
+    def held_out_logits(self) -> torch.Tensor:
+        assert self.logits is not None
+        return self.logits
+
+
+def finals(names=("t0000", "t0001"), folds=3, seeds=2, refits=2) -> Finals:
+    effort = Effort(folds=folds, challengers=len(names) - 1, seeds=seeds, refits=refits, on="train+val")
+    finalists = tuple(Finalist(name, recipe()) for name in names)
+    return Finals(finalists, effort, LABELS, CLASSES, "accuracy", seed=0)
+
+
+def trained(which: Finals, training: Training, wrong: float, error: str | None = None) -> Outcome:
+    """A training that gets this share of the held-out images wrong: the last ones of the fold."""
+    if error is not None or training.fold is None:
+        return Outcome(training, error=error)
+    labels = torch.as_tensor(LABELS[which.held_out[training.fold[0]]])
+    answers = labels.clone()
+    n = round(wrong * len(labels))
+    answers[len(labels) - n :] = 1 - answers[len(labels) - n :]
+    return Known(training, logits=torch.nn.functional.one_hot(answers, 2).float() * 4)
+
+
+def run(which: Finals, wrong, errors=()) -> tuple[dict[str, Outcome], list[str]]:
+    """Trains what is wanted, one after another, as long as anything is."""
+    done: dict[str, Outcome] = {}
+    order = []
+    while missing := [one for one in which.wanted(done) if one.name not in done]:
+        training = missing[0]
+        order.append(training.name)
+        trial = training.name.split("-")[1]
+        error = "diverged" if training.name in errors else None
+        done[training.name] = trained(which, training, wrong[trial], error)
+    return done, order
+
+
+def test_a_challenger_that_is_surely_better_replaces_the_default():
+    which = finals()
+    done, _ = run(which, {"t0000": 0.5, "t0001": 0.0})
+    assert which.chosen(done).trial == "t0001"
+
+
+def test_one_that_is_a_little_better_does_not():
+    which = finals(folds=2)
+    done, _ = run(which, {"t0000": 3 / 30, "t0001": 2 / 30})
+    assert [race.difference.mean > 0 for race in which.races(done)] == [True] * 2
+    assert which.races(done)[-1].difference.low <= 0
+    assert which.chosen(done).trial == "t0000"
+
+
+def test_one_that_is_behind_after_a_fold_is_not_trained_on_the_next():
+    _, order = run(finals(), {"t0000": 0.1, "t0001": 0.4})
+    assert [name for name in order if "t0001" in name] == ["fold-t0001-1of3-1000"]
+
+
+def test_more_seeds_and_the_refits_are_trained_of_the_chosen_recipe_alone():
+    _, order = run(finals(), {"t0000": 0.5, "t0001": 0.0})
+    assert [name for name in order if name.endswith("-1001")] == [
+        "fold-t0001-1of3-1001",
+        "fold-t0001-2of3-1001",
+        "fold-t0001-3of3-1001",
+        "refit-t0001-1001",
+    ]
+    assert [name for name in order if name.startswith("refit")] == ["refit-t0001-1000", "refit-t0001-1001"]
+
+
+def test_without_folds_the_one_that_was_given_is_refitted():
+    _, order = run(finals(("t0003",), folds=0, seeds=0), {"t0003": 0.0})
+    assert order == ["refit-t0003-1000", "refit-t0003-1001"]
+
+
+def test_trainings_that_are_averaged_share_their_head_and_differ_in_their_seed():
+    which = finals()
+    one, other = (which.in_fold(which.finalists[0], 1, number) for number in (0, 1))
+    assert one.head_seed == other.head_seed
+    assert one.recipe.seed != other.recipe.seed
+    assert one.fold == other.fold == (1, 3)
+    assert len({training.head_seed for training in which.refits(which.finalists[0])}) == 1
+
+
+@pytest.mark.parametrize("failed", ["fold-t0001-1of3-1000", "fold-t0001-3of3-1000", "fold-t0000-2of3-1000"])
+def test_a_training_that_fails_costs_a_challenger_its_chance_and_nothing_else(failed):
+    which = finals()
+    done, order = run(which, {"t0000": 0.5, "t0001": 0.0}, errors={failed})
+    assert which.chosen(done).trial == "t0000"
+    assert "refit-t0000-1001" in order
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_in_whatever_order_trainings_end_nothing_is_trained_twice_and_the_choice_is_the_same(data):
+    names = ("t0000", "t0001", "t0002")
+    which = finals(names)
+    wrong = {name: data.draw(st.sampled_from([0.0, 0.1, 0.3, 0.5])) for name in names}
+    in_order, _ = run(which, wrong)
+    done: dict[str, Outcome] = {}
+    while missing := [one for one in which.wanted(done) if one.name not in done]:
+        training = data.draw(st.sampled_from(missing))
+        done[training.name] = trained(which, training, wrong[training.name.split("-")[1]])
+    assert done.keys() == in_order.keys()
+    assert which.chosen(done).trial == which.chosen(in_order).trial
+
+
+def test_each_image_is_held_out_once():
+    held_out = np.concatenate(finals().held_out)
+    assert sorted(held_out.tolist()) == list(range(len(LABELS)))
+
+
+def test_the_choice_follows_from_the_races_alone():
+    which = finals()
+    for wrong in ({"t0000": 0.5, "t0001": 0.0}, {"t0000": 0.0, "t0001": 0.5}, {"t0000": 0.1, "t0001": 0.05}):
+        done, _ = run(which, wrong)
+        assert choose("t0000", which.races(done), 3) == which.chosen(done).trial
+
+
+def test_a_recipe_is_trained_longer_for_good_and_has_nothing_to_stop_by():
+    before = recipe(course="plateau", early_stopping_epochs=2, keep="best", learning_rate=1e-4)
+    head, fine = final_recipe(before, kept_epochs=(3, 5), length=2.0).schedule
+    assert (head.epochs, fine.epochs) == (3, 10)
+    assert (fine.course, fine.keep, fine.early_stopping_epochs) == ("cosine", "last", None)
+    assert fine.learning_rate == 1e-4
+    assert final_recipe(before, kept_epochs=(3, 0), length=2.0).schedule[1].epochs == 1
+
+
+def test_less_effort_ends_with_the_refits_alone():
+    effort, seen = Effort(folds=5, challengers=3, seeds=2, refits=3, on="train+val"), []
+    while effort is not None:
+        seen.append(effort)
+        effort = effort.less()
+    assert [one.trainings() for one in seen] == sorted((one.trainings() for one in seen), reverse=True)
+    assert seen[-1] == Effort(folds=0, challengers=0, seeds=0, refits=3, on="train+val")

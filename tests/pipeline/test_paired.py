@@ -1,0 +1,44 @@
+"""How much better one classifier is than another on the same images."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from raysearch.pipeline.paired import compare
+
+CLASSES = ("a", "b")
+LABELS = np.arange(200) % 2
+
+
+def logits(wrong: int) -> torch.Tensor:
+    """Sure of the right class, but for the first `wrong` images."""
+    answers = torch.as_tensor(LABELS).clone()
+    answers[:wrong] = 1 - answers[:wrong]
+    return torch.nn.functional.one_hot(answers, 2).float() * 3
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "macro_f1", "auroc", "recall_a"])
+def test_the_better_one_is_surely_better_and_the_other_surely_worse(metric):
+    ahead = compare(metric, logits(10), logits(60), LABELS, CLASSES, 0.95)
+    behind = compare(metric, logits(60), logits(10), LABELS, CLASSES, 0.95)
+    assert 0 < ahead.low <= ahead.mean <= ahead.high
+    assert behind.high < 0
+    assert behind.mean == pytest.approx(-ahead.mean)
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
+def test_equal_ones_are_not_told_apart(metric):
+    found = compare(metric, logits(20), logits(20), LABELS, CLASSES, 0.9)
+    assert (found.mean, found.low, found.high) == (0, 0, 0)
+
+
+def test_accuracy_is_compared_image_by_image():
+    found = compare("accuracy", logits(10), logits(30), LABELS, CLASSES, 0.9)
+    gains = np.zeros(200)
+    gains[10:30] = 1
+    reach = 1.652547 * gains.std(ddof=1) / np.sqrt(200)  # Student's quantile, 199 degrees of freedom
+    assert found.mean == pytest.approx(0.1)
+    assert found.low == pytest.approx(0.1 - reach, abs=1e-6)
+    assert found.images == 200

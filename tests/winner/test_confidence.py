@@ -1,0 +1,68 @@
+"""Calibration, answers withheld, and a threshold for two classes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from raysearch.winner.confidence import abstention, calibration_error, decision_threshold, risk_coverage
+
+
+def answers(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Two classes; each answer is right as often as it says."""
+    random = np.random.default_rng(seed)
+    sure = random.uniform(0.5, 1.0, n)
+    labels = random.integers(2, size=n)
+    said = np.where(random.random(n) < sure, labels, 1 - labels)
+    probabilities = np.empty((n, 2))
+    probabilities[np.arange(n), said] = sure
+    probabilities[np.arange(n), 1 - said] = 1 - sure
+    return probabilities, labels
+
+
+def test_a_calibrated_classifier_has_next_to_no_calibration_error_and_a_boaster_has():
+    probabilities, labels = answers(20_000)
+    assert calibration_error(probabilities, labels) < 0.015
+    boasting = np.where(probabilities > 0.5, 0.999, 0.001)
+    assert calibration_error(boasting, labels) == pytest.approx(0.999 - 0.75, abs=0.02)
+
+
+def test_calibration_error_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4], [0.6, 0.4]])
+    labels = np.array([0, 1, 0, 0])  # of those at 0.9 a half are right, of those at 0.6 all
+    assert calibration_error(probabilities, labels) == pytest.approx(0.5 * 0.4 + 0.5 * 0.4)
+
+
+def test_the_promised_error_holds_on_new_images():
+    probabilities, labels = answers(4000)
+    least = abstention(risk_coverage(probabilities, labels), 0.1)
+    assert least is not None
+    new, truth = answers(50_000, seed=1)
+    given = new.max(axis=1) >= least
+    assert 0.1 < given.mean() < 1
+    assert (new.argmax(axis=1) != truth)[given].mean() <= 0.1
+
+
+def test_with_few_images_no_promise_is_made():
+    probabilities, labels = answers(20)
+    assert abstention(risk_coverage(probabilities, labels), 0.01) is None
+
+
+def test_the_curve_by_hand():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]])
+    curve = risk_coverage(probabilities, np.array([0, 1, 1]))
+    assert curve.confidences.tolist() == [0.9, 0.8, 0.7]
+    assert curve.risk.tolist() == pytest.approx([0, 0, 1 / 3])
+    assert curve.coverage.tolist() == pytest.approx([1 / 3, 2 / 3, 1])
+    assert (curve.bound > curve.risk).all()
+    assert curve.bound[0] == pytest.approx(0.95)  # one right answer: 1 - 0.05 ** 1
+
+
+def test_a_threshold_is_moved_where_that_is_better_and_left_where_it_is_not():
+    positive, labels = np.array([0.1, 0.2, 0.3, 0.4]), np.array([0, 0, 1, 1])
+
+    def accuracy(said: np.ndarray) -> float:
+        return float((said == labels).mean())
+
+    assert decision_threshold(positive, labels, accuracy) == pytest.approx(0.25)
+    assert decision_threshold(np.array([0.1, 0.2, 0.8, 0.9]), labels, accuracy) == 0.5

@@ -1,0 +1,62 @@
+"""Trainings after a search: through Ray Train, what is left when its job is lost; and the board that they stand on."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import torch
+
+from raysearch.recipe import Recipe, Stage
+from raysearch.record.folder import BEST
+from raysearch.training.checkpoint import save_tensors
+from raysearch.workers.board import Board
+from raysearch.workers.session import ray_session
+from raysearch.workers.trainings import Training, train_all
+
+RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=(Stage(depth=0, epochs=1),))
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # Ray Train sets Ray Data's own defaults
+def test_a_job_that_is_lost_too_often_costs_what_it_had_not_trained(tmp_path):
+    trained, untrained = (
+        Training(f"refit-t0001-{seed}", RECIPE.model_copy(update={"seed": seed}), seed, "train")
+        for seed in (1000, 1001)
+    )
+    row = {"epoch": 1, "val_loss": 0.5}
+    save_tensors(tmp_path / "checkpoints" / trained.name / BEST, {"bias": torch.ones(3)}, {"row": row, "seconds": 2.0})
+    gone = tmp_path / "gone"  # every worker fails over it, as it would on a machine that loses its disk
+    bench = {"dataset": str(gone), "backbone": "simple_cnn", "weights": "random", "seed": 0, "device": "cpu"}
+    bench |= {"precision": "fp32", "metric": "accuracy"}
+    took, lost = [], []
+    with ray_session(None, cpus=2):
+        found = train_all(
+            tmp_path,
+            bench,
+            lambda done: [trained, untrained],
+            workers=2,
+            gpus=0.0,
+            max_failures=1,
+            took=took.append,
+            lost=lost.append,
+        )
+    assert (found[trained.name].seconds, found[trained.name].row) == (2.0, row)
+    assert torch.equal(found[trained.name].suffix()["bias"], torch.ones(3))
+    assert str(gone) in found[untrained.name].error
+    assert [outcome.training.name for outcome in took] == [trained.name, untrained.name]
+    assert len(lost) == 1
+
+
+def test_a_board_gives_each_order_once_and_ends_who_waits():
+    async def scene() -> tuple[list[str | None], list[str | None]]:
+        board: Board[str] = Board()
+        waiting = asyncio.ensure_future(board.take())
+        await asyncio.sleep(0)
+        await board.put(["one", "two", "three"])
+        first = [await waiting, await board.take()]
+        late = asyncio.ensure_future(board.take())
+        await board.close()
+        return first, [await late, await board.take(), await board.take()]
+
+    assert asyncio.run(scene()) == (["one", "two"], ["three", None, None])
