@@ -37,8 +37,8 @@ from raysearch.data.pixels import Dataset, load
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench
+from raysearch.training.numerics import choose_precision
 from raysearch.training.path import train_recipe
-from raysearch.training.stage import choose_precision
 
 CPU = torch.device("cpu")
 DEPTH = 2

@@ -44,7 +44,8 @@ from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer
-from raysearch.training.stage import choose_precision, open_stage
+from raysearch.training.numerics import choose_precision
+from raysearch.training.stage import open_stage
 
 CPU = torch.device("cpu")
 CLASSES = tuple(f"class {number}" for number in range(10))
@@ -86,7 +87,7 @@ class Arrays:
 
 
 def open_trainer(options: argparse.Namespace) -> Trainer:
-    """On cached activations; its images are one black image as often as wanted, which takes no memory."""
+    """A trainer on cached activations of one black image, repeated as often as wanted, which takes no memory."""
     splits, size = {}, options.image_size
     for name, n in (("train", options.images), ("val", options.val_images), ("test", 1)):
         pixels = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (n, size, size, 3))
@@ -138,7 +139,7 @@ def write_views(options: argparse.Namespace, folder: Path) -> int:
 
 
 def npy(folder: Path, view: int) -> Path:
-    """Where the other arm's view is."""
+    """The file of the other arm's view."""
     return folder / f"view{view}.npy"
 
 
@@ -172,7 +173,7 @@ def arrays_arm(options: argparse.Namespace, folder: Path) -> Figures:
 
 
 def read_from(trainer: Trainer, activations: Activations) -> None:
-    """From now on it trains on these activations of its images."""
+    """Makes it train on these activations of its images from now on."""
     train = replace(trainer.images.train, activations=activations)
     trainer.images = replace(trainer.images, train=train)
 

@@ -45,7 +45,8 @@ from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer
-from raysearch.training.stage import choose_precision, open_stage
+from raysearch.training.numerics import choose_precision
+from raysearch.training.stage import open_stage
 
 CPU = torch.device("cpu")
 CLASSES = tuple(f"class {number}" for number in range(10))
@@ -65,7 +66,7 @@ class Case:
 
     @property
     def name(self) -> str:
-        """As --cases has it."""
+        """What --cases calls it."""
         return f"{self.backbone}-d{self.depth}-{self.image_size}"
 
     def recipe(self, epochs: int, batch_size: int) -> Recipe:
@@ -112,7 +113,7 @@ def check_cache() -> None:
 
 
 def multiply_adds(case: Case) -> tuple[float, float]:
-    """Of prefix and suffix for one image, forward."""
+    """Those of prefix and suffix for one image, forward."""
     prefix, suffix = cut(build_classifier(case.recipe(1, 1), len(CLASSES)).eval(), case.depth)
     with torch.no_grad():
         with FlopCounterMode(display=False) as of_prefix:
@@ -172,7 +173,7 @@ def take_turns(trainers: dict[str, Trainer], repetitions: int) -> dict[str, list
 
 
 def table(cases: dict[str, Figures]) -> str:
-    """For people."""
+    """The figures as people read them."""
     columns: dict[str, Callable[[Figures], str]] = {
         "images": lambda case: str(case["images"]),
         "live s": lambda case: f"{case['live_seconds']:.2f}",

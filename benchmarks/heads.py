@@ -50,7 +50,7 @@ from raysearch.training.stage import open_stage
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10.zip"
 TRAIN_IMAGES, VAL_IMAGES, TEST_IMAGES = 500, 100, 10
-"""Of each class; the test images are there because a source needs them, nothing reads them."""
+"""Images of each class; the test images are there because a source needs them, nothing reads them."""
 CPU = torch.device("cpu")
 
 Figures = dict[str, Any]
@@ -62,22 +62,22 @@ class Work:
 
     dataset: Dataset
     features: Tensor
-    """Of the training images, (n, 1024)."""
+    """Those of the training images, (n, 1024)."""
     val_features: Tensor
     fill_seconds: float
     images: Path
     """The zip that they came from."""
     recipes: list[Recipe] = field(default_factory=list)
-    """Of our search, in its order."""
+    """Those of our search, in its order."""
 
     @property
     def labels(self) -> Tensor:
-        """Of the training images."""
+        """The training images' classes."""
         return torch.tensor(np.asarray(self.dataset.train.labels))
 
     @property
     def val_labels(self) -> Tensor:
-        """Of the validation images."""
+        """The validation images' classes."""
         return torch.tensor(np.asarray(self.dataset.val.labels))
 
 

@@ -34,7 +34,7 @@ from machine import machine
 
 from raysearch.data.pixels import load
 from raysearch.recipe import Recipe, Stage
-from raysearch.training.stage import choose_precision
+from raysearch.training.numerics import choose_precision
 from raysearch.workers.crew import Crews
 from raysearch.workers.session import ray_session
 from raysearch.workers.workplace import Workplace
@@ -76,7 +76,7 @@ def trial(step: Step, options: argparse.Namespace, name: str) -> tuple[float, li
 
 
 def by_crew(crews: Crews) -> Step:
-    """As a relay does it."""
+    """Steps made as a relay makes them."""
     desk: Any = ray.get_actor(crews.desk)
 
     def step(name: str, one: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def by_crew(crews: Crews) -> Step:
 
 
 def by_one(config: dict[str, Any], threads: int) -> Step:
-    """As a trial actor does it; in this process, so the threads are set anew each time."""
+    """Steps made as a trial actor makes them; in this process, so the threads are set anew each time."""
     workplace, taken = Workplace.open(config), ""
 
     def step(name: str, one: dict[str, Any]) -> dict[str, Any]:

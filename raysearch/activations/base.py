@@ -14,7 +14,7 @@ class Activations(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one image: (features,), or (channels, height, width)."""
+        """The shape of one image's: (features,), or (channels, height, width)."""
 
     @property
     def varies(self) -> bool:

@@ -32,7 +32,7 @@ from raysearch.recipe import Recipe
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-"""Of the entries; raise it when what is written, how images are augmented or how a pass is made changes."""
+"""The version of the entries; raise it when what is written, how images are augmented or how a pass is made changes."""
 POOLED = "pooled"
 """The boundary at depth 0: average and maximum pooling together, of which each recipe reads what it wants."""
 _CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 1 << 23, "mps": 1 << 21}
@@ -48,13 +48,13 @@ class CacheSettings:
     views: int = 1
     """Augmented views before they repeat."""
     dtype: str = "fp16"
-    """Of stored training activations; those of validation images are exact (fp32)."""
+    """The type of stored training activations; those of validation images are exact (fp32)."""
     seed: int | None = None
     """Only augmentation with this seed is cached: the search's. Refits have their own, and read a view once."""
     limit_bytes: int | None = None
-    """Of the whole cache; None: a quarter of the free disk."""
+    """The most that the whole cache may take; None: a quarter of the free disk."""
     wait_seconds: float = 600.0
-    """For another process that fills what is wanted, before going on live."""
+    """How long a process waits for another that fills what it wants, before it goes on live."""
 
     def __post_init__(self) -> None:
         if self.dtype not in DTYPES or self.views < 1:
@@ -62,7 +62,7 @@ class CacheSettings:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> CacheSettings:
-        """From `dataclasses.asdict`, also after a journey through JSON."""
+        """The settings that `dataclasses.asdict` made a tree of, also after a journey through JSON."""
         return cls(**{**tree, "depths": tuple(tree["depths"])})
 
 
@@ -224,7 +224,7 @@ class CachedActivations(Derived):
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of one image at each boundary, channels last."""
+        """The shape of one image's activations at each boundary, channels last."""
         shapes = {}
         with self._live.frozen():
             maps = prepare(self._live.images(np.arange(1), 0), self._live.device)
@@ -254,14 +254,14 @@ def gather(rows: np.ndarray, indices: np.ndarray, device: torch.device, columns:
 
 
 def boundary_name(blocks: Sequence[str], depth: int) -> str | None:
-    """Where the frozen part of `depth` ends: `POOLED` at depth 0, else its last block; None if nothing is frozen."""
+    """The last frozen block at a depth, where the frozen part ends; `POOLED` at depth 0; None if nothing is frozen."""
     if depth == 0:
         return POOLED
     return blocks[-depth - 1] if depth < len(blocks) else None
 
 
 def provenance(recipe: Recipe, weights: str, fingerprint: str, split: str, images: Split) -> dict[str, Any]:
-    """What activations are of, for `CachedActivations`.
+    """What activations were made of, for `CachedActivations`.
 
     Args:
         recipe: names the backbone, image size and fit.

@@ -11,7 +11,7 @@ _STORED_BYTES = {"fp16": 2, "fp32": 4}
 
 @dataclass(frozen=True)
 class DepthCosts:
-    """Of one image at one depth, in seconds of one trial's share of the machine."""
+    """What one image costs at one depth, in seconds of one trial's share of the machine."""
 
     prefix: float
     """The frozen part, forward, in the training's precision; 0 where nothing is frozen."""
@@ -24,7 +24,7 @@ class DepthCosts:
     read: float
     """Its boundary activations, from the page cache."""
     numbers: int
-    """In its boundary activations; at depth 0, in what is stored there (average and maximum)."""
+    """How many its boundary activations have; at depth 0, how many are stored there (average and maximum)."""
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,9 @@ class Workload:
     """Trials at once."""
     depths: Mapping[int, Reads]
     seed: int
-    """Of the search's augmentation."""
+    """The seed of the search's augmentation."""
     workers: int = 1
-    """Of each trial, heads aside: they share out its images, while one of them fills the cache for all."""
+    """How many train each trial, heads aside: they share out its images, while one of them fills the cache for all."""
 
 
 class Forecast:
@@ -87,7 +87,7 @@ class Forecast:
         self._stored = _STORED_BYTES[dtype]
 
     def seconds(self, cached: Iterable[int], views: int) -> dict[int, float]:
-        """By depth."""
+        """The time that each depth takes."""
         filling = self.filling(cached, views)
         return {d: filling.get(d, 0.0) + self.training(d, cached=d in filling) for d in self._work.depths}
 
@@ -122,7 +122,7 @@ class Forecast:
         return count
 
     def filling(self, cached: Iterable[int], views: int) -> dict[int, float]:
-        """By cached depth: its share of the passes. One pass serves every boundary that it comes by."""
+        """Each cached depth's share of the passes. One pass serves every boundary that it comes by."""
         left = sorted(cached, reverse=True)  # a deeper stage has the shorter prefix
         alone = {depth: self.passes([depth], views) for depth in left}
         spent, done, done_exactly = dict.fromkeys(left, 0.0), 0.0, 0.0
@@ -141,7 +141,7 @@ class Forecast:
         return spent
 
     def bytes(self, cached: Iterable[int], views: int) -> dict[int, int]:
-        """By cached depth, at most."""
+        """The most that each cached depth takes."""
         taken = {}
         for depth in cached:
             reads, numbers = self._work.depths[depth], self.costs.depths[depth].numbers

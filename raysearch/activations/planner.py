@@ -35,7 +35,7 @@ class DepthPlan:
     other_seconds: float | None
     """All of the other way: live if it is cached, cached beside the rest if it is live; None: it cannot be cached."""
     bytes: int
-    """On disk, at most; live, what it would have taken."""
+    """Disk that it takes at most; live, what it would have taken."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class CachePlan:
     seed: int
     limit_bytes: int
     seconds: float
-    """Of the whole search's training, by the clock."""
+    """The whole search's training, by the clock."""
     live_seconds: float
     """The same without any cache."""
     depths: tuple[DepthPlan, ...]
@@ -59,7 +59,7 @@ class CachePlan:
         return tuple(one.depth for one in self.depths if one.way != "live")
 
     def settings(self) -> dict[str, Any] | None:
-        """For `Bench.open(cache=...)`; None if everything is live."""
+        """What `Bench.open(cache=...)` is given; None if everything is live."""
         if not self.cached:
             return None
         names = ("views", "dtype", "seed", "limit_bytes")
@@ -96,11 +96,11 @@ class CachePlan:
 
     @classmethod
     def from_json(cls, tree: Mapping[str, Any]) -> CachePlan:
-        """From what `dataclasses.asdict` gave."""
+        """The plan that `dataclasses.asdict` made a tree of."""
         return cls(**{**tree, "depths": tuple(DepthPlan(**one) for one in tree["depths"])})
 
 
-def plan(
+def choose_plan(
     costs: Costs, workload: Workload, *, disk_bytes: int, memory_bytes: int, mode: Mode = "auto", dtype: str = "fp16"
 ) -> CachePlan:
     """The depths to cache, and the views, that make the search shortest; more views where they cost little.
@@ -140,7 +140,7 @@ def plan(
 
 
 def duration(seconds: float) -> str:
-    """For people.
+    """Seconds as people read them.
 
     >>> duration(0.23), duration(95), duration(4000)
     ('0.2 s', '95 s', '67 min')

@@ -1,4 +1,4 @@
-"""Where boundary activations come from: from disk, from memory or live. The one place that decides it."""
+"""Decides whether boundary activations come from disk, from memory or live; nothing else does."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from raysearch.recipe import Recipe
 
 @dataclass(frozen=True)
 class Boundary:
-    """Where a recipe's network is cut at one depth, and of what the activations there are."""
+    """The place at which a recipe's network is cut at one depth, and what decides the activations there."""
 
     recipe: Recipe
     depth: int
@@ -30,7 +30,7 @@ class Boundary:
     weights: str
     """Digest of the backbone's tensors."""
     fingerprint: str
-    """Of the dataset that the images are from."""
+    """The fingerprint of the dataset that the images are from."""
 
     @property
     def name(self) -> str | None:
@@ -49,7 +49,7 @@ class Sources:
 
     device: torch.device
     memory_bytes: int
-    """On the device, for all that is kept."""
+    """Room on the device for all that is kept."""
     cache: CacheSettings | None = None
     """Which activations are read from disk; None: none."""
     filled_seconds: float = 0.0

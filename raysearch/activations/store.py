@@ -38,14 +38,14 @@ HEADER_BYTES = 4096
 """Room for the JSON; a whole page, so that the rows begin on one."""
 DTYPES: dict[str, np.dtype[Any]] = {"fp16": np.dtype(np.float16), "fp32": np.dtype(np.float32)}
 DEFAULT_SHARE = 0.25
-"""Of the free disk, that the cache may fill where no budget is given."""
+"""The share of the free disk that the cache may fill where no budget is given."""
 
 Key = Mapping[str, Any]
 """All that a pass depends on, as plain JSON."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class CacheEntry:
     """One file of the cache."""
 
     path: Path
@@ -53,7 +53,7 @@ class Entry:
     """boundary, shape, dtype, sha256 of the rows, and the key."""
     bytes: int
     used: float
-    """When it was last opened, seconds since 1970."""
+    """The time at which it was last opened, seconds since 1970."""
 
 
 class Store:
@@ -69,7 +69,7 @@ class Store:
         self._limit_bytes = limit_bytes
 
     def folder(self, key: Key) -> Path:
-        """Of a pass."""
+        """The folder of a pass."""
         return self.root / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
     def open(self, key: Key, boundary: str) -> np.ndarray | None:
@@ -98,7 +98,7 @@ class Store:
 
     @contextmanager
     def turn(self, key: Key, wait_seconds: float) -> Iterator[None]:
-        """To write a pass, one process at a time; one that dies loses its turn.
+        """Lets one process at a time write a pass; one that dies loses its turn.
 
         Raises:
             TimeoutError: it was another's for longer than `wait_seconds`.
@@ -193,7 +193,7 @@ class Writer:
 
 
 def plain(key: Key) -> Any:
-    """As it comes back from JSON."""
+    """The key as it comes back from JSON."""
     return json.loads(json.dumps(key))
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from raysearch.activations.store import SUFFIX, Entry, Store, counting, read_header, remove
+from raysearch.activations.store import SUFFIX, CacheEntry, Store, counting, read_header, remove
 
 _BLOCK_BYTES = 1 << 22
 
@@ -23,7 +23,7 @@ class Cleared:
     """Files that a running search is reading, which stay."""
 
 
-def list_entries(root: Path | None = None) -> list[Entry]:
+def list_entries(root: Path | None = None) -> list[CacheEntry]:
     """Every whole file of the cache, last used first; what cannot be read is `verify`'s to find.
 
     Args:
@@ -37,7 +37,7 @@ def list_entries(root: Path | None = None) -> list[Entry]:
             stat = path.stat()
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        entries.append(Entry(path, about, stat.st_size, stat.st_mtime))
+        entries.append(CacheEntry(path, about, stat.st_size, stat.st_mtime))
     return sorted(entries, key=lambda entry: entry.used, reverse=True)
 
 
@@ -50,12 +50,12 @@ class Group:
     views: int
     bytes: int
     used: float
-    """When one of them was last opened, seconds since 1970."""
+    """The time at which one of them was last opened, seconds since 1970."""
 
 
-def grouped(entries: Iterable[Entry]) -> list[Group]:
+def grouped(entries: Iterable[CacheEntry]) -> list[Group]:
     """Entries by what they are, all views together; the order of the first of each."""
-    groups: dict[str, list[Entry]] = {}
+    groups: dict[str, list[CacheEntry]] = {}
     for entry in entries:
         same = {**entry.about["key"], "view": None, "boundary": entry.about["boundary"]}
         groups.setdefault(json.dumps(same, sort_keys=True), []).append(entry)
@@ -65,7 +65,7 @@ def grouped(entries: Iterable[Entry]) -> list[Group]:
     ]
 
 
-def _names(entry: Entry) -> tuple[str, ...]:
+def _names(entry: CacheEntry) -> tuple[str, ...]:
     key = entry.about["key"]
     augmentation = key.get("augmentation") or {}
     return (

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from raysearch.activations.store import Entry
+    from raysearch.activations.store import CacheEntry
 
 
 def cache(
@@ -49,7 +49,7 @@ def cache(
     return 0
 
 
-def _show_cache(entries: Sequence[Entry]) -> None:
+def _show_cache(entries: Sequence[CacheEntry]) -> None:
     from raysearch.activations.upkeep import grouped
 
     console = Console()

@@ -15,7 +15,7 @@ import torch
 from raysearch.activations.forecast import Costs, DepthCosts, Forecast, Reads, Workload, expected_trials
 from raysearch.activations.kept import TensorActivations
 from raysearch.activations.measure import measure
-from raysearch.activations.planner import CachePlan, plan
+from raysearch.activations.planner import CachePlan, choose_plan
 from raysearch.job.job import Job
 from raysearch.models.boundary import build_classifier
 from raysearch.recipe import Recipe
@@ -54,7 +54,7 @@ def plan_cache(job: Job, call: Call = call_here) -> tuple[CachePlan, Costs]:
     costs, seconds = call(_measured, job.machine.cpus, measured, packs)
     if packs:
         costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, costs.depths[0], mean(seconds))})
-    chosen = plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=_MEMORY_BYTES, mode=settings.cache)
+    chosen = choose_plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=_MEMORY_BYTES, mode=settings.cache)
     return chosen, costs
 
 
@@ -117,7 +117,7 @@ class _Pack:
     device: str
 
     def seconds(self, numbers: int) -> float:
-        """Of one epoch, for each training image, evaluation included.
+        """The time of one epoch for each training image, evaluation included.
 
         Args:
             numbers: stored for an image: average and maximum of each channel.

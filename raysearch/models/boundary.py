@@ -103,6 +103,6 @@ def prepare(images: np.ndarray | Tensor, device: torch.device) -> Tensor:
 
 @cache
 def _scale_and_shift(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Such that byte * scale + shift = (byte / 255 - mean) / std, a channel each."""
+    """The two for which byte * scale + shift = (byte / 255 - mean) / std, a channel each."""
     mean, std = torch.tensor(IMAGENET_MEAN).view(3, 1, 1), torch.tensor(IMAGENET_STD).view(3, 1, 1)
     return (1 / (255 * std)).to(device), (-mean / std).to(device)

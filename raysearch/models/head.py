@@ -52,7 +52,7 @@ class Dropout(nn.Module):
         self.p = p
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """In training, zeroes each number with probability p and scales the others by 1 / (1 - p)."""
+        """Zeroes each number with probability p and scales the others by 1 / (1 - p), in training alone."""
         if not self.training or not self.p:
             return inputs
         uniform = torch.rand(inputs.shape, device=inputs.device)

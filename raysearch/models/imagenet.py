@@ -35,7 +35,7 @@ class DownloadError(RuntimeError):
 
 
 def cached_file(weights: WeightsEnum) -> Path:
-    """Where torchvision keeps these weights once they are downloaded."""
+    """The file in which torchvision keeps these weights once they are downloaded."""
     return Path(torch.hub.get_dir()) / "checkpoints" / Path(urlparse(weights.url).path).name
 
 

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 import torch
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-"""By name: what is computed in, under autocast, where that is safe."""
+"""The type that each computes in, under autocast, where that is safe."""
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:

@@ -23,7 +23,7 @@ class BackboneSpec:
 
     name: str
     block_names: tuple[str, ...]
-    """From input to output."""
+    """The blocks' names, from input to output."""
     channels: int
     """Channels of the last feature map."""
     min_image_size: int
@@ -48,10 +48,6 @@ class BackboneSpec:
         """Names, shapes and dtypes of all tensors of the blocks, on the meta device: no memory, no arithmetic."""
         with torch.device("meta"):
             return nn.Sequential(OrderedDict(self.build())).state_dict()
-
-    def depth_of(self, block: str) -> int | None:
-        """How many blocks are open when `block` is the lowest open one; None if there is no such block."""
-        return len(self.block_names) - self.block_names.index(block) if block in self.block_names else None
 
     def problems(self, *, image_size: int, depth: int) -> list[str]:
         """What of a recipe this backbone cannot do, a sentence each."""

@@ -40,11 +40,11 @@ class Bench:
     """The backbone's, pretrained or random; the frozen part of every trial."""
     device: torch.device
     precision: str
-    """fp32, bf16 or fp16: of the training."""
+    """fp32, bf16 or fp16: what training runs in."""
     metric: str = "accuracy"
     """What the search is led by."""
     memory_bytes: int = 1 << 30
-    """On the device, for activations that do not change from epoch to epoch."""
+    """Room on the device for activations that do not change from epoch to epoch."""
     max_batches: int | None = None
     """Trains and validates on no more than so many batches an epoch, for a quick look; None: on all."""
     cache: CacheSettings | None = None
@@ -56,7 +56,7 @@ class Bench:
     fold: Fold | None = None
     """What stands for the dataset's training and validation images; None: they do."""
     sources: Sources = field(init=False, repr=False)
-    """Where the activations of all trials come from."""
+    """The activations that all trials read."""
 
     def __post_init__(self) -> None:
         check_metric(self.metric, self.dataset.classes)

@@ -34,7 +34,7 @@ def best_metadata(trainer: Trainer) -> dict[str, Any]:
 
 
 def describe_tensors(row: Row, signature: Mapping[str, Any]) -> dict[str, Any]:
-    """As `best_metadata`, of the tensors of any epoch."""
+    """What a file of any epoch's tensors says of itself: `best_metadata` without the held-out images."""
     return {"epoch": row["epoch"], "val_loss": row["val_loss"], "row": row, "signature": dict(signature)}
 
 

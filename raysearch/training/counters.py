@@ -1,4 +1,4 @@
-"""Where a stage stands, in numbers: epochs, early stopping, the plateau course, and what memory allowed."""
+"""The numbers that say where a stage stands: epochs, early stopping, the plateau course, and what memory allowed."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Counters:
     drops: int = 0
     """Drops of the plateau course so far."""
     lowest_val_loss: float = math.inf
-    """Of the epoch that last improved it."""
+    """The loss of the epoch that last improved it."""
     micro_batch: int = 0
     """Images a pass of training: the batch, or less once memory has run out."""
     evaluation_batch: int = EVALUATION_BATCH

@@ -20,7 +20,7 @@ from raysearch.models import boundary
 from raysearch.training.loop import Trainer
 
 TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
-"""By the type that activations are stored in: how far the loss may be off, relative to max(1, loss)."""
+"""How far the loss may be off, relative to max(1, loss), by the type that activations are stored in."""
 SHOWN = 3
 """Tensor names shown in a message before it only counts."""
 

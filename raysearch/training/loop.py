@@ -219,7 +219,7 @@ class Trainer:
         return {f"val_{name}": value for name, value in figures.items()}
 
     def _logits(self, images: Activations) -> Tensor:
-        """Of the suffix as it is, in view 0, fp32, eval mode; on the CPU, shape (n, c)."""
+        """The logits (n, c) that the suffix gives as it is: view 0, fp32, eval mode; on the CPU."""
         self.suffix.eval()
         n = len(images)
         mine, none = np.arange(n)[self.ranks.share(n)], torch.empty(0, len(self.images.classes), device=self.device)

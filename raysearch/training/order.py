@@ -1,4 +1,4 @@
-"""In which order a stage trains on which images: the loop, the packs of heads and the plan's contact sheet ask here."""
+"""The order in which a stage trains on its images; the loop, the packs of heads and the plan's contact sheet ask."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class EpochOrder:
     """The images that an epoch trains on, step by step; it follows from stage, labels, seed and epoch alone."""
 
     view: int
-    """Of the images, in which all of them are read."""
+    """The view in which all images are read."""
     images: np.ndarray
     """Indices into the training images, integer (n,), in the order of training."""
     batches: Sequence[slice]
-    """Of `images`, a step each."""
+    """The parts of `images` that the steps take, one each."""
 
     @property
     def batch_sizes(self) -> list[int]:

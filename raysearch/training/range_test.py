@@ -28,7 +28,7 @@ class RangeTest:
 
     rates: list[float]
     losses: list[float]
-    """Of the batch before each step, smoothed."""
+    """The loss of the batch before each step, smoothed."""
     low: float
     high: float
 

@@ -23,7 +23,7 @@ class Ranks:
 
     @classmethod
     def joined(cls) -> Ranks:
-        """As the process group has it."""
+        """This process as the process group knows it."""
         return cls(torch.distributed.get_rank(), torch.distributed.get_world_size())
 
     @property

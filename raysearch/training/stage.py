@@ -24,10 +24,7 @@ from raysearch.training.heads.folds import FoldedPack
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
 from raysearch.training.loop import Trainer
-from raysearch.training.numerics import choose_device, choose_precision
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_look, quick_places, view_offset
-
-__all__ = ["Bench", "choose_device", "choose_precision", "open_pack", "open_stage"]
 
 
 def open_stage(

@@ -27,7 +27,7 @@ def check_folds(folds: int, labels: np.ndarray, classes: Sequence[str]) -> None:
 
 
 def stratified_folds(folds: int, labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """For every fold, the images (indices, ascending) to train on and those to hold out.
+    """The images (indices, ascending) that each fold trains on, and those that it holds out.
 
     Each image is held out once, and each fold has each class's share of it, to one image.
     """

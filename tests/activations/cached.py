@@ -36,7 +36,7 @@ def live(depth: int = 2, *, strength: float = 0.0, seed: int = 1, precision: str
 
 
 def cached(root: Path, depth: int = 2, *, limit_bytes: int | None = None, about: Any = None, **settings: Any) -> Any:
-    """Of `live` with what is left of the settings."""
+    """A cache of `live` with what is left of the settings."""
     names = {"dtype", "views", "also", "wait_seconds", "filled"} & settings.keys()
     of_cache = {"dtype": "fp32"} | {name: settings.pop(name) for name in names}
     made_of = {"weights": settings.get("backbone", "simple_cnn"), "backbone": "simple_cnn", "split": "train"}

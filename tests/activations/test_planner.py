@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raysearch.activations.forecast import Costs, DepthCosts, Forecast, Reads, Workload, distinct, expected_trials
-from raysearch.activations.planner import FEWEST_VIEWS, PRICE_OF_VARIETY, CachePlan, plan
+from raysearch.activations.planner import FEWEST_VIEWS, PRICE_OF_VARIETY, CachePlan, choose_plan
 
 GRID = (0.0, 0.25, 0.5, 0.75, 1.0)
 PLENTY = 1 << 40
@@ -39,7 +39,7 @@ def work(*, trials=32.0, rungs=(2, 6), strengths=GRID, depths=(1, 2, 3), heads=0
 
 
 def choose(workload=None, *, costs=COSTS, disk=PLENTY, memory=0, **settings):
-    return plan(costs, workload or work(), disk_bytes=disk, memory_bytes=memory, **settings)
+    return choose_plan(costs, workload or work(), disk_bytes=disk, memory_bytes=memory, **settings)
 
 
 WORKLOADS = st.builds(

@@ -1,4 +1,4 @@
-"""From disk, from memory or live: what decides it, and that what is kept belongs to the images that were asked for."""
+"""Disk, memory or live: what decides it, and that what is kept belongs to the images that were asked for."""
 
 from __future__ import annotations
 

@@ -8,8 +8,9 @@ from torch import nn
 from torchvision.models import densenet121
 
 from raysearch.errors import InputError
-from raysearch.models.boundary import build_classifier
+from raysearch.models.boundary import build_classifier, cut
 from raysearch.models.registry import BACKBONES, backbone_spec
+from raysearch.models.summary import block_table
 from raysearch.recipe import Head, Recipe, Stage
 
 every_backbone = pytest.mark.parametrize("spec", BACKBONES.values(), ids=list(BACKBONES))
@@ -88,9 +89,11 @@ def test_simple_cnn_has_about_300_000_parameters_with_its_head(head):
 
 
 def test_depth_is_counted_from_the_output():
-    spec = backbone_spec("densenet121")
-    assert [spec.depth_of(name) for name in spec.block_names] == [5, 4, 3, 2, 1]
-    assert spec.depth_of("block5") is None
+    recipe = Recipe(backbone="densenet121", image_size=32, schedule=(Stage(depth=0, epochs=1),))
+    classifier, names = build_classifier(recipe, 3), backbone_spec("densenet121").block_names
+    lowest_open = [next(iter(cut(classifier, depth)[1].named_children()))[0] for depth in range(1, len(names) + 1)]
+    assert lowest_open == list(reversed(names))
+    assert [row.depth for row in block_table(classifier, 32)][: len(names)] == [5, 4, 3, 2, 1]
 
 
 @pytest.mark.parametrize(

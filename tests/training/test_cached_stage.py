@@ -29,7 +29,7 @@ def stage(depth=1, **changes):
 
 
 def losses(table, plan, steps=20):
-    """Of single steps, in training: what the loop fills for each batch."""
+    """The losses of single steps, in training: what the loop fills for each batch."""
     trainer, found = open_stage(table, plan, 0), []
     fill = trainer._fill_gradients
 

@@ -20,7 +20,7 @@ from tests.training.bench import bench, handed_over, recipe, trained
 
 
 def test_every_stage_begins_where_the_one_before_ended(tmp_path):
-    """Through files, as the search does it; from the head to the whole backbone."""
+    """Hands over through files, as the search does it; from the head to the whole backbone."""
     plan, table, start = recipe(depths=(0, 1, 1, 2, 3)), bench(), {}
     for index in range(5):
         trainer = trained(table, plan, index, **start)

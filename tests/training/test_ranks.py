@@ -116,7 +116,7 @@ def short_of_memory(ranks: Ranks) -> dict[str, Any]:
 
 
 def not_finite(ranks: Ranks) -> tuple[str, str]:
-    """Of one image, once in training and once in validation."""
+    """What is said of one image that is not finite, once in training and once in validation."""
     stage, (train, _), (val, _) = Stage(depth=1, epochs=3, batch_size=8), images(26, 1), images(15, 2)
     bad, errors = np.random.default_rng([0, 0]).permutation(26)[17], []
     train[bad], val[2] = np.inf, np.nan
@@ -128,7 +128,7 @@ def not_finite(ranks: Ranks) -> tuple[str, str]:
 
 
 def frozen_parts(ranks: Ranks) -> dict[str, torch.Tensor]:
-    """After an epoch or two of a block of which only the norm's affine is trained."""
+    """The tensors after two epochs of a block of which only the norm's affine is trained."""
     network = suffix()
     network.block2.conv.requires_grad_(False)
     return trained(trainer(Stage(depth=1, epochs=2, batch_size=8), suffix=network, ranks=ranks))["tensors"]
@@ -217,7 +217,7 @@ def test_a_loss_that_is_not_finite_in_one_rank_fails_all_in_the_same_step(cases)
 
 
 def test_what_is_frozen_keeps_its_bits():
-    """In seven ranks: a seventh of seven times a number is often another number, a third of three times one never."""
+    """Seven show it: a seventh of seven times a number is often another number, a third of three times one never."""
     before = suffix().state_dict()
     for after in together(7, frozen_parts):
         for name in ("conv.weight", "conv.bias", "norm.running_mean", "norm.running_var", "norm.num_batches_tracked"):
@@ -226,7 +226,7 @@ def test_what_is_frozen_keeps_its_bits():
 
 
 def test_batch_statistics_are_each_ranks_own_and_end_as_their_mean(cases):
-    """Of the one step's three shares; the running variance moves by the unbiased one of each."""
+    """The one step has three shares; the running variance moves by the unbiased one of each."""
     stage = Stage(depth=1, epochs=1, batch_size=26, batch_norm="train")
     alone = trained(trainer(stage))["tensors"]["block2.norm.running_mean"]
     first, *others = (case["moved_statistics"] for case in cases)

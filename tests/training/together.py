@@ -45,7 +45,7 @@ def together(size: int, function: Callable[..., Any], *arguments: Any) -> list[A
 
 
 class _Traceback(str):
-    """Of a process that failed."""
+    """What a process that failed says."""
 
 
 def _join(

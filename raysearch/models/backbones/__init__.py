@@ -3,6 +3,6 @@
 from pathlib import Path
 
 NAMES: tuple[str, ...] = tuple(
-    sorted(file.stem for file in Path(__file__).parent.glob("*.py") if file.stem != "__init__")
+    sorted(file.stem for file in Path(__file__).parent.glob("*.py") if not file.stem.startswith("_"))
 )
 """Known from the files alone: --help lists them without importing torch."""

@@ -29,7 +29,7 @@ class Worth:
 
 
 NOTHING = Worth(-math.inf, math.inf)
-"""Before the first epoch."""
+"""The worth of a head that no epoch has trained."""
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Member:
     best: Row = field(default_factory=dict)
     """The row of the epoch to keep; empty before the first."""
     worth: Worth = NOTHING
-    """Of `best`."""
+    """What `best` is worth."""
     dropped: bool = False
     failure: NonFiniteLossError | None = None
 

@@ -17,7 +17,7 @@ from torch.optim.adamw import adamw
 from raysearch.recipe import Stage
 
 Tensors = dict[str, Tensor]
-"""By the names of `make_head`'s tensors ("linear.weight"), each with the heads as its first dimension."""
+"""The names are those of `make_head`'s tensors ("linear.weight"); each tensor has the heads as its first dimension."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Terms:
 
     @classmethod
     def of(cls, stages: Sequence[Stage], class_weights: Tensor) -> Terms:
-        """Of one stage a head, and the class weights (k, c) that they ask for, on whose device the terms come."""
+        """The terms of one stage a head, on the device of the class weights (k, c) that the stages ask for."""
         columns = [(s.label_smoothing, s.weight_decay, s.l1, s.l2) for s in stages]
         smoothing, weight_decay, l1, l2 = torch.tensor(columns, device=class_weights.device).unbind(1)
         c = class_weights.shape[1]
@@ -93,7 +93,7 @@ class Stack:
 
     @torch.no_grad()
     def logits(self, inputs: Tensor) -> Tensor:
-        """Without dropout, of features (n, width): (k, c, n)."""
+        """The logits (k, c, n) of features (n, width), without dropout."""
         return self._last(inputs, self._hidden(inputs, None))
 
     @torch.no_grad()
@@ -118,8 +118,7 @@ class Stack:
         penalties = bool((terms.l1 + terms.l2).any())
         gradients = {name: torch.empty_like(tensor) for name, tensor in self.weights.items()}
         updates = {name: torch.zeros_like(tensor) for name, tensor in self.weights.items()}
-        names = list(self.weights)
-        counters = [torch.tensor(float(steps_before), device=rates.device) for _ in names]
+        counters = [torch.tensor(float(steps_before), device=rates.device) for _ in self.weights]
         losses, hits = torch.zeros(len(reading.batches), k, device=rates.device), torch.zeros(k, device=rates.device)
         for step, batch in enumerate(reading.batches):
             inputs, truth = reading.inputs[batch], reading.one_hot[:, batch]
@@ -135,30 +134,45 @@ class Stack:
             self._fill(gradients, inputs, hidden, noise, errors)
             if penalties:
                 self._add_penalties(gradients, terms)
-            # At a rate and a decay of 1 AdamW forgets what was in `updates` and leaves there what a rate of 1 would add
-            # to the weights: torch's fused kernel serves heads that each have a rate and a decay of their own.
-            adamw(
-                [updates[name] for name in names],
-                [gradients[name] for name in names],
-                [self.first[name] for name in names],
-                [self.second[name] for name in names],
-                [],
-                counters,
-                fused=rates.device.type in ("cpu", "cuda"),
-                amsgrad=False,
-                beta1=0.9,
-                beta2=0.999,
-                lr=1.0,
-                weight_decay=1.0,
-                eps=1e-8,
-                maximize=False,
-            )
-            for name, tensor in self.weights.items():
-                if tensor.ndim > 2:  # biases do not decay
-                    tensor.mul_(kept[step]).addcmul_(updates[name], rates[step])
-                else:
-                    tensor.addcmul_(updates[name], rates[step, :, 0])
+            self._update(gradients, updates, counters, kept[step], rates[step])
         return losses.neg_().div_(totals[:, :, 0, 0]), hits
+
+    def _update(
+        self, gradients: Tensors, updates: Tensors, counters: list[Tensor], kept: Tensor, rates: Tensor
+    ) -> None:
+        """AdamW's step.
+
+        Args:
+            gradients: of the weights.
+            updates: room for what is added to the weights.
+            counters: of the steps so far, one a tensor.
+            kept: what decay leaves of a weight, (k, 1, 1).
+            rates: learning rates, (k, 1, 1).
+        """
+        names = list(self.weights)
+        # At a rate and a decay of 1 AdamW forgets what was in `updates` and leaves there what a rate of 1 would add to
+        # the weights: torch's fused kernel serves heads that each have a rate and a decay of their own.
+        adamw(
+            [updates[name] for name in names],
+            [gradients[name] for name in names],
+            [self.first[name] for name in names],
+            [self.second[name] for name in names],
+            [],
+            counters,
+            fused=rates.device.type in ("cpu", "cuda"),
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=1.0,
+            weight_decay=1.0,
+            eps=1e-8,
+            maximize=False,
+        )
+        for name, tensor in self.weights.items():
+            if tensor.ndim > 2:  # biases do not decay
+                tensor.mul_(kept).addcmul_(updates[name], rates)
+            else:
+                tensor.addcmul_(updates[name], rates[:, 0])
 
     def _hidden(self, inputs: Tensor, noise: Tensor | None) -> Tensor | None:
         """The hidden layer's output (k, hidden_units, n), dropout included; None for linear heads."""
