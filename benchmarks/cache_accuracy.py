@@ -33,7 +33,8 @@ from machine import machine
 
 from raysearch.activations.cache import CacheSettings
 from raysearch.activations.upkeep import list_entries
-from raysearch.data.pixels import Dataset, load
+from raysearch.data.dataset import Dataset
+from raysearch.data.pixels import load
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench

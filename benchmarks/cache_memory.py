@@ -39,7 +39,7 @@ from raysearch.activations.base import Activations
 from raysearch.activations.cache import CachedActivations, CacheSettings
 from raysearch.activations.store import Store
 from raysearch.activations.upkeep import list_entries
-from raysearch.data.pixels import Dataset, Split
+from raysearch.data.dataset import Dataset, Split
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench

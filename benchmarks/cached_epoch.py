@@ -39,7 +39,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from raysearch.activations.cache import CacheSettings
 from raysearch.activations.kept import TensorActivations
 from raysearch.activations.upkeep import list_entries
-from raysearch.data.pixels import Dataset, Split
+from raysearch.data.dataset import Dataset, Split
 from raysearch.models.boundary import build_classifier, cut
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage

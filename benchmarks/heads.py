@@ -37,7 +37,8 @@ from machine import machine
 from torch import Tensor, nn
 from torch.nn import functional
 
-from raysearch.data.pixels import Dataset, load
+from raysearch.data.dataset import Dataset
+from raysearch.data.pixels import load
 from raysearch.models.boundary import build_classifier, cut, pin, prepare
 from raysearch.models.head import make_head
 from raysearch.models.weights import load_weights

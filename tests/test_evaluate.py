@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from raysearch.data.augment import Augmenter
-from raysearch.data.pixels import Split
+from raysearch.data.dataset import Split
 from raysearch.errors import InputError
 from raysearch.recipe import Augmentation
 from raysearch.training.metrics import classification_metrics

@@ -14,7 +14,8 @@ import pytest
 import torch
 from PIL import Image
 
-from raysearch.data.pixels import Dataset, load
+from raysearch.data.dataset import Dataset
+from raysearch.data.pixels import load
 from raysearch.models.boundary import prepare
 from raysearch.pipeline.leave import write_run_pictures
 from raysearch.reporting.gallery import gallery

@@ -10,18 +10,16 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock
 
-from raysearch.data.dataset import Dataset, Split
-from raysearch.data.decode import FITS, decode, open_image
-from raysearch.data.listing import Listing, Skipped
+from raysearch.data.dataset import Dataset
+from raysearch.data.decode import FITS, open_image
+from raysearch.data.listing import Listing
 from raysearch.data.source import list_source
 from raysearch.data.store import write
 from raysearch.errors import InputError
 from raysearch.storage.cache import cache_root
 
-__all__ = ["Dataset", "Skipped", "Split", "cache_root", "decode", "load"]
-
 _FORMAT = 1
-"""Of the cache folder; raise it when what is written, or how images are decoded, changes."""
+"""The version of the cache folder; raise it when what is written, or how images are decoded, changes."""
 _SAMPLE = 64
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 4096
 

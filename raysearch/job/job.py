@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from raysearch.data.pixels import Dataset
+from raysearch.data.dataset import Dataset
 from raysearch.job.budget import most_a_level
 from raysearch.job.settings import Settings
 from raysearch.job.starting_head import StartingHead

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from raysearch.data.pixels import Dataset, load
+from raysearch.data.dataset import Dataset
+from raysearch.data.pixels import load
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import most_to_start
 from raysearch.job.flags import Flags

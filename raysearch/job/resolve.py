@@ -9,7 +9,8 @@ import difflib
 from pathlib import Path
 
 from raysearch.activations.store import default_limit
-from raysearch.data.pixels import MIN_IMAGE_SIZE, Dataset, load
+from raysearch.data.dataset import Dataset
+from raysearch.data.pixels import MIN_IMAGE_SIZE, load
 from raysearch.data.source import list_source
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import budget_of

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from raysearch.data.pixels import Dataset
+from raysearch.data.dataset import Dataset
 from raysearch.errors import InputError
 from raysearch.models.weights import Weights
 from raysearch.recipe import Augmentation, Head, Recipe

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from raysearch.data.pixels import Dataset, Split, load
+from raysearch.data.dataset import Dataset, Split
+from raysearch.data.pixels import load
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.models.precision import autocast

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raysearch.data.augment import Augmenter
-from raysearch.data.pixels import Dataset, Split
+from raysearch.data.dataset import Dataset, Split
 from raysearch.recipe import Augmentation
 from raysearch.reporting.gallery import FOLDER, INDEX, Augmented, Examples, File, Index, Mistake
 from raysearch.space.space import Space

@@ -14,7 +14,7 @@ from raysearch.activations.cache import POOLED, CacheSettings, boundary_name, ga
 from raysearch.activations.kept import KeptActivations
 from raysearch.activations.store import Store
 from raysearch.activations.upkeep import list_entries
-from raysearch.data.pixels import Split
+from raysearch.data.dataset import Split
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Recipe, Stage
 from tests.activations.cached import CPU, IMAGES, PIXELS, cached, live

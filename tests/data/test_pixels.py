@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from raysearch.data import store
-from raysearch.data.pixels import Dataset, decode, load
+from raysearch.data.dataset import Dataset
+from raysearch.data.decode import decode
+from raysearch.data.pixels import load
 from raysearch.errors import InputError
 
 MakeFolder = Callable[[dict[str, int]], Path]

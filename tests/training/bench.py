@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysearch.data.pixels import Dataset, Split
+from raysearch.data.dataset import Dataset, Split
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench
