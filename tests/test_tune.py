@@ -40,7 +40,7 @@ def test_help_mentions_every_flag_with_what_it_does(capsys):
     said = capsys.readouterr().out
     for field in dataclasses.fields(Flags):
         assert f"--{field.name.replace('_', '-')}" in said
-    for piece in ("quick = 12 trials of at most 6 epochs", "default = 32 of 12", "best = 100 of 30"):
+    for piece in ("quick = 6 trials of 6 epochs", "default = 18 of 12", "best = 100 of at most 30"):
         assert piece in " ".join(said.replace("│", " ").split()), "as raysearch.job.resolve has it"
 
 

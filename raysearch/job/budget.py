@@ -7,7 +7,20 @@ from dataclasses import dataclass
 
 from raysearch.job.flags import Flags
 from raysearch.job.settings import PRESETS
+from raysearch.search.asha import rungs_for
 from raysearch.space.space import Space
+
+WHOLE_EPOCHS = 12
+"""Trials of no more epochs are trained whole, unless the space says when they are first compared: on recorded curves
+halving found the best recipe no more often than fewer whole trials did for the same epochs (benchmarks/asha.py)."""
+
+
+def trial_rungs(space: Space, epochs: int) -> tuple[int, ...]:
+    """The epochs at which trials of one level are compared, of which each has so many at most."""
+    search = space.search
+    if search.first_rung_epochs is None and epochs <= WHOLE_EPOCHS:
+        return (epochs,)
+    return rungs_for(epochs, search.reduction, search.first_rung_epochs)
 
 
 @dataclass(frozen=True)

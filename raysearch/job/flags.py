@@ -51,7 +51,7 @@ class Flags:
     """Start from the best head of this run (a path, or a name under --results) instead of searching heads: same
     backbone, weights, image size and classes. Default: a head search comes first."""
     preset: Literal["quick", "default", "best"] = "default"
-    """How much to spend: quick = 12 trials of at most 6 epochs, default = 32 of 12, best = 100 of 30. A space of heads
+    """How much to spend: quick = 6 trials of 6 epochs, default = 18 of 12, best = 100 of at most 30. A space of heads
     alone says itself how many."""
     trials: Annotated[int | None, _unset("N")] = None
     """Recipes to start, the head search aside; in a space of heads alone, heads. Default: the preset's; the space's."""
@@ -95,7 +95,7 @@ class Flags:
     folds: Annotated[int | None, _unset("N")] = None
     """Folds of the comparison at the end: the default recipe and the best challengers are trained on folds of all
     labelled images, and decided between image by image. 0 takes the search's winner as it is. Default: the preset's
-    (3, 4, 5); fewer where --time-budget or a class is small."""
+    (2, 4, 5); fewer where --time-budget or a class is small."""
     ship: Annotated[Literal["single", "averaged", "mirror", "ensemble"] | None, _unset("KIND")] = None
     """What best/ holds: single, one refit; averaged, the mean of the refits' tensors; mirror, that with the mirror
     image, at twice the cost; ensemble, several networks. Default: what is better out of fold of the first two."""

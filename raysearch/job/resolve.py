@@ -13,7 +13,7 @@ from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import MIN_IMAGE_SIZE, load
 from raysearch.data.source import list_source
 from raysearch.errors import InputError, Problems
-from raysearch.job.budget import budget_of
+from raysearch.job.budget import budget_of, trial_rungs
 from raysearch.job.flags import Flags
 from raysearch.job.job import Job, settled
 from raysearch.job.numbers import check_numbers, seconds
@@ -27,7 +27,6 @@ from raysearch.recipe import SHARED
 from raysearch.record.folder import RunFolder
 from raysearch.record.metric import check_metric
 from raysearch.reporting.tracking.process import check_tracking
-from raysearch.search.asha import rungs_for
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
@@ -211,7 +210,7 @@ def _settings(
         heads=budget.heads,
         head=head.run if head is not None else None,
         max_epochs=budget.max_epochs,
-        rungs=rungs_for(epochs, space.search.reduction, space.search.first_rung_epochs),
+        rungs=trial_rungs(space, epochs),
         reduction=space.search.reduction,
         cache=flags.cache,
         cache_bytes=int(flags.cache_gb * 1e9) if flags.cache_gb is not None else default_limit(),

@@ -109,12 +109,21 @@ class Trainer:
         """Whether all epochs are done, or early stopping has ended the stage."""
         return self.at.finished(self.stage)
 
-    def run_epoch(self) -> Row:
+    @property
+    def decided_by_epochs(self) -> bool:
+        """Whether what is trained depends on how each epoch does on validation images, not on the last one alone."""
+        stage = self.stage
+        return stage.keep == "best" or stage.early_stopping_epochs is not None or stage.course == "plateau"
+
+    def run_epoch(self, *, evaluate: bool = True) -> Row:
         """Trains for one epoch, then evaluates.
 
+        Args:
+            evaluate: False spares the evaluation of an epoch that is not the last, and on which nothing depends.
+
         Returns: epoch (from 1), lr (of the last step, the head's), train_loss (weighted and smoothed as trained,
-            without penalties) and train_accuracy (running, under dropout and augmentation), `evaluate`'s, micro_batch
-            (images a pass of one process, at most), seconds.
+            without penalties) and train_accuracy (running, under dropout and augmentation), `evaluate`'s if it was, and
+            micro_batch (images a pass of one process, at most), seconds.
 
         Raises:
             NonFiniteLossError: with the step, from 1 within the epoch; the trainer is of no use afterwards.
@@ -142,10 +151,14 @@ class Trainer:
             if not math.isfinite(loss):
                 raise NonFiniteLossError(step=step, epoch=epoch, value=loss)
         row: Row = {"epoch": epoch, "lr": rate, "train_loss": float(np.average(train_losses, weights=sizes))}
-        row |= {"train_accuracy": hits.item() / len(order.images)} | self.evaluate(epoch, len(batches))
+        row["train_accuracy"] = hits.item() / len(order.images)
+        evaluate = evaluate or self.decided_by_epochs or epoch == self.stage.epochs
+        if evaluate:
+            row |= self.evaluate(epoch, len(batches))
         row |= {"micro_batch": self.at.micro_batch, "seconds": time.perf_counter() - started}
         self.at.epoch = epoch
-        self._note(row)
+        if evaluate:
+            self._note(row)
         return row
 
     def order(self, epoch: int) -> EpochOrder:

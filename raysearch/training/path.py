@@ -22,6 +22,7 @@ def train_recipe(
     report: Callable[[int, dict[str, Any]], None] = lambda stage, row: None,
     *,
     head_seed: int | None = None,
+    evaluate: bool = True,
 ) -> Trainer:
     """Train every stage of the recipe, with the hand-over gate between them.
 
@@ -31,6 +32,7 @@ def train_recipe(
         report: called after each epoch with the stage's index and the epoch's row.
         head_seed: seeds the first of several stages in the recipe's stead, so that trainings with other seeds begin
             with the same head.
+        evaluate: False evaluates the last epoch of a stage only, where nothing depends on the others.
 
     Returns: the last stage's trainer, at its end; `best_state` holds its best suffix.
 
@@ -53,7 +55,7 @@ def train_recipe(
             expected_signature=about["signature"],
         )
         while not trainer.finished:
-            row = trainer.run_epoch()
+            row = trainer.run_epoch(evaluate=evaluate)
             rate = row["lr"]
             report(index, row)
         start, about = trainer.best_state, best_metadata(trainer)

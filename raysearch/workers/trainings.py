@@ -309,7 +309,7 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
     recorder = _Recorder(folder / _HISTORY)
     try:
         seen = bench.seeing(training.on, training.fold, seed)
-        trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed)
+        trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed, evaluate=False)
     except RuntimeError as error:  # a loss that is not finite, a hand-over, memory
         replace_text(folder / _ERROR, f"{type(error).__name__}: {error}")
         return folder / _ERROR
