@@ -332,7 +332,7 @@ search = Search(heads=14, pack=7, reduction=2, first_rung_epochs=2)
 """
 
 
-def search(folder: Path, table: Bench, steps: int | None = None) -> Run:
+def search(folder: Path, table: Bench, steps: int | None = None, folds: int = 0) -> Run:
     """A new search, or the rest of one that was killed; killed itself after so many steps."""
     (folder.parent / "heads.py").write_text(SPACE)
     fixed = {"backbone": "simple_cnn", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}
@@ -345,7 +345,7 @@ def search(folder: Path, table: Bench, steps: int | None = None) -> Run:
     driver = Driver(run, controller, 1)
     if not controller.heads_wanted:
         driver.log({"event": "budget", "heads": 14, "trials": 0, "max_epochs": 9})
-    drive(driver, workplace(driver, table, **halving), before_step=killed_after(steps))
+    drive(driver, workplace(driver, table, folds=folds, **halving), before_step=killed_after(steps))
     driver.close()
     return run
 
@@ -354,14 +354,12 @@ def heads_of(run: Run) -> pd.DataFrame:
     return run.heads.drop(columns=["seconds", "handover_delta"])
 
 
-@pytest.fixture(scope="module")
-def never_killed(tmp_path_factory) -> pd.DataFrame:
+def never_killed(folder: Path, folds: int) -> pd.DataFrame:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pack_work, "_STEP_SECONDS", 0.0)
-        table = heads_of(search(tmp_path_factory.mktemp("search") / "run", bench()))
+        table = heads_of(search(folder / "run", bench(), folds=folds))
     assert len(table) == 14
     assert set(zip(table["epochs"], table["state"], strict=True)) > {
-        (2, "done"),
         (2, "stopped"),
         (4, "stopped"),
         (9, "done"),
@@ -369,15 +367,41 @@ def never_killed(tmp_path_factory) -> pd.DataFrame:
     return table
 
 
+@pytest.fixture(scope="module")
+def judged_at_once(tmp_path_factory) -> pd.DataFrame:
+    """The heads of a search that is never killed, chosen on the validation images; some end early by themselves."""
+    table = never_killed(tmp_path_factory.mktemp("search"), folds=0)
+    assert (2, "done") in set(zip(table["epochs"], table["state"], strict=True))
+    return table
+
+
+@pytest.fixture(scope="module")
+def judged_in_folds(tmp_path_factory) -> pd.DataFrame:
+    """The same, where cross-validation chooses."""
+    table = never_killed(tmp_path_factory.mktemp("search"), folds=3)
+    assert table["cv_loss"].notna().all()
+    return table
+
+
 @pytest.mark.parametrize("step", [0, 1, 2, 3, 5, 8, 9, 10, 11])
-def test_a_search_killed_after_any_step_finds_the_same_heads(step, never_killed, tmp_path, an_epoch_a_step):
-    table = bench()
+def test_a_search_killed_after_any_step_finds_the_same_heads(step, judged_at_once, tmp_path, an_epoch_a_step):
+    assert_goes_on(step, judged_at_once, tmp_path / "run", folds=0)
+
+
+@pytest.mark.parametrize("step", [2, 9])
+def test_so_does_one_that_judges_its_heads_in_folds(step, judged_in_folds, tmp_path, an_epoch_a_step):
+    """In the first pack, and in the second."""
+    assert_goes_on(step, judged_in_folds, tmp_path / "run", folds=3)
+
+
+def assert_goes_on(step: int, expected: pd.DataFrame, folder: Path, folds: int) -> None:
+    table, figure = bench(), "cv" if folds else "val"
     with pytest.raises(KilledError):
-        search(tmp_path / "run", table, steps=step)
-    run = search(tmp_path / "run", table)
-    pd.testing.assert_frame_equal(heads_of(run), never_killed, check_exact=True)
-    best = never_killed.sort_values(["val_accuracy", "val_loss"], ascending=[False, True])["trial"].iloc[0]
-    assert (run.folder / "checkpoints" / best / "best.safetensors").exists()
+        search(folder, table, steps=step, folds=folds)
+    run = search(folder, table, folds=folds)
+    pd.testing.assert_frame_equal(heads_of(run), expected, check_exact=True)
+    ranked = expected.sort_values([f"{figure}_accuracy", f"{figure}_loss"], ascending=[False, True])
+    assert (run.folder / "checkpoints" / ranked["trial"].iloc[0] / "best.safetensors").exists()
 
 
 # ---- trials ------------------------------------------------------------------------------------------------------
