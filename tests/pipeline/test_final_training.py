@@ -117,8 +117,6 @@ def decoded(run: Run) -> Dataset:
     headers = Path(os.environ["RAYSEARCH_CACHE"]).rglob("dataset.json")
     found = next(one.parent for one in headers if json.loads(one.read_text())["fingerprint"] == fingerprint)
     return Dataset.open(found)
-        next(one.parent for one in headers if json.loads(one.read_text())["fingerprint"] == fingerprint)
-    )
 
 
 def test_answers_to_validation_images_are_out_of_fold(run):

@@ -1,0 +1,226 @@
+"""What a search ships, against the default recipe as the search trains it: points of test accuracy, and seconds.
+
+    python benchmarks/payoff.py [--seeds 0 1 2 3 4] [--presets quick] [--data PATH/TO/cifar10.zip] [--out payoff.jsonl]
+    python benchmarks/payoff.py --data PATH/TO/pneumoniamnist.npz --own-splits --metric accuracy
+
+Each seed draws its own --images training and --val validation images from the source's training images, as many of each
+class; all of its test images measure (10,000 of CIFAR-10: one figure is good to 0.5 points, and differences are paired,
+image by image). Each run is a whole process with an empty cache. Of one run come all arms that need no training of
+their own: "default" is the default recipe as the search trains it (on the training images alone, for the preset's
+epochs), "single" a fresh training of the chosen recipe on all labelled images for as long as it is trained for good,
+"averaged" the mean of several such trainings' tensors, "mirror" that with the mirror image, "ensemble" several
+networks, "shipped" what best/ holds, "head" the best head alone. The preset "sceptic" is what somebody would do with
+the same seconds who believes in no search: the default recipe alone, longer, on all labelled images, several times.
+
+The test images decide nothing: what is shipped is chosen out of fold, and the table only says afterwards how good it
+is.
+After each run a line is added to --out; --go-on takes from there what is there already. Run it alone on the machine.
+Progress is on stderr; prints one JSON line an arm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from machine import machine
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, say
+from schedules import over_seeds, search
+
+from raysearch.data.source import list_source
+from raysearch.intervals import mean_interval
+
+DATA = ROOT.parent / "shared" / "data" / "cifar10.zip"
+ARMS = ("shipped", "averaged", "single", "mirror", "ensemble", "head", "default")
+CONFIDENCE = 0.95
+PROMISED = (0.02, 0.05, 0.10)
+"""Errors that abstention is held to."""
+
+
+def drawn(source: Path, folder: Path, images: int, val: int, seed: int) -> Path:
+    """A manifest of the source with this seed's training and validation images, and all of its test images.
+
+    Raises:
+        SystemExit: the source has fewer.
+    """
+    listing = list_source(str(source), seed=0)
+    labels, splits = np.asarray(listing.labels), np.asarray(listing.splits)
+    random, rows = np.random.default_rng(seed), []
+    for label in range(len(listing.classes)):
+        places = np.flatnonzero((labels == label) & (splits != "test"))
+        share = (images + val) // len(listing.classes)
+        if len(places) < share:
+            raise SystemExit(f"{source} has {len(places)} images of {listing.classes[label]}, {share} are asked for")
+        chosen = random.permutation(places)[:share]
+        cut = images // len(listing.classes)
+        rows += [(place, "train" if number < cut else "val") for number, place in enumerate(chosen.tolist())]
+    rows += [(place, "test") for place in np.flatnonzero(splits == "test").tolist()]
+    lines = ["path,label,split"]
+    for place, split in rows:
+        path = folder / f"{place}.jpg"
+        image = listing.reader.read(place)
+        assert isinstance(image, bytes), "a source of files"
+        path.write_bytes(image)
+        lines.append(f"{path.name},{listing.classes[labels[place]]},{split}")
+    manifest = folder / "images.csv"
+    manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return manifest
+
+
+def figures_of(folder: Path) -> Figures:
+    """What a run folder says: right answers by model, seconds by part, calibration, abstention."""
+    evaluation = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+    events = [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    table = pd.read_parquet(folder / "predictions.parquet")
+    table = table[table["split"] == "test"]
+    labels = table["label"].to_numpy()
+    shares = {name: np.stack(list(table[name])) for name in table.columns if name not in ("split", "path", "label")}
+    named = {"shipped": shares["winner"], "default": shares.get("default"), "head": shares.get("head")}
+    named |= {name.removeprefix("shipped_"): found for name, found in shares.items() if name.startswith("shipped_")}
+    right = {name: (found.argmax(axis=1) == labels) for name, found in named.items() if found is not None}
+    finals = next((event["time"] for event in events if event["event"] == "finals"), events[-1]["time"])
+    chosen = next((event for event in events if event["event"] == "chosen"), None)
+    return {
+        "accuracy": {name: round(float(one.mean()), 4) for name, one in right.items()},
+        "against_default": {
+            name: [round(100 * value, 2) for value in mean_interval(one.astype(float) - right["default"], CONFIDENCE)]
+            for name, one in right.items()
+            if "default" in right and name != "default"
+        },
+        "singles": evaluation["test"]["accuracy"]["values"],
+        "shipped": {name: evaluation["shipped"][name] for name in ("kind", "cost", "temperature", "threshold")},
+        "chosen": None if chosen is None else chosen["trial"],
+        "kept_default": None if chosen is None else chosen["trial"] == chosen["default"],
+        "races": [
+            {name: event[name] for name in ("trial", "folds", "mean", "low", "high")}
+            for event in events
+            if event["event"] == "race"
+        ],
+        "search_seconds": round(finals - events[0]["time"], 1),
+        "finals_seconds": round(next((e["time"] for e in events if e["event"] == "test_read"), finals) - finals, 1),
+        "calibration_error": {
+            name: round(value, 4) for name, value in evaluation["shipped"]["calibration_error"].items()
+        },
+        "abstention": abstention_of(folder, shares["winner"], labels),
+        "recall": {name: row["recall"] for name, row in evaluation["shipped"]["test"]["per_class"].items()},
+        "auroc": evaluation["shipped"]["test"].get("auroc"),
+        "test_images": len(labels),
+    }
+
+
+def abstention_of(folder: Path, shares: np.ndarray, labels: np.ndarray) -> list[Figures]:
+    """For each promised error, the one found on test, and how many images have an answer."""
+    from raysearch.predict import load_best
+
+    known, found = load_best(folder).confidence, []
+    sure, wrong = shares.max(axis=1), shares.argmax(axis=1) != labels
+    for promised in PROMISED:
+        least = known.least(promised)
+        given = sure >= least if least is not None else np.zeros(len(labels), dtype=bool)
+        error = round(float(wrong[given].mean()), 4) if given.any() else None
+        found.append({"promised": promised, "error": error, "coverage": round(float(given.mean()), 4)})
+    return found
+
+
+def run_arm(preset: str, task: Task, options: argparse.Namespace) -> Figures:
+    """One search, or what a sceptic does instead."""
+    with tempfile.TemporaryDirectory(prefix="raysearch-payoff-") as scratch:
+        data = options.data
+        if not options.own_splits:
+            data = drawn(options.data, Path(scratch), options.images, options.val, task.seed)
+        flags: dict[str, Any] = {"space": options.space, "data": data, "weights": options.weights, "seed": task.seed}
+        flags |= {"backbone": options.backbone, "metric": options.metric, "concurrent": task.concurrent}
+        flags |= {"image-size": options.image_size} if options.image_size else {}
+        if preset == "sceptic":  # one recipe, as long as the seconds last, on everything that has a label
+            flags |= {"trials": 1, "max-epochs": task.epochs, "folds": 0, "refits": options.sceptic_refits}
+        else:
+            flags |= {"preset": preset}
+        return search(flags, figures_of)
+
+
+def summarize(arm: str, preset: str, rows: Sequence[Figures]) -> Figures:
+    """An arm over the seeds."""
+    found: Figures = {
+        "benchmark": "payoff",
+        "preset": preset,
+        "arm": arm,
+        "accuracy": over_seeds([row["accuracy"][arm] for row in rows]),
+        "seconds": over_seeds([row["seconds"] for row in rows]),
+    }
+    if arm != "default" and len(rows) > 1:
+        gains = [row["against_default"][arm][0] for row in rows]
+        found["points_against_default"] = [round(value, 2) for value in mean_interval(gains, CONFIDENCE)]
+    if arm != "default":
+        found["by_seed"] = [row["against_default"][arm] for row in rows]
+    if arm == "shipped":
+        found["worse_than_default"] = sum(row["against_default"][arm][0] < 0 for row in rows)
+        found["kinds"] = [row["shipped"]["kind"] for row in rows]
+        found["default_kept"] = [row["kept_default"] for row in rows]
+        found["calibration_error"] = {
+            name: over_seeds([row["calibration_error"][name] for row in rows]) for name in ("before", "after")
+        }
+        found["abstention"] = [row["abstention"] for row in rows]
+        found["recall"] = [row["recall"] for row in rows]
+        found["auroc"] = [row["auroc"] for row in rows]
+        for part in ("search_seconds", "finals_seconds"):
+            found[part] = over_seeds([row[part] for row in rows])
+        found["machine"] = machine()
+    return found
+
+
+def read_options() -> argparse.Namespace:
+    """The flags, checked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=DATA, help="a SOURCE with a test split")
+    parser.add_argument("--own-splits", action="store_true", help="take the source as it is")
+    parser.add_argument("--weights", type=Path, default=WEIGHTS)
+    parser.add_argument("--backbone", default="densenet121")
+    parser.add_argument("--image-size", type=int, help="px; the images' own by default")
+    parser.add_argument("--space", default="fine_tune")
+    parser.add_argument("--metric", default="accuracy")
+    parser.add_argument("--images", type=int, default=1500, help="to train on")
+    parser.add_argument("--val", type=int, default=500, help="to validate on")
+    parser.add_argument("--presets", nargs="+", default=["quick"], help="quick, default, best, sceptic")
+    parser.add_argument("--sceptic-epochs", type=int, default=18, help="of the default recipe, as a sceptic trains it")
+    parser.add_argument("--sceptic-refits", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--concurrent", type=int, default=2)
+    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
+    parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
+    options = parser.parse_args()
+    for name in ("data", "weights"):
+        path = getattr(options, name)
+        if not path.is_file():
+            parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
+        setattr(options, name, path.resolve())
+    if options.go_on and options.out is None:
+        parser.error("--go-on needs --out")
+    return options
+
+
+def main() -> None:
+    """Run every preset for every seed, then print an arm a line."""
+    options = read_options()
+    arms = Arms(options.out)
+    for preset in options.presets:
+        epochs = options.sceptic_epochs if preset == "sceptic" else 0
+        words = f"{options.data.name}, {options.images} + {options.val}, {options.space}, {options.metric}"
+        tasks = [Task(0, seed, epochs, options.concurrent, words) for seed in options.seeds]
+        for task in tasks:
+            if not (options.go_on and (preset, task) in arms.there):
+                say(f"{preset}, seed {task.seed}: started")
+                arms.add(preset, task, run_arm(preset, task, options))
+        rows = [arms.there[preset, task] for task in tasks]
+        for arm in ARMS:
+            if all(arm in row["accuracy"] for row in rows):
+                print(json.dumps(summarize(arm, preset, rows)))
+
+
+if __name__ == "__main__":
+    main()
