@@ -18,7 +18,7 @@ import torch
 from raysearch.pipeline import segments
 from raysearch.search.driver import Driver
 from raysearch.training.bench import Bench
-from raysearch.workers import trainings
+from raysearch.workers import training_job
 from raysearch.workers.actor import TrialActor
 from raysearch.workers.capacity import Cluster
 from raysearch.workers.runner import ctrl_c
@@ -132,14 +132,14 @@ def without_ray(before_step: Callable[[], None] = lambda: None) -> Iterator[None
             torch.set_num_threads(1)
             bench = Bench.open(**keywords)
             while missing := work.missing():
-                trainings.train_one(bench, missing[0], work.checkpoints / missing[0].name, keywords["seed"])
+                training_job.train_one(bench, missing[0], work.checkpoints / missing[0].name, keywords["seed"])
                 work.look()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(segments, "ray_session", lambda address, cpus: nullcontext())
         patch.setattr(segments, "run_segments", run_segments)
-        patch.setattr(trainings, "look_at_cluster", lambda: Cluster(({"CPU": 1.0},)))
-        patch.setattr(trainings, "_job", job)
+        patch.setattr(training_job, "look_at_cluster", lambda: Cluster(({"CPU": 1.0},)))
+        patch.setattr(training_job, "_job", job)
         yield
 
 

@@ -52,7 +52,7 @@ ONLY_IN: dict[str, set[str]] = {
         "raysearch/workers/crew.py",
         "raysearch/workers/relay.py",
         "raysearch/workers/network.py",
-        "raysearch/workers/trainings.py",
+        "raysearch/workers/training_job.py",
         "raysearch/workers/session.py",
         "raysearch/space/load.py",
         "raysearch/space/domains.py",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysearch.pipeline.finals import Effort
+from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.progress import Pace, Progress
 from raysearch.record.tables import heads_table, trials_table
 from raysearch.record.trial import State

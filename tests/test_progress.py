@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from raysearch.pipeline.finals import Effort
+from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.progress import _NAMED, Pace, _activity
 from raysearch.record.trial import Event
 from raysearch.search.controller import Controller

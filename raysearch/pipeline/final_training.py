@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from raysearch.job.job import Job
-from raysearch.pipeline.finals import Effort, Finals, Race
+from raysearch.pipeline.effort import Effort
+from raysearch.pipeline.finals import Finals, Race
 from raysearch.pipeline.finishing import Finish, finals_of, finish_of
 from raysearch.pipeline.progress import Progress
 from raysearch.record.folder import RunFolder
@@ -18,7 +19,8 @@ from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.training.bench import Bench
 from raysearch.workers.cluster import Call
-from raysearch.workers.trainings import Outcome, Training, train_all
+from raysearch.workers.training_job import train_all
+from raysearch.workers.trainings import Outcome, Training
 
 
 def effort_of(job: Job) -> Effort:

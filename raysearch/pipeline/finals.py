@@ -20,12 +20,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.frontier import Floats, greedy
 from raysearch.pipeline.paired import Difference, compare
 from raysearch.recipe import Recipe
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_places
 from raysearch.training.stratified import stratified_folds
-from raysearch.workers.trainings import On, Outcome, Training
+from raysearch.workers.trainings import Outcome, Training
 
 CONFIDENCE = 0.9
 """Of the two-sided interval that must lie above 0 for a challenger to replace the default: one chance in twenty that it
@@ -38,72 +39,7 @@ class Finalist:
 
     trial: str
     recipe: Recipe
-    """As it is trained for good: see `final_recipe`."""
-
-
-@dataclass(frozen=True)
-class Effort:
-    """How much is trained after the search.
-
-    Args:
-        folds: of the comparison; 0: none, and the winner of the search is taken as it is.
-        challengers: how many are compared with the default.
-        seeds: trainings of the chosen recipe in each fold; with two or more it is known what averaging them is worth.
-        refits: trainings of the chosen recipe with fresh seeds on all images that it may be trained on.
-        on: which images these are.
-    """
-
-    folds: int
-    challengers: int
-    seeds: int
-    refits: int
-    on: On
-
-    def less(self) -> Effort | None:
-        """The next smaller effort of those worth having; None: there is none."""
-        for smaller in (
-            {"challengers": 1} if self.challengers > 1 else {},
-            {"folds": 3} if self.folds > 3 else {},
-            {"seeds": 1} if self.seeds > 1 else {},
-            {"folds": 2} if self.folds > 2 else {},
-            {"folds": 0, "challengers": 0, "seeds": 0} if self.folds else {},
-        ):
-            if smaller:
-                return Effort(**{**self.__dict__, **smaller})
-        return None
-
-    def trainings(self) -> float:
-        """How many trainings on all images it may come to, a fold's counted by its share of them."""
-        share = (self.folds - 1) / self.folds if self.folds else 0.0
-        return self.refits + share * self.folds * (self.challengers + max(1, self.seeds)) * bool(self.folds)
-
-
-def smallest(effort: Effort) -> Effort:
-    """The least that an effort can be cut down to: the refits alone."""
-    while (less := effort.less()) is not None:
-        effort = less
-    return effort
-
-
-def final_recipe(recipe: Recipe, kept_epochs: Sequence[int], length: float) -> Recipe:
-    """The recipe as it is trained where no image is left to stop by.
-
-    Each stage ends with as many epochs as the search kept of it; those after the head's are `length` times as long, for
-    there is no rival to be compared with after equal epochs any more. A plateau would wait for validation images: the
-    rate falls by a cosine instead.
-
-    Args:
-        recipe: of the trial.
-        kept_epochs: of each stage; 0 where the stage kept what it began with.
-        length: at least 1.
-    """
-    schedule = []
-    for index, (stage, epochs) in enumerate(zip(recipe.schedule, kept_epochs, strict=True)):
-        longer = length if index or len(recipe.schedule) == 1 else 1.0
-        course = "cosine" if stage.course == "plateau" else stage.course
-        changes = {"epochs": max(1, round(longer * epochs)), "course": course}
-        schedule.append(stage.model_copy(update={**changes, "early_stopping_epochs": None, "keep": "last"}))
-    return recipe.model_copy(update={"schedule": tuple(schedule)})
+    """As it is trained for good: see `raysearch.pipeline.effort.final_recipe`."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.job.job import Job
-from raysearch.pipeline.finals import CONFIDENCE, Effort, Finalist, Finals, final_recipe
+from raysearch.pipeline.effort import Effort, final_recipe
+from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
 from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, best_at, figure_of, frontier
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.paired import compare

@@ -10,7 +10,7 @@ from statistics import median
 
 from raysearch.activations.forecast import expected_trials
 from raysearch.job.job import Job
-from raysearch.pipeline.finals import Effort, smallest
+from raysearch.pipeline.effort import Effort, smallest
 from raysearch.record.trial import Event, Trial
 from raysearch.reporting.live_view import Leader, LiveView
 from raysearch.reporting.sentences import segment_line, verdict_line

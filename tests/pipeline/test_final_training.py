@@ -15,8 +15,9 @@ from PIL import Image
 from raysearch.data.dataset import Dataset
 from raysearch.predict import load_best
 from raysearch.run import Run
+from raysearch.training.checkpoint import load_tensors
 from raysearch.tune import main
-from raysearch.workers import trainings
+from raysearch.workers import training_job
 from tests.in_process import KilledError, without_ray
 
 CLASSES = ("blue", "green", "red")
@@ -89,7 +90,7 @@ def test_what_is_shipped_is_the_mean_of_the_refits_tensors(given):
     run = searched(given, "averaged", "--ship", "averaged")
     (chosen,) = events(run, "chosen")
     refits = [f"refit-{chosen['trial']}-{seed}" for seed in (1000, 1001)]
-    states = [trainings.load_tensors(run.folder / "checkpoints" / name / "best.safetensors")[0] for name in refits]
+    states = [load_tensors(run.folder / "checkpoints" / name / "best.safetensors")[0] for name in refits]
     shipped = run.best.network().state_dict()
     for name, tensor in states[0].items():
         if tensor.is_floating_point() and "running" not in name:
@@ -131,7 +132,7 @@ def test_answers_to_validation_images_are_out_of_fold(run):
 
 @pytest.mark.parametrize("after", [1, 3, 6])
 def test_a_killed_finish_goes_on_and_ends_with_the_same_choice(given, run, after, monkeypatch):
-    train, left = trainings.train_one, [after]
+    train, left = training_job.train_one, [after]
 
     def killed(*arguments):
         if not left[0]:
@@ -139,7 +140,7 @@ def test_a_killed_finish_goes_on_and_ends_with_the_same_choice(given, run, after
         left[0] -= 1
         return train(*arguments)
 
-    monkeypatch.setattr(trainings, "train_one", killed)
+    monkeypatch.setattr(training_job, "train_one", killed)
     name = f"killed-{after}"
     with pytest.raises(KilledError), without_ray():
         main([*given, "--run-name", name])

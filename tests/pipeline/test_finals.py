@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysearch.pipeline.finals import Effort, Finalist, Finals, choose, final_recipe
+from raysearch.pipeline.effort import Effort, final_recipe
+from raysearch.pipeline.finals import Finalist, Finals, choose
 from raysearch.recipe import Recipe, Stage
 from raysearch.workers.trainings import Outcome, Training
 

@@ -1,0 +1,224 @@
+"""One Ray Train job, whose workers train whole recipes, one after another, until nothing more is wanted."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray
+import ray.train
+import torch
+from ray.exceptions import RayError
+from ray.train import TrainingFailedError
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raysearch.data.shared import bring_images
+from raysearch.recipe import Recipe
+from raysearch.record.folder import BEST
+from raysearch.storage.files import insist, patient, replace_text
+from raysearch.storage.remote import Storage
+from raysearch.training.bench import Bench
+from raysearch.training.checkpoint import best_metadata, save_tensors
+from raysearch.training.path import train_recipe
+from raysearch.workers.board import Board
+from raysearch.workers.cluster import look_at_cluster
+from raysearch.workers.network import OwnNetwork
+from raysearch.workers.trainings import ERROR, HISTORY, LOGITS, Outcome, Training, Wanted, Work
+
+logger = logging.getLogger(__name__)
+
+
+def train_all(
+    run_folder: Path,
+    bench: Mapping[str, Any],
+    wanted: Wanted,
+    *,
+    workers: int,
+    gpus: float,
+    max_failures: int = 0,
+    watch: Callable[[int, int], None] = lambda done, of: None,
+    took: Callable[[Outcome], None] = lambda outcome: None,
+    lost: Callable[[str], None] = lambda reason: None,
+    storage: Storage | None = None,
+) -> dict[str, Outcome]:
+    """Train what is wanted, until nothing more is.
+
+    Args:
+        run_folder: of the run; each training's tensors are left in checkpoints/NAME/best.safetensors.
+        bench: keywords of `Bench.open`.
+        wanted: asked again after each training.
+        workers: of the job, at most.
+        gpus: of one worker.
+        max_failures: how often the job may be lost before what it had not trained counts as failed.
+        watch: called now and then with the epochs that are trained, and those of all trainings that are wanted so far.
+        took: called with each outcome, once, as it is known.
+        lost: called with the reason when the job was lost and is started again.
+        storage: of the run, through which workers on other machines get the images and hand over their tensors.
+
+    Returns: every outcome by name; a training that diverged, or was lost too often, is an error and costs no other.
+    """
+    for name in ("ray.train", "ray.data"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    work = Work(run_folder.resolve() / "checkpoints", wanted, watch, took, storage)
+    while missing := work.missing():
+        room, cpus = look_at_cluster().share(workers, gpus)
+        try:
+            _job(work, dict(bench), min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, storage)
+        except TrainingFailedError as error:
+            reason = str(error).strip().splitlines()[-1]
+            work.look()
+            if not max_failures:
+                work.give_up(reason)
+                continue
+            max_failures -= 1
+            lost(reason)
+    return work.done
+
+
+def _job(work: Work, bench: dict[str, Any], workers: int, resources: dict[str, float], storage: Storage | None) -> None:
+    """One Ray Train job, until nothing is missing."""
+    # Where the driver is: a spot node would take the board along.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    board: Any = ray.remote(Board).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
+    told: set[str] = set()
+
+    def put_up() -> None:
+        missing = [training for training in work.missing() if training.name not in told]
+        for training in missing:
+            (work.checkpoints / training.name / HISTORY).unlink(missing_ok=True)  # of a job that was broken off
+        told.update(training.name for training in missing)
+        if missing:
+            ray.get(board.put.remote([_order(training) for training in missing]))
+
+    def watch() -> None:
+        work.look()
+        put_up()
+        if not work.missing():
+            ray.get(board.close.remote())
+
+    config = {
+        "bench": bench,
+        "checkpoints": str(work.checkpoints),
+        "threads": int(resources["CPU"]),
+        "storage": storage.uri if storage is not None else None,
+        "board": board,
+    }
+    put_up()
+    # Ctrl-C leaves workers behind that may still write there, until Ray is shut down.
+    with TemporaryDirectory(prefix="raysearch-trainings-", ignore_cleanup_errors=True) as scratch:
+        trainer = TorchTrainer(
+            _serve,
+            train_loop_config=config,
+            torch_config=OwnNetwork(),
+            scaling_config=ray.train.ScalingConfig(
+                num_workers=workers, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
+            ),
+            run_config=ray.train.RunConfig(name="trainings", storage_path=scratch),
+        )
+        try:
+            _fit(trainer, watch)
+        finally:
+            with suppress(RayError):
+                ray.kill(board)
+    work.look()
+
+
+def _order(training: Training) -> dict[str, Any]:
+    return {
+        "name": training.name,
+        "recipe": training.recipe.model_dump(mode="json"),
+        "head_seed": training.head_seed,
+        "on": training.on,
+        "fold": training.fold,
+    }
+
+
+def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
+    """Runs the job, calling `watch` twice a second; Ctrl-C is an ordinary KeyboardInterrupt.
+
+    The job blocks a thread of its own: in the main one Ray Train would take Ctrl-C for itself, for good, and end the
+    process with it.
+    """
+    over, failed = threading.Event(), []
+
+    def run() -> None:
+        try:
+            trainer.fit()
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the caller hears of it
+            failed.append(error)
+        finally:
+            over.set()
+
+    threading.Thread(target=run, name="trainings", daemon=True).start()
+    while not over.wait(0.5):
+        watch()
+    if failed:
+        raise failed[0]
+
+
+def _serve(config: dict[str, Any]) -> None:
+    """A worker: trains what is put up, until there is no more."""
+    torch.set_num_threads(config["threads"])
+    keywords = config["bench"]
+    storage = Storage(config["storage"]) if config["storage"] is not None else None
+    with patient(logger.warning):
+        if storage is not None:
+            keywords = keywords | {"dataset": str(bring_images(storage.parent, Path(keywords["dataset"])))}
+        bench, board, trained = Bench.open(**keywords), config["board"], 0
+        seed = keywords["seed"]
+        while (order := ray.get(board.take.remote())) is not None:
+            training = Training(**{**order, "recipe": Recipe.model_validate(order["recipe"])})
+            path = train_one(bench, training, Path(config["checkpoints"]) / training.name, seed)
+            if storage is not None:
+                storage.put(path, f"checkpoints/{training.name}/{path.name}")
+            trained += 1
+    ray.train.report({"trained": trained})
+
+
+def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path:
+    """Train one, and write its tensors, or why there are none; the file that was written.
+
+    Args:
+        bench: of the process.
+        training: what to train.
+        folder: where the file goes.
+        seed: of the search, by which folds are drawn.
+    """
+    began = time.perf_counter()
+    recorder = _Recorder(folder / HISTORY)
+    try:
+        seen = bench.seeing(training.on, training.fold, seed)
+        trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed, evaluate=False)
+    except RuntimeError as error:  # a loss that is not finite, a hand-over, memory
+        replace_text(folder / ERROR, f"{type(error).__name__}: {error}")
+        return folder / ERROR
+    tensors = dict(trainer.best_state)
+    if training.fold is not None:
+        tensors[LOGITS] = trainer.val_logits
+    seconds = round(time.perf_counter() - began, 3)
+    save_tensors(folder / BEST, tensors, {**best_metadata(trainer), "seconds": seconds})
+    return folder / BEST
+
+
+class _Recorder:
+    """Appends each epoch's row to a file, a JSON line each."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+
+    def __call__(self, stage: int, row: dict[str, Any]) -> None:
+        line = json.dumps({"stage": stage, **row}) + "\n"
+        insist(lambda: self._append(line))
+
+    def _append(self, line: str) -> None:
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(line)
