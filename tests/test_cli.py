@@ -13,7 +13,7 @@ import pytest
 
 from raysearch.cli.main import main
 from raysearch.run import Run
-from raysearch.winner.best import write_best
+from raysearch.winner.best_files import write_best
 from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, write_pictures
 

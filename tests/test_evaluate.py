@@ -17,7 +17,8 @@ from raysearch.data.dataset import Split
 from raysearch.errors import InputError
 from raysearch.recipe import Augmentation
 from raysearch.training.metrics import classification_metrics
-from raysearch.winner.best import load_best, write_best
+from raysearch.winner.best import load_best
+from raysearch.winner.best_files import write_best
 from raysearch.winner.evaluate import (
     dataset_for,
     detailed_metrics,

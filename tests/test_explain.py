@@ -11,7 +11,8 @@ from torch import nn
 from raysearch.models.boundary import build_classifier, prepare
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Recipe, Stage
-from raysearch.winner.best import load_best, write_best
+from raysearch.winner.best import load_best
+from raysearch.winner.best_files import write_best
 from raysearch.winner.explain import Explainer, grad_cam, overlay, resized
 from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture

@@ -18,7 +18,8 @@ from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.winner import formats
-from raysearch.winner.best import load_best, write_best
+from raysearch.winner.best import load_best
+from raysearch.winner.best_files import write_best
 from raysearch.winner.export import BATCHES, TOLERANCE, ExportError, check_images, export, largest_difference
 from raysearch.winner.formats import SUFFIXES
 from raysearch.winner.shipment import Shipment

@@ -21,7 +21,7 @@ from raysearch.pipeline.leave import write_run_pictures
 from raysearch.reporting.gallery import gallery
 from raysearch.run import Run
 from raysearch.space.load import load_space
-from raysearch.winner.best import write_best
+from raysearch.winner.best_files import write_best
 from raysearch.winner.pictures import shown_strengths, surest_mistakes, write_pictures
 from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture

@@ -17,7 +17,8 @@ from raysearch.models.boundary import prepare
 from raysearch.recipe import Augmentation, Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.winner.answers import find_images, write_csv
-from raysearch.winner.best import load_best, write_best
+from raysearch.winner.best import load_best
+from raysearch.winner.best_files import write_best
 from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
 

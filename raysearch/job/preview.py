@@ -58,7 +58,7 @@ class Plan:
     folder: Path
     """Where the run would be."""
     max_batches: int | None = None
-    """Of an epoch, for a quick look; None: all."""
+    """Batches of an epoch at most, for a quick look; None: all."""
 
 
 def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | None = None) -> None:

@@ -24,7 +24,7 @@ class Spending:
     refits: int
     """Trainings of the chosen recipe with fresh seeds."""
     folds: int
-    """Of the final comparison."""
+    """Folds of the final comparison."""
     challengers: int
     """Recipes that are compared with the default there."""
     seeds: int
@@ -78,7 +78,7 @@ class Settings(BaseModel):
     refits: int
     refit_on: Literal["train", "train+val"]
     folds: int = 0
-    """Of the final comparison; 0: there is none. Runs from before it have none."""
+    """Folds of the final comparison; 0: there is none. Runs from before it have none."""
     challengers: int = 0
     """Recipes that are compared with the default there."""
     fold_seeds: int = 0

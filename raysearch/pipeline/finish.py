@@ -26,7 +26,7 @@ from raysearch.storage.files import replace_with
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import load_tensors
 from raysearch.training.path import assemble
-from raysearch.winner.best import write_best
+from raysearch.winner.best_files import write_best
 from raysearch.winner.card import model_card
 from raysearch.winner.evaluate import Evaluation
 from raysearch.workers.cluster import Call, call_here

@@ -1,59 +1,26 @@
-"""The winner on its own: writes and reads `best/`, and predicts with it. Needs neither training data nor weights.
-
-`best/` holds the whole classifier (model.safetensors, fp32), its recipe, its class names, and a page for people.
-"""
+"""The winner on its own, as `best/` holds it: loads it and predicts with it, without training data or weights."""
 
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NotRequired, TypedDict
 
 import numpy as np
 import pandas as pd
 import torch
-from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 
 from raysearch.data.decode import decode
 from raysearch.errors import InputError
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, build_classifier, prepare
-from raysearch.recipe import Fit, Recipe
-from raysearch.storage.files import replace_json, replace_text, replace_with
+from raysearch.models.boundary import build_classifier, prepare
+from raysearch.recipe import Recipe
 from raysearch.winner.answers import ImageLike, Images, Prediction, find_images, name_of, probabilities
-from raysearch.winner.shipment import Confidence, Network, Shipment, ShippedInfo
-
-_FILES = ("model.safetensors", "recipe.json", "labels.json")
-
-
-class Preprocessing(TypedDict):
-    """What is done to an image before the network."""
-
-    color: str
-    image_size: int
-    fit: Fit
-    scale: str
-    mean: list[float]
-    std: list[float]
-
-
-class Labels(TypedDict):
-    """labels.json: what the numbers that go in and come out mean."""
-
-    classes: list[str]
-    preprocessing: Preprocessing
-    weights_digest: str
-    """The base weights that training started from."""
-    shipped: NotRequired[ShippedInfo]
-    """How the networks answer together, and how sure. Where it is missing there is one network, as it is."""
+from raysearch.winner.best_files import MODEL, Labels, read_best, read_tensors, tensors_of
+from raysearch.winner.shipment import Confidence, Network, Shipment
 
 
 @dataclass(frozen=True)
@@ -95,14 +62,13 @@ class Best:
         Raises:
             InputError: model.safetensors does not fit the recipe.
         """
-        path, info = self.folder / "model.safetensors", self.info.get("shipped")
-        with safe_open(path, framework="pt") as file:
-            found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+        path, info = self.folder / MODEL, self.info.get("shipped")
+        found = read_tensors(self.folder)
         if info is None:
             return Shipment.of(self._built(self.recipe, found, path), self.recipe)
         alone = len(info["members"]) == 1
         networks = [
-            Network(recipe, self._built(recipe, found if alone else _below(found, number), path), one["weight"])
+            Network(recipe, self._built(recipe, found if alone else tensors_of(found, number), path), one["weight"])
             for number, one in enumerate(info["members"])
             for recipe in [Recipe.model_validate(one["recipe"])]
         ]
@@ -230,46 +196,6 @@ class Best:
         return self.model()
 
 
-def write_best(folder: Path, shipment: Shipment, classes: Sequence[str], weights_digest: str, card: str) -> None:
-    """Writes `best/`: each file atomically, the model last. A reader that meets files of two writes is told so.
-
-    Args:
-        folder: `best/` itself; made if it is not there.
-        shipment: the trained networks, which are stored in fp32, and how they answer together.
-        classes: class names, in the order of the logits.
-        weights_digest: of the base weights that training started from.
-        card: README.md, in Markdown.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    recipe = shipment.networks[0].recipe
-    labels: Labels = {
-        "classes": list(classes),
-        "preprocessing": {
-            "color": "RGB",
-            "image_size": recipe.image_size,
-            "fit": recipe.fit,
-            "scale": "byte / 255",
-            "mean": list(IMAGENET_MEAN),
-            "std": list(IMAGENET_STD),
-        },
-        "weights_digest": weights_digest,
-        "shipped": shipment.info(),
-    }
-    tree = recipe.model_dump(mode="json")
-    replace_text(folder / "README.md", card.rstrip() + "\n")
-    replace_json(folder / "recipe.json", tree)
-    replace_json(folder / "labels.json", labels)
-    alone = len(shipment.networks) == 1
-    prefixes = ["" if alone else _prefix(number) for number in range(len(shipment.networks))]
-    tensors = {
-        prefix + name: (tensor.float() if tensor.is_floating_point() else tensor).detach().cpu().contiguous().clone()
-        for prefix, network in zip(prefixes, shipment.networks, strict=True)
-        for name, tensor in network.classifier.state_dict().items()
-    }
-    metadata = {"format": "pt", "recipe_digest": _digest(tree, classes), "weights": weights_digest}
-    replace_with(folder / "model.safetensors", lambda path: path.write_bytes(save(tensors, metadata)))
-
-
 def load_best(folder: Path) -> Best:
     """Reads `best/` (given itself, or the run folder it is in); its tensors are read when `model()` is asked for.
 
@@ -277,40 +203,5 @@ def load_best(folder: Path) -> Best:
         InputError: files are missing, unreadable, or of two different writes.
     """
     folder = folder / "best" if (folder / "best").is_dir() else folder
-    missing = [name for name in _FILES if not (folder / name).is_file()]
-    if missing:
-        raise InputError(
-            f"no trained classifier in {str(folder)!r} ({', '.join(missing)} missing): "
-            f"it is written when the search has chosen its winner; an interrupted one goes on by --resume"
-        )
-    try:
-        tree = json.loads((folder / "recipe.json").read_bytes())
-        recipe = Recipe.model_validate(tree)
-        info = json.loads((folder / "labels.json").read_bytes())
-        labels = tuple(str(name) for name in info["classes"])
-        with safe_open(folder / "model.safetensors", framework="pt") as file:
-            written_with = (file.metadata() or {}).get("recipe_digest")
-    except (ValidationError, ValueError, KeyError, TypeError, SafetensorError, OSError) as error:
-        raise InputError(f"{str(folder)!r} cannot be read: {type(error).__name__}: {error}") from error
-    if written_with != _digest(tree, labels):
-        raise InputError(
-            f"model.safetensors in {str(folder)!r} was written with another recipe.json or labels.json: "
-            f"the files are of two different writes; --resume the run to write them again"
-        )
-    return Best(folder, recipe, labels, info)
-
-
-def _prefix(number: int) -> str:
-    """What the names of one of several networks' tensors begin with."""
-    return f"members.{number}."
-
-
-def _below(tensors: Mapping[str, torch.Tensor], number: int) -> dict[str, torch.Tensor]:
-    """The tensors of one of several networks, under their own names."""
-    prefix = _prefix(number)
-    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def _digest(recipe: Mapping[str, object], classes: Sequence[str]) -> str:
-    # Of the files' own content, not of the parsed recipe: a later version may know more fields, with defaults.
-    return hashlib.sha256(json.dumps([recipe, list(classes)], sort_keys=True).encode()).hexdigest()
+    recipe, labels = read_best(folder)
+    return Best(folder, recipe, tuple(map(str, labels["classes"])), labels)

@@ -15,7 +15,7 @@ from scipy.stats import beta
 Floats = NDArray[np.float64]
 
 BINS = 15
-"""Of the calibration error, as published (Guo et al. 2017)."""
+"""Bins of the calibration error, as published (Guo et al. 2017)."""
 _LEVEL = 0.95  # of the bound under which the error among the answers stays
 
 
@@ -35,7 +35,7 @@ def calibration_error(probabilities: Floats, labels: NDArray[np.int64], bins: in
 
 @dataclass(frozen=True)
 class RiskCoverage:
-    """Of the answers given, those at least so sure: which share of the images has one, and how many are wrong."""
+    """How many images are answered, and how many of the answers are wrong, if only the surest are given."""
 
     confidences: Floats
     """Descending, shape (n,): the least confidence that is still answered."""
@@ -73,7 +73,7 @@ def abstention(curve: RiskCoverage, error: float) -> float | None:
 def decision_threshold(
     positive: Floats, labels: NDArray[np.int64], figure: Callable[[NDArray[np.int64]], float]
 ) -> float:
-    """From which probability of the second class on it is the answer, for the best figure; 0.5 where that is as good.
+    """The probability from which on the second class is the answer, for the best figure; 0.5 where that is as good.
 
     Args:
         positive: probability of the second class, shape (n,).

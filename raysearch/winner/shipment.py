@@ -49,10 +49,10 @@ class ShippedInfo(TypedDict):
     """More than one of an ensemble."""
     temperature: float
     threshold: float | None
-    """Of two classes: from which probability of the second on it is the answer; None: the likelier class is."""
+    """The probability from which on the second of two classes is the answer; None: the likelier class is."""
     curve: list[CurvePoint]
     images: int
-    """That the temperature, the threshold and the curve are from: out of fold."""
+    """Images that the temperature, the threshold and the curve are from, answered out of fold."""
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,12 @@ class Confidence:
 
     @staticmethod
     def of(probabilities: Floats, labels: NDArray[np.int64], temperature: float, threshold: float | None) -> Confidence:
-        """Of calibrated out-of-fold probabilities, (n, classes)."""
+        """What calibrated out-of-fold probabilities, (n, classes), say."""
         return Confidence(temperature, threshold, risk_coverage(probabilities, labels), len(labels))
 
     @staticmethod
     def read(info: ShippedInfo | None) -> Confidence:
-        """As labels.json says; without a word there, nothing is known."""
+        """What labels.json says; without a word there, nothing is known."""
         if info is None:
             return Confidence()
         points, curve = info["curve"], None
