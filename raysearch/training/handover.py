@@ -84,7 +84,7 @@ def signature(
 
 
 def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Where two signatures disagree, a sentence each; tensors aside, for the next stage opens more of them."""
+    """What two signatures disagree in, a sentence each; tensors aside, for the next stage opens more of them."""
     return [
         f"{label}: was {json.dumps(saved[key])}, is {json.dumps(now[key])}"
         for key, label in _NAMES.items()
