@@ -105,6 +105,11 @@ class Stage(_Frozen):
     batch_norm: Literal["frozen", "train"] = "frozen"
     """frozen: BatchNorm in the unfrozen blocks keeps its pretrained statistics; train: it uses the batch's."""
 
+    @property
+    def decided_by_epochs(self) -> bool:
+        """Whether what is trained depends on how each epoch does on validation images, not on the last one alone."""
+        return self.keep == "best" or self.early_stopping_epochs is not None or self.course == "plateau"
+
     @model_validator(mode="after")
     def _part_is_there(self) -> Stage:
         which, _, of = self.part.partition("/")

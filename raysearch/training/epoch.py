@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 Row = dict[str, Any]
@@ -16,3 +17,14 @@ class NonFiniteLossError(RuntimeError):
         where = "at" if split == "training" else "after"
         super().__init__(f"the {split} loss is {value} {where} step {step} of epoch {epoch}: try a lower learning rate")
         self.step, self.epoch, self.split = step, epoch, split
+
+
+def check_losses(losses: Sequence[float], epoch: int) -> None:
+    """Looks through the training losses of an epoch's steps.
+
+    Raises:
+        NonFiniteLossError: with the first step whose loss is infinite or NaN.
+    """
+    for step, loss in enumerate(losses, start=1):
+        if not math.isfinite(loss):
+            raise NonFiniteLossError(step=step, epoch=epoch, value=loss)

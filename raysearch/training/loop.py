@@ -23,7 +23,7 @@ from raysearch.training.calibration import calibrated_losses, fitted_temperature
 from raysearch.training.class_weights import class_weights
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
-from raysearch.training.epoch import NonFiniteLossError, Row
+from raysearch.training.epoch import NonFiniteLossError, Row, check_losses
 from raysearch.training.images import Images
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
@@ -82,8 +82,7 @@ class Trainer:
         self.penalized = [p for p in self.trained if p.ndim > 1]  # weights: biases and norms have one dimension
         self.optimizer = make_optimizer(self.suffix, stage, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.at = Counters(micro_batch=stage.batch_size)
-        self._best = BestEpoch()
+        self.at, self._best = Counters(micro_batch=stage.batch_size), BestEpoch()
         self.val_logits = torch.empty(0)
         """Of the validation images, (n, c) fp32 on the CPU, as they were last evaluated."""
         self.handover_delta: float | None = None
@@ -108,12 +107,6 @@ class Trainer:
     def finished(self) -> bool:
         """Whether all epochs are done, or early stopping has ended the stage."""
         return self.at.finished(self.stage)
-
-    @property
-    def decided_by_epochs(self) -> bool:
-        """Whether what is trained depends on how each epoch does on validation images, not on the last one alone."""
-        stage = self.stage
-        return stage.keep == "best" or stage.early_stopping_epochs is not None or stage.course == "plateau"
 
     def run_epoch(self, *, evaluate: bool = True) -> Row:
         """Trains for one epoch, then evaluates.
@@ -147,12 +140,10 @@ class Trainer:
         self.ranks.average_statistics(self.suffix)
         self.ranks.total(hits)
         train_losses = self.ranks.total(losses).tolist()
-        for step, loss in enumerate(train_losses, start=1):
-            if not math.isfinite(loss):
-                raise NonFiniteLossError(step=step, epoch=epoch, value=loss)
+        check_losses(train_losses, epoch)
         row: Row = {"epoch": epoch, "lr": rate, "train_loss": float(np.average(train_losses, weights=sizes))}
         row["train_accuracy"] = hits.item() / len(order.images)
-        evaluate = evaluate or self.decided_by_epochs or epoch == self.stage.epochs
+        evaluate = evaluate or self.stage.decided_by_epochs or epoch == self.stage.epochs
         if evaluate:
             row |= self.evaluate(epoch, len(batches))
         row |= {"micro_batch": self.at.micro_batch, "seconds": time.perf_counter() - started}
@@ -260,8 +251,7 @@ class Trainer:
 
     @torch.no_grad()
     def _held_out_losses(self) -> list[float]:
-        held_out = self.images.held_out
-        if held_out is None:
+        if (held_out := self.images.held_out) is None:
             return []
         temperature = fitted_temperature(self.val_logits, self.val_labels)  # of the same state
         labels = torch.tensor(np.asarray(held_out.labels)).long()
