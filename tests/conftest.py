@@ -17,6 +17,7 @@ settings.load_profile("raysearch")
 
 # Set before torch is imported, and inherited by Ray's workers and by the commands that tests start.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # who waits for another thread leaves the core to other tests
 os.environ.update(
     http_proxy=REFUSES,
     https_proxy=REFUSES,

@@ -102,7 +102,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
 @pytest.mark.slow
 @given(st.data())
-@settings(max_examples=12)
+@settings(max_examples=6)
 def test_a_real_search_goes_on_from_any_write_to_the_same_end(whole, data):
     cut = data.draw(st.sampled_from(whole.ends), label="events in the log")
     run = whole.died_after(cut, whole.desk.work / "results" / "died")
