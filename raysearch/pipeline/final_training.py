@@ -11,7 +11,7 @@ import torch
 
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort
-from raysearch.pipeline.finals import Finals, Race
+from raysearch.pipeline.finals import CONFIDENCE, Finals, Race
 from raysearch.pipeline.finishing import Finish, finals_of, finish_of
 from raysearch.pipeline.progress import Progress
 from raysearch.record.folder import RunFolder
@@ -92,7 +92,7 @@ class FinalTraining:
 
     def _say(self, finals: Finals) -> None:
         effort, (first, *others) = finals.effort, finals.finalists
-        told = {"finalists": [one.trial for one in finals.finalists], **asdict(effort)}
+        told = {"finalists": [one.trial for one in finals.finalists], "confidence": CONFIDENCE, **asdict(effort)}
         self._driver.log({"event": "finals", **told})
         if effort.folds:
             against = f" against {', '.join(one.trial for one in others)}" if others else ""

@@ -27,17 +27,12 @@ from raysearch.training.bench import Bench
 from raysearch.training.calibration import fitted_temperature
 from raysearch.training.path import assemble
 from raysearch.winner.confidence import decision_threshold
+from raysearch.winner.evaluate import at_threshold
 from raysearch.workers.cluster import Call
 from raysearch.workers.trainings import Outcome
 
 LEAST = 1e-12
 """A probability below it is taken for it: it has no logarithm worth the name."""
-
-
-def at_threshold(logits: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Logits (n, 2) of which the second is the larger from this probability on."""
-    shift = -float(np.log(threshold / (1 - threshold)))
-    return logits + torch.tensor([0.0, shift], dtype=logits.dtype)
 
 
 def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from raysearch.intervals import wilson
 from raysearch.job.job import Job
-from raysearch.pipeline.finishing import LEAST, Finish, at_threshold
+from raysearch.pipeline.finishing import LEAST, Finish
 from raysearch.pipeline.frontier import Floats, Kind, Point
 from raysearch.pipeline.models import Models
 from raysearch.record.evaluation import AccuracyInterval, EvaluationDocument, FrontierPoint, Metrics, ShippedFigures
 from raysearch.record.trial import Trial
-from raysearch.winner.confidence import calibration_error
-from raysearch.winner.evaluate import Evaluation, detailed_metrics, evaluation_document
+from raysearch.winner.confidence import calibration_error, reliability
+from raysearch.winner.evaluate import Evaluation, evaluation_document, metrics_of_answers
 from raysearch.winner.shipment import Confidence, Network, Shipment, equal_shares
 
 
@@ -152,7 +152,19 @@ class Measured:
                 "before": calibration_error(found, data.test.labels),
                 "after": calibration_error(calibrated, data.test.labels),
             },
+            "trainings": self._trainings,
+            "images": self.confidence.images,
+            "reliability": {
+                "before": reliability(found, data.test.labels),
+                "after": reliability(calibrated, data.test.labels),
+            },
+            "curve": self.confidence.points(),
+            "promises": self.confidence.promises(calibrated, data.test.labels),
         }
+        if self._kind == "ensemble" and self._point is not None:
+            figures["members"] = [
+                {"trial": one.trial, "weight": one.weight, "networks": one.networks} for one in self._point.members
+            ]
         if self._point is not None and self._finish is not None:
             labels = self._finish.finals.held_out_labels
             figures["out_of_fold"] = self._metrics(
@@ -160,14 +172,16 @@ class Measured:
             )
         return figures
 
+    @property
+    def _trainings(self) -> int:
+        """What is shipped is made of so many."""
+        averaged = self._models.averaged is not None and self._kind in ("averaged", "mirror")
+        return len(self._models.singles) if averaged else len(self.shipment().networks)
+
     def _metrics(self, probabilities: Floats, labels: NDArray[np.int64]) -> Metrics:
         """Of calibrated probabilities; what counts answers counts those by the threshold."""
-        classes, logits = self._job.dataset.classes, _logarithms(probabilities)
-        metrics = detailed_metrics(logits, labels, classes)
-        if self.confidence.threshold is not None:
-            by_answer = detailed_metrics(at_threshold(logits, self.confidence.threshold), labels, classes)
-            metrics = cast("Metrics", {**by_answer, "loss": metrics["loss"]})
-        return metrics
+        logits = _logarithms(probabilities)
+        return metrics_of_answers(logits, labels, self._job.dataset.classes, self.confidence.threshold)
 
     def _frontier(self) -> list[FrontierPoint]:
         if self._finish is None:

@@ -75,6 +75,58 @@ class CalibrationErrors(TypedDict):
     """The temperature."""
 
 
+class ReliabilityBin(TypedDict):
+    """Answers about as sure."""
+
+    confidence: float
+    """The mean probability of the answers."""
+    accuracy: float
+    """Share of right ones."""
+    images: int
+
+
+class Reliability(TypedDict):
+    """On the test images, before and after the temperature; bins without answers are left out."""
+
+    before: list[ReliabilityBin]
+    after: list[ReliabilityBin]
+
+
+class CurvePoint(TypedDict):
+    """If all answers at least so sure are given."""
+
+    confidence: float
+    coverage: float
+    """Share of the images that have an answer."""
+    risk: float
+    """Share of wrong ones among the answers."""
+    bound: float
+    """Its upper bound (95 %)."""
+
+
+class Promise(TypedDict):
+    """What `--abstain` does for one promised error."""
+
+    error: float
+    """That is promised at most, as a share of the answers."""
+    confidence: float | None
+    """The least probability of an answer that is given; None: with so few images nobody can promise it."""
+    coverage: float | None
+    """Share of the out-of-fold images that have an answer then."""
+    test_coverage: float | None
+    test_error: float | None
+    """The same on the test images, and the share of wrong answers found there; None: nothing was answered."""
+
+
+class EnsembleShare(TypedDict):
+    """One recipe of an ensemble."""
+
+    trial: str
+    weight: float
+    networks: int
+    """Trainings of it."""
+
+
 class ShippedFigures(TypedDict):
     """What is shipped."""
 
@@ -89,6 +141,17 @@ class ShippedFigures(TypedDict):
     """On labelled images, each judged by networks that had not trained on it."""
     test: Metrics
     calibration_error: CalibrationErrors
+    trainings: NotRequired[int]
+    """That it is made of: those whose tensors are averaged, or the networks of an ensemble."""
+    members: NotRequired[list[EnsembleShare]]
+    """Of an ensemble."""
+    images: NotRequired[int]
+    """That temperature, threshold and curve are from, out of fold; 0: nothing is known out of fold."""
+    reliability: NotRequired[Reliability]
+    curve: NotRequired[list[CurvePoint]]
+    """Out of fold, the surest answers first."""
+    promises: NotRequired[list[Promise]]
+    """For some errors, the smallest first; none where nothing is known out of fold."""
 
 
 class AccuracyInterval(TypedDict):

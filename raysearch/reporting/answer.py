@@ -8,11 +8,11 @@ from typing import Any, TypedDict
 
 import pandas as pd
 
-from raysearch.record.evaluation import EvaluationDocument, Spread
+from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.tables import cell, deciding, missing, stages_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table, spaced
-from raysearch.reporting.measured import measured_models, plus_minus
+from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence
 
 
 class Answer(TypedDict):
@@ -54,24 +54,21 @@ def answer_section(
             answer["notes"].append(f"It is the best so far on the validation images{told}.")
         answer["notes"].append("The test images have not been read yet: that is done once, at the end of the search.")
         return answer
-    models = []
-    for key, label, trial, test in measured_models(evaluation):
-        paired = paired_difference(folder / "predictions.parquet", "winner", key) if key != "winner" else None
-        against = "" if paired is None else str(paired)
-        trainings = str(len(test["accuracy"]["values"]))
-        figures = [plus_minus(test["accuracy"]), plus_minus(test["macro_f1"])]
-        models.append([label, trial, trainings, *figures, against])
-        answer["figures"].append((label, _percent(test["accuracy"])))
-        if paired is not None:
-            answer["notes"].append(f"Against {label}: {paired}; {paired.verdict}.")
-    columns = ["model", "trial", "trainings", "accuracy", "macro-F1", "the winner against it"]
+    shipped, models = evaluation.get("shipped"), []
+    threshold = None if shipped is None else shipped["threshold"]
+    for one in measured_models(evaluation):
+        paired = None
+        if one.key != "winner":
+            paired = paired_difference(folder / "predictions.parquet", "winner", one.key, threshold)
+            if paired is not None:
+                answer["notes"].append(f"Against {one.label}: {paired}; {paired.verdict}.")
+        numbers = [str(one.trainings), str(one.cost), one.told, plus_minus(one.macro_f1)]
+        models.append([one.label, one.trial, *numbers, "" if paired is None else str(paired)])
+        answer["figures"].append((one.label, one.percent))
+    what = "the winner" if shipped is None else "what is shipped"
+    columns = ["model", "trial", "trainings", "cost", "accuracy", "macro-F1", f"{what} against it"]
     answer["models"] = Table(columns, models, frozenset({0, 1}))
-    n = len(evaluation["test"]["accuracy"]["values"])
-    if n > 1:
-        answer["notes"].append(
-            f"± is the standard deviation over {n} trainings of the winner with fresh seeds; the intervals are of the "
-            "one of them that is in best/, image by image."
-        )
+    answer["notes"] += _how_to_read(evaluation)
     if evaluation.get("optimism") is not None:
         answer["notes"].append(
             f"The search flattered its winner by {evaluation['optimism']:+.4f}: its best validation {spaced(metric)} "
@@ -81,6 +78,23 @@ def answer_section(
         reads = evaluation["test_reads"]
         answer["notes"].append(f"The test images have been read {reads} times, so they are no longer quite unseen.")
     return answer
+
+
+def _how_to_read(evaluation: EvaluationDocument) -> list[str]:
+    """What the signs in the table mean."""
+    n = len(evaluation["test"]["accuracy"]["values"])
+    if evaluation.get("shipped") is None:
+        if n < 2:
+            return []
+        return [
+            f"± is the standard deviation over {n} trainings of the winner with fresh seeds; the intervals are of the "
+            "one of them that is in best/, image by image."
+        ]
+    trainings = f" ± is the standard deviation over {n} single trainings with fresh seeds." if n > 1 else ""
+    return [
+        f"In best/ is {shipped_sentence(evaluation)}. Its brackets are Wilson's interval (95 %), and it is held to the "
+        f"others image by image.{trainings} Cost is how many passes through a network a prediction takes."
+    ]
 
 
 def recipe_sentence(row: Mapping[str, Any]) -> str:
@@ -107,7 +121,3 @@ def _stages_table(row: Mapping[str, Any]) -> Table:
     names = dict.fromkeys(name for values in stages.values() for name in values)
     rows = [[name, *(cell(values.get(name)) for values in stages.values())] for name in names]
     return Table(["", *(f"stage {number}" for number in stages)], [one for one in rows if any(one[1:])])
-
-
-def _percent(spread: Spread) -> str:
-    return f"{100 * spread['mean']:.1f} %" + ("" if spread["std"] is None else f" ± {100 * spread['std']:.1f}")

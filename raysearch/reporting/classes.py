@@ -11,6 +11,7 @@ from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.value_charts import confusion_matrix
 
 _SPLITS = (("train", "train"), ("train_augmented", "train, augmented"), ("val", "validation"), ("test", "test"))
+_SHIPPED = (("out_of_fold", "shipped, out of fold"), ("test", "shipped, test"))
 _MOST_CLASSES = 100  # a picture of more would not fit the page's 6 MB
 
 
@@ -21,12 +22,14 @@ def confusion_figure(evaluation: EvaluationDocument | None, classes: Sequence[st
         return "The confusion matrix is made at the end of the search, when the test images are read."
     if len(matrix) > _MOST_CLASSES:
         return f"A picture of {len(matrix)} classes would not be readable; the most frequent confusions are below."
-    models = len(evaluation["test"]["accuracy"]["values"])
+    shipped = evaluation.get("shipped") is not None
+    models, who = len(evaluation["test"]["accuracy"]["values"]), "what is shipped" if shipped else "the winner"
+    models = 1 if shipped else models
     return Plot(
         "confusion",
         confusion_matrix(_class_names(evaluation, classes), matrix),
-        "Confusion matrix of the winner on the test images",
-        "A row is a true class, a column what the winner called it; right answers are on the diagonal. The colour is "
+        f"Confusion matrix of {who} on the test images",
+        f"A row is a true class, a column what {who} called it; right answers are on the diagonal. The colour is "
         "the share of the row" + (f", the numbers are means over {models} trainings." if models > 1 else "."),
     )
 
@@ -45,8 +48,12 @@ def confusions_table(evaluation: EvaluationDocument | None) -> Table | None:
     return Table(["true", "taken for", "images"], rows, frozenset({0, 1})) if rows else None
 
 
-def _confusion(evaluation: EvaluationDocument | None) -> list[list[float]] | None:
-    return None if evaluation is None else evaluation["test"].get("confusion")
+def _confusion(evaluation: EvaluationDocument | None) -> Sequence[Sequence[float]] | None:
+    """Of what is shipped; in runs that do not know of it, the mean over the winner's trainings."""
+    if evaluation is None:
+        return None
+    shipped = evaluation.get("shipped")
+    return evaluation["test"].get("confusion") if shipped is None else shipped["test"]["confusion"]
 
 
 def _class_names(evaluation: EvaluationDocument, classes: Sequence[str] | None) -> list[str]:
@@ -56,7 +63,9 @@ def _class_names(evaluation: EvaluationDocument, classes: Sequence[str] | None) 
 def class_table(evaluation: EvaluationDocument | None) -> Table | None:
     """Per-class figures of every split that was measured, side by side."""
     found: Mapping[str, Any] = evaluation if evaluation is not None else {}
+    shipped = found.get("shipped", {})
     splits = [(label, found.get(name, {}).get("per_class")) for name, label in _SPLITS]
+    splits += [(label, shipped.get(name, {}).get("per_class")) for name, label in _SHIPPED]
     measured = [(label, per_class) for label, per_class in splits if per_class]
     if not measured:
         return None

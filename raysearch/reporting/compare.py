@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from raysearch.intervals import difference_interval, mean_interval
+from raysearch.record.decision import decided
 from raysearch.record.metric import larger_is_better
 from raysearch.record.tables import missing
 from raysearch.record.trial import Event
@@ -39,7 +40,7 @@ class Paired:
         return "worse" if self.high < 0 else f"not to be told apart on {self.images} images"
 
 
-def paired_difference(predictions: Path, one: str, other: str) -> Paired | None:
+def paired_difference(predictions: Path, one: str, other: str, threshold: float | None = None) -> Paired | None:
     """How much more often model `one` is right than `other` on the test images.
 
     The interval is Student's, for the mean of the paired differences of right (1) and wrong (0).
@@ -47,6 +48,7 @@ def paired_difference(predictions: Path, one: str, other: str) -> Paired | None:
     Args:
         predictions: predictions.parquet.
         one, other: columns of it, e.g. "winner", "head".
+        threshold: of model `one`, as of `raysearch.record.decision.decided`.
 
     Returns: None where the file, one of the models or enough images (two) are missing.
     """
@@ -56,8 +58,11 @@ def paired_difference(predictions: Path, one: str, other: str) -> Paired | None:
     frame = frame[frame["split"] == "test"]
     if not {one, other} <= set(frame) or len(frame) < 2:
         return None
-    right = {name: np.stack(list(frame[name])).argmax(axis=1) == frame["label"].to_numpy() for name in (one, other)}
-    differences = right[one].astype(float) - right[other].astype(float)
+    ours, theirs = (
+        decided(np.stack(list(frame[name])), level) == frame["label"].to_numpy()
+        for name, level in ((one, threshold), (other, None))
+    )
+    differences = ours.astype(float) - theirs.astype(float)
     return Paired(*mean_interval(differences, 0.95), len(differences))
 
 

@@ -2,19 +2,119 @@
 
 from __future__ import annotations
 
-from raysearch.record.evaluation import EvaluationDocument, Figures, Other, Spread
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-MODELS = (("winner", "the winner"), ("default", "the default recipe"), ("head", "the best head alone"))
-"""The three models that are measured on the test split, in the order in which they are shown."""
+from raysearch.intervals import wilson
+from raysearch.record.evaluation import ClassFigures, EvaluationDocument, Other, ShippedFigures, Spread
+
+OTHERS = (("default", "the default recipe"), ("head", "the best head alone"))
+"""The models that are measured beside the winner, in the order in which they are shown."""
 
 
-def measured_models(evaluation: EvaluationDocument) -> list[tuple[str, str, str, Figures]]:
-    """The models of `MODELS` that evaluation.json has: key, label, trial, and the figures on the test images."""
-    winner: Other = {"trial": evaluation.get("trial", ""), "test": evaluation["test"]}
-    found = {"winner": winner, **evaluation.get("others", {})}
-    return [(key, label, found[key]["trial"] or "", found[key]["test"]) for key, label in MODELS if key in found]
+@dataclass(frozen=True)
+class Model:
+    """A model on the test images, or several trainings of one recipe."""
+
+    key: str
+    """The column of predictions.parquet that has its answers."""
+    label: str
+    trial: str
+    trainings: int
+    """That were measured; of what is shipped, those that it is made of."""
+    cost: int
+    """Passes through a network that a prediction takes."""
+    accuracy: Spread
+    macro_f1: Spread
+    images: int | None = None
+    """That what is shipped was measured on; None for the others, whose spread is over trainings."""
+
+    @property
+    def told(self) -> str:
+        """The accuracy with its deviation over trainings; of what is shipped, with its interval (Wilson's, 95 %)."""
+        if not self.images:
+            return plus_minus(self.accuracy)
+        low, high = wilson(self.accuracy["mean"], self.images)
+        return f"{self.accuracy['mean']:.4f} [{low:.4f}, {high:.4f}]"
+
+    @property
+    def percent(self) -> str:
+        """The same in percent, with a digit."""
+        mean, std = 100 * self.accuracy["mean"], self.accuracy["std"]
+        if not self.images:
+            return f"{mean:.1f} %" + ("" if std is None else f" ± {100 * std:.1f}")
+        low, high = wilson(self.accuracy["mean"], self.images)
+        return f"{mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def measured_models(evaluation: EvaluationDocument) -> list[Model]:
+    """The models that evaluation.json has: what is shipped first, then fresh single trainings, default and head.
+
+    Of runs that know nothing of what is shipped, the winner stands in place of the first two.
+    """
+    others = evaluation.get("others", {})
+    found = [_other(key, label, others[key]) for key, label in OTHERS if key in others]
+    trained: Other = {"trial": evaluation.get("trial", ""), "test": evaluation["test"]}
+    shipped = evaluation.get("shipped")
+    if shipped is None:
+        return [_other("winner", "the winner", trained), *found]
+    first = Model(
+        "winner",
+        f"shipped: {shipped_sentence(evaluation)}",
+        evaluation["trial"],
+        shipped.get("trainings", 1),
+        shipped["cost"],
+        _alone(shipped["test"]["accuracy"]),
+        _alone(shipped["test"]["macro_f1"]),
+        support(shipped["test"]["per_class"]),
+    )
+    if shipped["kind"] == "single" and evaluation.get("refits", 0) < 2:
+        return [first, *found]
+    return [first, _other("shipped_single", "single trainings with fresh seeds", trained), *found]
+
+
+def shipped_sentence(evaluation: EvaluationDocument) -> str:
+    """What best/ holds, in words, e.g. "the average of 3 trainings"; without figures of it, "the winner"."""
+    shipped = evaluation.get("shipped")
+    if shipped is None:
+        return "the winner"
+    trainings = shipped.get("trainings", 1)
+    one = "a single training" if evaluation.get("refits", 0) else "the winner as the search trained it"
+    base = f"the average of {trainings} trainings" if trainings > 1 else one
+    words = {
+        "single": one,
+        "mirror": f"{base}, with the mirror image",
+        "ensemble": f"an ensemble of {trainings} networks",
+    }
+    return words.get(shipped["kind"], base)
+
+
+def support(per_class: Mapping[str, ClassFigures]) -> int:
+    """How many images a model was measured on."""
+    return sum(one["support"] for one in per_class.values())
 
 
 def plus_minus(spread: Spread) -> str:
     """The mean and its deviation, e.g. "0.6813 ± 0.0042"; the mean alone where there is one value."""
     return f"{spread['mean']:.4f}" + ("" if spread["std"] is None else f" ± {spread['std']:.4f}")
+
+
+def threshold_sentence(shipped: ShippedFigures, evaluation: EvaluationDocument) -> str | None:
+    """From which probability on the second of two classes is the answer; None where the likelier class is."""
+    if shipped["threshold"] is None:
+        return None
+    second = list(shipped["test"]["per_class"])[1]
+    return (
+        f"The answer is {second} from a probability of {shipped['threshold']:.3f} on, not from one half: out of fold, "
+        f"on {shipped.get('images', 0)} images, the {evaluation['metric'].replace('_', ' ')} is surely better so."
+    )
+
+
+def _other(key: str, label: str, other: Other) -> Model:
+    accuracy = other["test"]["accuracy"]
+    trial, trainings = other["trial"] or "", len(accuracy["values"])
+    return Model(key, label, trial, trainings, 1, accuracy, other["test"]["macro_f1"])
+
+
+def _alone(value: float) -> Spread:
+    return {"mean": value, "std": None, "values": [value]}

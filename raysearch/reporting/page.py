@@ -22,12 +22,14 @@ from raysearch.record.tables import ancestry, history_table, leaders
 from raysearch.record.trial import Event, State
 from raysearch.reporting import classes, hyperparameters, trials
 from raysearch.reporting.answer import Answer, answer_section
+from raysearch.reporting.ceiling import warnings_of
 from raysearch.reporting.compare import comparable, contrasts
 from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.gallery import gallery
 from raysearch.reporting.paths import with_paths
 from raysearch.reporting.record import Record, record_section
 from raysearch.reporting.sentences import verdict_line
+from raysearch.reporting.shipped import Finals, Sureness, finals_section, sureness_section
 from raysearch.storage.files import replace_text
 
 _MOST = 500  # trials in a figure
@@ -89,6 +91,9 @@ class PageContent(TypedDict):
     metric: str
     state: str
     answer: Answer
+    warnings: list[str]
+    finals: Finals
+    sureness: Sureness
     counts: list[str]
     tree: Plot | str
     verdicts: Plot | None
@@ -123,13 +128,17 @@ def page_content(run: RunFolder) -> PageContent:
     levels = list({event["level"]: event for event in events if event["event"] == "level"}.values())
     compared, searched, epochs = comparable(paths, history, events, metric)
     drawn = compared[compared["trial"].isin(shown["trial"])]
+    images = trials.compared_images(run.folder, levels)
     return {
         "name": run.folder.resolve().name,
         "metric": metric,
         "state": _state(run.folder, events),
         "answer": answer_section(run.folder, evaluation, [paths, heads], winner, metric),
+        "warnings": warnings_of(made, metric, images, evaluation),
+        "finals": finals_section(events, evaluation, metric),
+        "sureness": sureness_section(evaluation),
         "counts": _counts(made, heads, len(scored)),
-        "tree": trials.tree_figure(shown, heads, metric, winner, trials.compared_images(run.folder, levels)),
+        "tree": trials.tree_figure(shown, heads, metric, winner, images),
         "verdicts": trials.verdicts_figure(levels),
         "verdict_lines": [verdict_line(event) for event in levels],
         "best": trials.best_table(best.head(10), metric),

@@ -14,7 +14,7 @@ from raysearch.errors import InputError
 from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.metric import larger_is_better
 from raysearch.record.tables import ancestry, cell, deciding, recipe_columns, stages_of
-from raysearch.reporting.measured import measured_models, plus_minus
+from raysearch.reporting.measured import measured_models
 
 Row = dict[str, Any]
 """A row of a trials table, by column."""
@@ -60,10 +60,10 @@ def chosen_rows(table: pd.DataFrame, where: str | None, sort: str | None, metric
 
 def answer_line(evaluation: EvaluationDocument) -> str:
     """What evaluation.json says of the models that were measured on the test images, in a line."""
-    told = []
-    for _, label, trial, test in measured_models(evaluation):
-        n = len(test["accuracy"]["values"])
-        told.append(f"{label} ({trial}{f', {n} trainings' if n > 1 else ''}) {plus_minus(test['accuracy'])}")
+    told = [
+        f"{one.label} ({one.trial}{f', {one.trainings} trainings' if one.trainings > 1 else ''}) {one.told}"
+        for one in measured_models(evaluation)
+    ]
     return f"test accuracy: {'; '.join(told)}"
 
 

@@ -13,8 +13,12 @@ from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.folder import RunFolder
 from raysearch.record.tables import deciding, leaders, recipe_columns, varying
 from raysearch.record.trial import State
-from raysearch.reporting.measured import measured_models, plus_minus
+from raysearch.reporting.ceiling import warnings_of
+from raysearch.reporting.compare import paired_difference
+from raysearch.reporting.comparison import comparison_line, comparison_of
+from raysearch.reporting.measured import measured_models, plus_minus, threshold_sentence
 from raysearch.reporting.sentences import incidents, short, verdict_line
+from raysearch.reporting.trials import compared_images
 
 _SHOWN = 10
 
@@ -30,31 +34,50 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
     how = "cross-validated" if deciding(trials, metric).startswith("cv_") else "validation"
     _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by {how} {metric}")
     console.print(best_recipes(trials, metric))
-    if levels := [event for event in run.events() if event["event"] == "level"]:
+    events = run.events()
+    if levels := [event for event in events if event["event"] == "level"]:
         _heading(console, "Whether it was worth going deeper, on validation images that chose nothing")
         for event in {event["level"]: event for event in levels}.values():
             console.print(verdict_line(event), highlight=False, soft_wrap=True)
     if run.evaluation is not None:
         _heading(console, "On the test images, which nothing has seen before")
-        console.print(evaluation_table(run.evaluation))
-        optimism = run.evaluation.get("optimism")
-        if optimism is not None:
-            console.print(
-                f"Optimism of the search: {optimism:+.4f} "
-                f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)",
-                highlight=False,
-            )
+        _measured(run, run.evaluation, metric, console)
     else:
         console.print("There is no final evaluation yet.")
+    if (comparison := comparison_of(events)) is not None:
+        console.print(comparison_line(comparison, metric), markup=False, highlight=False, soft_wrap=True)
+    for sentence in warnings_of(trials, metric, compared_images(run.folder, levels), run.evaluation):
+        console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
     skipped, failed = run.info.get("skipped", []), int((trials["state"] == State.FAILED).sum())
     if skipped:
         console.print(f"[yellow]{len(skipped)} unreadable image(s) skipped[/], listed in run.json, e.g. ", end="")
         console.print(f"{skipped[0]['path']}: {skipped[0]['reason']}", markup=False, highlight=False)
-    for incident in incidents(run.events()):
+    for incident in incidents(events):
         console.print(incident, style="yellow", markup=False, highlight=False, soft_wrap=True)
     if failed:
         console.print(f"[red]{failed} of the {what} failed[/]; why is in log.jsonl", highlight=False)
     console.print(Text(f"The run is in {run.folder}", style="bold"), soft_wrap=True)
+
+
+def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, console: Console) -> None:
+    """Prints the table, and what the figures in it are to be held against."""
+    console.print(evaluation_table(evaluation))
+    shipped = evaluation.get("shipped")
+    threshold = None if shipped is None else shipped["threshold"]
+    paired = paired_difference(run.folder / "predictions.parquet", "winner", "default", threshold)
+    lines = []
+    if shipped is not None and paired is not None:
+        lines.append(f"What is shipped against the default, image by image: {paired}; {paired.verdict}")
+    if shipped is not None and (sentence := threshold_sentence(shipped, evaluation)) is not None:
+        lines.append(sentence)
+    optimism = evaluation.get("optimism")
+    if optimism is not None:
+        lines.append(
+            f"Optimism of the search: {optimism:+.4f} "
+            f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)"
+        )
+    for line in lines:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
@@ -92,14 +115,13 @@ def recipes_table(rows: pd.DataFrame, among: pd.DataFrame, metric: str, columns:
 
 
 def evaluation_table(evaluation: EvaluationDocument) -> Table:
-    """The test figures of the winner, the default recipe and the best head, from evaluation.json."""
+    """The test figures of what is shipped, single trainings, the default recipe and the best head."""
     table = Table()
     table.add_column("model")
-    for name in ("trial", "models", "accuracy", "macro-F1"):
+    for name in ("trial", "trainings", "cost", "accuracy", "macro-F1"):
         table.add_column(name, justify="right", no_wrap=True)
-    for _, label, trial, test in measured_models(evaluation):
-        figures = [plus_minus(test["accuracy"]), plus_minus(test["macro_f1"])]
-        table.add_row(label, trial, str(len(test["accuracy"]["values"])), *figures)
+    for one in measured_models(evaluation):
+        table.add_row(one.label, one.trial, str(one.trainings), str(one.cost), one.told, plus_minus(one.macro_f1))
     return table
 
 

@@ -12,6 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from raysearch.record.decision import decided
+from raysearch.record.evaluation import ReliabilityBin
+
 Floats = NDArray[np.float64]
 
 BINS = 15
@@ -27,10 +30,24 @@ def calibration_error(probabilities: Floats, labels: NDArray[np.int64], bins: in
         labels: shape (n,).
         bins: of the confidence, in (0, 1].
     """
+    found = reliability(probabilities, labels, bins)
+    return sum(abs(one["accuracy"] - one["confidence"]) * one["images"] for one in found) / len(labels)
+
+
+def reliability(probabilities: Floats, labels: NDArray[np.int64], bins: int = BINS) -> list[ReliabilityBin]:
+    """How often answers that are about as sure are right, in equal-width bins of the confidence, the least sure first.
+
+    Args:
+        probabilities: shape (n, classes).
+        labels: shape (n,).
+        bins: of the confidence, in (0, 1]; those without answers are left out.
+    """
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     place = np.clip(np.ceil(sure * bins).astype(int) - 1, 0, bins - 1)
-    gaps = [abs(right[place == b].mean() - sure[place == b].mean()) * (place == b).mean() for b in np.unique(place)]
-    return float(sum(gaps))
+    return [
+        {"confidence": float(sure[here].mean()), "accuracy": float(right[here].mean()), "images": int(here.sum())}
+        for here in (place == one for one in np.unique(place))
+    ]
 
 
 @dataclass(frozen=True)
@@ -38,7 +55,7 @@ class RiskCoverage:
     """How many images are answered, and how many of the answers are wrong, if only the surest are given."""
 
     confidences: Floats
-    """Descending, shape (n,): the least confidence that is still answered."""
+    """Descending, each once, shape (m,): the least confidence that is still answered."""
     coverage: Floats
     risk: Floats
     """Share of wrong ones among the answers."""
@@ -46,18 +63,24 @@ class RiskCoverage:
     """Its upper bound (Clopper and Pearson 1934, one-sided, 95 %)."""
 
 
-def risk_coverage(probabilities: Floats, labels: NDArray[np.int64]) -> RiskCoverage:
+def risk_coverage(probabilities: Floats, labels: NDArray[np.int64], threshold: float | None = None) -> RiskCoverage:
     """The curve of a classifier (Geifman and El-Yaniv 2017) from answers to images that it had not trained on.
+
+    An answer is as sure as the probability of the class that it names. Of answers that are equally sure all are given,
+    or none: the curve has a point for each confidence.
 
     Args:
         probabilities: shape (n, classes).
         labels: shape (n,).
+        threshold: as of `raysearch.record.decision.decided`.
     """
-    sure, wrong = probabilities.max(axis=1), probabilities.argmax(axis=1) != labels
+    said = decided(probabilities, threshold)
+    sure, wrong = probabilities[np.arange(len(said)), said], said != labels
     order = np.argsort(-sure, kind="stable")
-    given, errors = np.arange(1, len(order) + 1), np.cumsum(wrong[order])
+    last = np.append(np.diff(sure[order]) != 0, True)  # of those that are equally sure
+    given, errors = np.arange(1, len(order) + 1)[last], np.cumsum(wrong[order])[last]
     bound = np.where(errors == given, 1.0, beta.ppf(_LEVEL, errors + 1, given - errors))
-    return RiskCoverage(sure[order], given / len(order), errors / given, bound)
+    return RiskCoverage(sure[order][last], given / len(order), errors / given, bound)
 
 
 def abstention(curve: RiskCoverage, error: float) -> float | None:

@@ -119,6 +119,33 @@ def detailed_metrics(logits: torch.Tensor, labels: np.ndarray, classes: Sequence
     return cast("Metrics", {**scalars, "per_class": per_class, "confusion": counts.tolist()})
 
 
+def at_threshold(logits: torch.Tensor, threshold: float) -> torch.Tensor:
+    """Logits (n, 2) of which the second is the larger from this probability on."""
+    shift = -math.log(threshold / (1 - threshold))
+    return logits + torch.tensor([0.0, shift], dtype=logits.dtype)
+
+
+def metrics_of_answers(
+    logits: torch.Tensor, labels: np.ndarray, classes: Sequence[str], threshold: float | None
+) -> Metrics:
+    """`detailed_metrics` of what a classifier answers: what counts answers counts those by its threshold.
+
+    Log-loss and AUROC are of its probabilities, as they are.
+
+    Args:
+        logits: shape (n, classes), calibrated if the threshold is of calibrated probabilities.
+        labels: shape (n,).
+        classes: in their order.
+        threshold: of two classes: from which probability of the second on it is the answer; None: the likelier is.
+    """
+    metrics = detailed_metrics(logits, labels, classes)
+    if threshold is None:
+        return metrics
+    return cast(
+        "Metrics", {**detailed_metrics(at_threshold(logits, threshold), labels, classes), "loss": metrics["loss"]}
+    )
+
+
 def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:
     """Counts, int64 (classes, classes): rows are the true class, columns the predicted one."""
     flat = np.bincount(np.asarray(labels) * n_classes + predicted, minlength=n_classes**2)

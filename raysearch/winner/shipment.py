@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raysearch.recipe import Recipe
+from raysearch.record.decision import decided
+from raysearch.record.evaluation import CurvePoint, Promise
 from raysearch.winner.confidence import Floats, RiskCoverage, abstention, risk_coverage
 from raysearch.winner.shipped import Calibrated, MeanOfProbabilities
 
 Kind = Literal["single", "averaged", "mirror", "ensemble"]
+
+PROMISED = (0.01, 0.02, 0.05, 0.1)
+"""Errors of which a page and a card say what `--abstain` would do."""
 
 _CURVE = 400  # points of a curve that are kept
 
@@ -25,18 +30,6 @@ class MemberInfo(TypedDict):
     recipe: dict[str, object]
     weight: float
     """Its share of the mean."""
-
-
-class CurvePoint(TypedDict):
-    """If all answers at least so sure are given."""
-
-    confidence: float
-    coverage: float
-    """Share of the images that have an answer."""
-    risk: float
-    """Share of wrong ones among the answers."""
-    bound: float
-    """Its upper bound (95 %)."""
 
 
 class ShippedInfo(TypedDict):
@@ -68,10 +61,33 @@ class Confidence:
         """The confidence from which on at most this share of the answers is wrong; None: nobody can say so."""
         return None if self.curve is None else abstention(self.curve, error)
 
+    def promises(self, probabilities: Floats, labels: NDArray[np.int64]) -> list[Promise]:
+        """What abstaining does for each of `PROMISED`; nothing where there is no curve.
+
+        Args:
+            probabilities: calibrated, of the test images, (n, classes).
+            labels: theirs, (n,).
+        """
+        return [] if self.curve is None else [self._promise(error, probabilities, labels) for error in PROMISED]
+
+    def _promise(self, error: float, probabilities: Floats, labels: NDArray[np.int64]) -> Promise:
+        least = self.least(error)
+        if least is None or self.curve is None:
+            return {"error": error, "confidence": None, "coverage": None, "test_coverage": None, "test_error": None}
+        said = decided(probabilities, self.threshold)
+        given = probabilities[np.arange(len(said)), said] >= least
+        return {
+            "error": error,
+            "confidence": least,
+            "coverage": float(self.curve.coverage[self.curve.confidences >= least].max()),
+            "test_coverage": float(given.mean()),
+            "test_error": float((said != labels)[given].mean()) if given.any() else None,
+        }
+
     @staticmethod
     def of(probabilities: Floats, labels: NDArray[np.int64], temperature: float, threshold: float | None) -> Confidence:
         """What calibrated out-of-fold probabilities, (n, classes), say."""
-        return Confidence(temperature, threshold, risk_coverage(probabilities, labels), len(labels))
+        return Confidence(temperature, threshold, risk_coverage(probabilities, labels, threshold), len(labels))
 
     @staticmethod
     def read(info: ShippedInfo | None) -> Confidence:

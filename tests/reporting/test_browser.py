@@ -14,6 +14,7 @@ from raysearch.reporting.serve import PageServer
 from raysearch.run import Run
 from raysearch.storage.files import replace_json
 from tests.reporting.chromium import BROWSER, Tab, tab
+from tests.reporting.shipped import KEPT, with_shipped
 from tests.reporting.test_page import CLASSES, FINISHED, a_tree, evaluated, predictions
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not BROWSER, reason="there is no Chromium on this machine")]
@@ -27,9 +28,9 @@ RANGE_TEST = {"rates": [1e-6, 1e-3, 1.0], "losses": [2.0, 1.0, 9.0], "low": 1e-5
 def run(tmp_path_factory) -> Run:
     """A finished search that has everything that a page can show."""
     run = Run.create(tmp_path_factory.mktemp("results") / "run", {"metric": "accuracy"})
-    run.append({"event": "lr_find", "level": 1, "depths": {"1": RANGE_TEST}}, *a_tree(), FINISHED)
+    run.append({"event": "lr_find", "level": 1, "depths": {"1": RANGE_TEST}}, *a_tree(), *KEPT, FINISHED)
     run.update_info(classes=CLASSES, skipped=[{"path": "a" * 300 + ".png", "reason": "truncated"}])
-    run.write_json("evaluation.json", evaluated("t0008"))
+    run.write_json("evaluation.json", with_shipped(evaluated("t0008")))
     predictions(run.folder / "predictions.parquet")
     (run.folder / "pictures").mkdir()
     Image.fromarray(np.full((160, 320, 3), 90, np.uint8)).save(run.folder / "pictures" / "one.webp")

@@ -31,7 +31,7 @@ from raysearch.run import Run
 from raysearch.storage.files import replace_json
 from tests.reporting.events import LOG, end, row, segment, trial
 
-SECTIONS = ["answer", "tree", "costs", "curves", "importances", "parallel"]
+SECTIONS = ["answer", "finals", "sureness", "tree", "costs", "curves", "importances", "parallel"]
 SECTIONS += ["confusion", "classes", "contrasts", "pictures", "record"]
 FINISHED = {"event": "finished"}
 CLASSES = ["cat", "dog"]

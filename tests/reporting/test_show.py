@@ -80,7 +80,7 @@ def test_a_narrow_terminal_has_room_for_the_recipe(here, capsys, monkeypatch):
 def test_the_list_says_how_many_of_how_many_and_what_the_test_images_said(here, capsys):
     assert said(capsys, "--where", "depth == 77") == "0 of 5 trials\n"
     assert "test accuracy" not in said(capsys)
-    figure = {"accuracy": {"mean": 0.75, "std": 0.01, "values": [0.74, 0.76]}}
+    figure = {key: {"mean": 0.75, "std": 0.01, "values": [0.74, 0.76]} for key in ("accuracy", "macro_f1")}
     here.write_json("evaluation.json", {"trial": "t0001", "test": figure, "others": {}})
     assert said(capsys, "--n", "2").startswith("2 of 5 trials\n")
     assert "test accuracy: the winner (t0001, 2 trainings) 0.7500 ± 0.0100" in said(capsys)

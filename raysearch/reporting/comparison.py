@@ -1,0 +1,136 @@
+"""The final comparison of a search, as its log tells it: who was held to the default, and what was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raysearch.record.trial import Event
+from raysearch.reporting.elements import percent
+
+_POINTS = ("accuracy", "balanced_accuracy", "recall_", "precision_")
+"""Metrics that are shares of images, or start so: their differences are told in points."""
+
+
+@dataclass(frozen=True)
+class Race:
+    """How a challenger stood against the first finalist after some folds."""
+
+    trial: str
+    folds: int
+    images: int
+    mean: float
+    low: float
+    high: float
+    """By how much it was better in the metric, with the ends of the interval."""
+    goes_on: bool
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the events "finals", "race" and "chosen" say together."""
+
+    finalists: tuple[str, ...]
+    """Trials; all others are held to the first, and none are where there were no folds."""
+    first_is_default: bool
+    folds: int
+    refits: int
+    all_images: bool
+    """Whether the refits are trained on the validation images too."""
+    confidence: float
+    """Of the two-sided intervals."""
+    races: tuple[Race, ...]
+    chosen: str | None
+    """None as long as it is open."""
+    fold_trainings: int
+    seconds: float
+    """Of training, on folds and for good, added up over workers."""
+
+    @property
+    def first(self) -> str:
+        """The finalist that is kept unless another is surely better, in words."""
+        return f"{self.finalists[0]} (the default)" if self.first_is_default else self.finalists[0]
+
+    def last_races(self) -> list[Race]:
+        """How each challenger stood when it was last compared."""
+        return list({race.trial: race for race in self.races}.values())
+
+
+def comparison_of(events: Sequence[Event]) -> Comparison | None:
+    """The last final comparison of a log, done or going on; None where there was none.
+
+    A search that was resumed tells the same again, and one that got more trials has another.
+    """
+    begins = [place for place, event in enumerate(events) if event["event"] == "finals"]
+    if not begins or not events[begins[-1]].get("finalists"):
+        return None
+    began, since = events[begins[-1]], events[begins[-1] :]
+    finalists = tuple(began["finalists"])
+    roles = {event["trial"]: event.get("role") for event in events if event["event"] == "trial"}
+    races = {
+        (event["trial"], event["folds"]): Race(
+            event["trial"],
+            event["folds"],
+            event["images"],
+            event["mean"],
+            event["low"],
+            event["high"],
+            event["goes_on"],
+        )
+        for event in since
+        if event["event"] == "race"
+    }
+    chosen = [event["trial"] for event in since if event["event"] == "chosen"]
+    trained = {event["name"]: event for event in since if event["event"] in ("fold", "refit") and "name" in event}
+    return Comparison(
+        finalists,
+        roles.get(finalists[0]) == "default",
+        began.get("folds", 0),
+        began.get("refits", 0),
+        began.get("on") == "train+val",
+        began.get("confidence", 0.9),
+        tuple(sorted(races.values(), key=lambda race: (race.folds, race.trial))),
+        chosen[-1] if chosen else None,
+        sum(event["event"] == "fold" for event in trained.values()),
+        sum(event.get("seconds") or 0.0 for event in trained.values()),
+    )
+
+
+def comparison_line(comparison: Comparison, metric: str) -> str:
+    """The comparison in a sentence or two: who was compared on how many folds, and whether the default was kept."""
+    first, others = comparison.first, comparison.finalists[1:]
+    if not comparison.folds:
+        return f"Nothing was compared out of fold: {first}, the best on validation, was trained again as it is."
+    if not others:
+        return f"Final comparison: {first} had no challenger; {comparison.folds} folds say what is made of it."
+    told = f"Final comparison on {comparison.folds} folds of all labelled images: {first} against {', '.join(others)}."
+    if comparison.chosen is None:
+        return f"{told} It is not over."
+    races = {race.trial: race for race in comparison.last_races()}
+    if comparison.chosen in races:
+        gain = _interval(races[comparison.chosen], metric, comparison.confidence)
+        return f"{told} {comparison.chosen} replaces it: it is better by {gain}."
+    stood = [f"{race.trial} {_behind(race, comparison, metric)}" for race in races.values()]
+    return f"{told} {comparison.finalists[0]} is kept" + (f": {'; '.join(stood)}." if stood else ".")
+
+
+def gain_text(value: float, metric: str) -> str:
+    """A difference of a metric with its sign, in points where it is one of shares."""
+    return f"{100 * value:+.1f}" if metric.startswith(_POINTS) else f"{value:+.4f}"
+
+
+def unit(metric: str) -> str:
+    """What `gain_text` counts in."""
+    return "points" if metric.startswith(_POINTS) else metric.replace("_", " ")
+
+
+def _behind(race: Race, comparison: Comparison, metric: str) -> str:
+    gain = _interval(race, metric, comparison.confidence)
+    if race.folds == comparison.folds:
+        return f"{gain} against it, which chance explains" if race.mean > 0 else f"{gain} against it"
+    return f"{gain} against it after {race.folds} of {comparison.folds} folds, and dropped"
+
+
+def _interval(race: Race, metric: str, confidence: float) -> str:
+    low, high = (gain_text(value, metric) for value in (race.low, race.high))
+    return f"{gain_text(race.mean, metric)} {unit(metric)} ({percent(confidence, 0)} interval {low} to {high})"
