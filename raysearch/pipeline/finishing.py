@@ -182,7 +182,7 @@ def _looked(
     for fold, places in enumerate(finals.held_out):
         outcomes = [done[finals.in_fold(finish.chosen, fold, number).name] for number in range(finals.effort.seeds)]
         sound = [one for one in outcomes if one.error is None]
-        if len(seeds) > 1:
+        if len(seeds) > 1 and len(finish.refits) > 1:
             rest = np.setdiff1d(np.arange(len(finals.labels)), places)
             one = averaged_look(bench, sound, LABELLED, rest)
             looks["averaged", fold] = replace(one, places=places)

@@ -188,7 +188,7 @@ class Progress:
         if self._final_began is None or epochs < self._final_began[1]:  # a job that was lost begins again
             self._final_began = now, epochs
         since, before = self._final_began
-        left = self._pace.reserve()
+        left = max(self._pace.evaluation(), self._pace.reserve() - (now - since))
         if epochs > before:
             left = (of - epochs) * (now - since) / (epochs - before) + self._pace.evaluation()
         self._show([f"trainings after the search: {epochs} of {of} epochs; then one look at the test images"], left)

@@ -155,6 +155,13 @@ def test_a_killed_finish_goes_on_and_ends_with_the_same_choice(given, run, after
     assert events(resumed, "chosen")[-1]["trial"] == events(run, "chosen")[-1]["trial"]
 
 
+def test_one_refit_is_shipped_as_it_is(given):
+    at = given.index("--refits")
+    run = searched([*given[:at], *given[at + 2 :], "--refits", "1"], "one")
+    assert run.evaluation["shipped"]["kind"] == "single"
+    assert [point["kind"] for point in run.evaluation["frontier"]] == ["single", "mirror"]
+
+
 def test_without_folds_the_winner_is_refitted_and_nothing_is_claimed_out_of_fold(given):
     run = searched(given, "none", "--folds", "0")
     assert run.evaluation["frontier"] == []
