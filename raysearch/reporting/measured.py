@@ -39,12 +39,9 @@ class Model:
 
     @property
     def percent(self) -> str:
-        """The same in percent, with a digit."""
-        mean, std = 100 * self.accuracy["mean"], self.accuracy["std"]
-        if not self.images:
-            return f"{mean:.1f} %" + ("" if std is None else f" ± {100 * std:.1f}")
-        low, high = wilson(self.accuracy["mean"], self.images)
-        return f"{mean:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+        """The accuracy in percent, with its deviation over trainings."""
+        std = self.accuracy["std"]
+        return f"{100 * self.accuracy['mean']:.1f} %" + ("" if std is None else f" ± {100 * std:.1f}")
 
 
 def measured_models(evaluation: EvaluationDocument) -> list[Model]:

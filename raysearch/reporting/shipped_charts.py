@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import html
-from collections import Counter
 from collections.abc import Sequence
 
 from raysearch.record.evaluation import AccuracyInterval, CurvePoint, FrontierPoint, Promise, ReliabilityBin
 from raysearch.reporting.charts import Figure, Trace, base_layout, line_trace, rounded
 
 _KNOWN, _TEST, _BOUND = "#7b8794", "#4a78dc", "#dd6b20"
-_APART = 0.2  # between things of the same cost
-_BESIDE = 0.05  # out of fold is drawn left of test
+_BESIDE = 0.08  # out of fold is drawn left of test
 
 
 def frontier(points: Sequence[FrontierPoint], shipped: str, default: AccuracyInterval | None) -> Figure:
@@ -22,40 +20,28 @@ def frontier(points: Sequence[FrontierPoint], shipped: str, default: AccuracyInt
         shipped: the kind that is.
         default: the default recipe on test, as the search trained it; None: not known.
     """
-    places = _places(points)
+    known, test = [one["out_of_fold"] for one in points], [one["test"] for one in points]
     data = [
-        _with_bars("out of fold", "square-open", _KNOWN, points, [one["out_of_fold"] for one in points], places, -1),
-        _with_bars("test images", "circle", _TEST, points, [one["test"] for one in points], places, 1),
+        _with_bars("out of fold", "square-open", _KNOWN, points, known, -_BESIDE),
+        _with_bars("test images", "circle", _TEST, points, test, _BESIDE),
     ]
-    chosen = [place for place, one in enumerate(points) if one["kind"] == shipped]
-    ring = line_trace(
-        [(places[i] + _BESIDE, rounded(points[i]["test"]["accuracy"])) for i in chosen], "@ink", 2, "shipped"
-    )
-    ring |= {"mode": "markers", "marker": {"size": 18, "symbol": "circle-open", "color": "@ink", "line": {"width": 2}}}
-    layout = base_layout("cost of a prediction, in passes through a network", "accuracy", height=380)
-    ends = (min(places) - 0.5, max(places) + 0.9)
     if default is not None:
-        level = rounded(default["accuracy"])
-        label = "the default, as the search trained it (test)"
-        data.append(line_trace([(ends[0], level), (ends[1], level)], _BOUND, 1.5, label, dash="dot"))
-    costs = sorted({one["cost"] for one in points})
+        level, label = rounded(default["accuracy"]), "the default, as the search trained it (test)"
+        data.append(line_trace([(-0.5, level), (len(points) - 0.5, level)], _BOUND, 1.5, label, dash="dot"))
+    chosen = [place for place, one in enumerate(points) if one["kind"] == shipped]
+    ring = line_trace([(place + _BESIDE, rounded(test[place]["accuracy"])) for place in chosen], "@ink", 2, "shipped")
+    ring |= {"mode": "markers", "marker": {"size": 18, "symbol": "circle-open", "color": "@ink", "line": {"width": 2}}}
+    layout = base_layout("cost of a prediction: passes through a network", "accuracy", height=400)
+    ticks = [f"{html.escape(one['kind'])}<br>{one['cost']}" for one in points]
     layout["xaxis"] |= {
-        "range": list(ends),
+        "range": [-0.5, len(points) - 0.5],
         "tickmode": "array",
-        "tickvals": costs,
-        "ticktext": [str(c) for c in costs],
+        "tickvals": list(range(len(points))),
+        "ticktext": ticks,
+        "showgrid": False,
     }
     layout["yaxis"] |= {"tickformat": ".1%"}
     return {"data": [*data, ring], "layout": layout}
-
-
-def _places(points: Sequence[FrontierPoint]) -> list[float]:
-    """Where each stands on the axis: at its cost, those of one cost beside each other."""
-    many, seen, places = Counter(one["cost"] for one in points), Counter[int](), []
-    for one in points:
-        places.append(one["cost"] + _APART * (seen[one["cost"]] - (many[one["cost"]] - 1) / 2))
-        seen[one["cost"]] += 1
-    return places
 
 
 def _with_bars(
@@ -64,19 +50,18 @@ def _with_bars(
     colour: str,
     points: Sequence[FrontierPoint],
     figures: Sequence[AccuracyInterval],
-    places: Sequence[float],
-    side: int,
+    beside: float,
 ) -> Trace:
-    """Accuracies with their intervals, and on the right their names."""
+    """Accuracies with their intervals, each beside the place of its point."""
     told = [
         f"{html.escape(point['kind'])}, {name}: {one['accuracy']:.2%} [{one['low']:.2%}, {one['high']:.2%}]"
         for point, one in zip(points, figures, strict=True)
     ]
-    trace: Trace = {
+    return {
         "type": "scatter",
-        "mode": "markers+text" if side > 0 else "markers",
+        "mode": "markers",
         "name": name,
-        "x": [rounded(place + side * _BESIDE) for place in places],
+        "x": [rounded(place + beside) for place in range(len(points))],
         "y": [rounded(one["accuracy"]) for one in figures],
         "error_y": {
             "type": "data",
@@ -91,10 +76,6 @@ def _with_bars(
         "hovertext": told,
         "hovertemplate": "%{hovertext}<extra></extra>",
     }
-    if side > 0:
-        trace |= {"text": [html.escape(f" {one['kind']}") for one in points], "textposition": "top right"}
-        trace["textfont"] = {"color": "@ink"}
-    return trace
 
 
 def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin], tempered: bool) -> Figure:
