@@ -54,9 +54,10 @@ import pandas as pd
 from machine import machine
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
-from raysearch.record.trial import Event
+from raysearch.recipe import Recipe, Stage
+from raysearch.record.events import Role, Row, SegmentEnded, SegmentStarted, epoch_trained
 from raysearch.search.asha import rungs_for
-from raysearch.search.controller import Controller
+from raysearch.search.controller import Controller, Proposal
 from raysearch.search.rules import Rules
 from raysearch.search.state import SearchState
 
@@ -132,31 +133,31 @@ class Recipes:
 
     curves: Sequence[Curve]
 
-    def pack(self, number: int, at_most: int, state: SearchState) -> list[Event]:
+    def pack(self, number: int, at_most: int, state: SearchState) -> list[Proposal]:
         """Nothing: there is no head search here."""
         return []
 
-    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Event:
-        """What the controller reads of a recipe."""
+    def trial(self, number: int, state: SearchState, *, level: int, role: Role | None) -> Proposal:
+        """A recipe that is as long and as deep."""
         curve = self.curves[number]
-        recipe = {"schedule": [{"epochs": len(curve.accuracies)}]}
-        return {"parent": None, "depth": curve.depth, "params": {"number": number}, "recipe": recipe, "stage": level}
+        stage = Stage(depth=curve.depth, epochs=len(curve.accuracies))
+        return Proposal(None, {"number": number}, Recipe(backbone="", image_size=8, schedule=(stage,)), level)
 
 
 def ours(curves: Sequence[Curve], options: argparse.Namespace, rng: random.Random) -> Outcome:
     """The real controller, played as the driver plays it, an epoch at a time."""
     rungs = rungs_for(options.epochs, options.reduction)
     controller = Controller(Rules(rungs, options.reduction, levels=(0,)), Recipes(curves))
-    controller.apply({"event": "budget", "heads": 0, "trials": len(curves)})
-    running: list[Event] = []
-    best: dict[str, Event] = {}
+    controller.apply({"event": "budget", "heads": 0, "trials": len(curves), "max_epochs": options.epochs})
+    running: list[SegmentStarted] = []
+    best: dict[str, Row] = {}
     epochs = dict.fromkeys(range(len(curves)), 0)
 
     def start(prefer: str | None = None) -> bool:
         events = controller.decide(prefer)
         for event in events:
             controller.apply(event)
-        running.extend(events[-1:])
+        running.extend(event for event in events if event["event"] == "segment")
         return bool(events)
 
     while True:
@@ -169,12 +170,21 @@ def ours(curves: Sequence[Curve], options: argparse.Namespace, rng: random.Rando
         epochs[number] += 1
         accuracy = curves[number].accuracies[epochs[number] - 1]
         row = {"epoch": epochs[number], "val_accuracy": accuracy, "val_loss": 1.0 - accuracy}
-        controller.apply({"event": "epoch", "trial": name, **row})
+        controller.apply(epoch_trained(name, 0, row))
         best[name] = max(best.get(name, row), row, key=controller.rules.score)
         if epochs[number] == segment["to_epoch"]:
             running.remove(segment)
-            end = {"event": "segment_end", "trial": name, "segment": segment["segment"], "epoch": epochs[number]}
-            controller.apply({**end, "finished": epochs[number] == options.epochs, "seconds": 1.0, "best": best[name]})
+            controller.apply(
+                SegmentEnded(
+                    event="segment_end",
+                    trial=name,
+                    segment=segment["segment"],
+                    epoch=epochs[number],
+                    finished=epochs[number] == options.epochs,
+                    seconds=1.0,
+                    best=best[name],
+                )
+            )
             if controller.may_go_on(name):
                 start(prefer=name)
     assert controller.winner is not None

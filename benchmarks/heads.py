@@ -156,7 +156,8 @@ def ours_arm(work: Work, options: argparse.Namespace, folder: Path) -> Figures:
     command_seconds = time.perf_counter() - began
     log = run.events()
     work.recipes = [Recipe.model_validate(event["recipe"]) for event in log if event["event"] == "trial"]
-    epochs, ends = ([event for event in log if event["event"] == kind] for kind in ("epoch", "segment_end"))
+    epochs = [event for event in log if event["event"] == "epoch"]
+    ends = [event for event in log if event["event"] == "segment_end"]
     if len(ends) != options.heads:
         raise RuntimeError(f"{len(ends)} of {options.heads} heads came to their end")
     packs = {event["trial"]: event["pack"] for event in log if event["event"] == "trial"}

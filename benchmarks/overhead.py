@@ -30,6 +30,10 @@ from typing import TYPE_CHECKING, Any
 
 from machine import machine
 
+from raysearch.recipe import Recipe, Stage
+from raysearch.record.events import SegmentEnded, SegmentStarted
+from raysearch.search.controller import Proposal
+
 if TYPE_CHECKING:
     from raysearch.run import Run
 
@@ -115,9 +119,11 @@ def empty_segments(run: Run, trials: int) -> None:
     """
     from ray import tune
 
+    from raysearch.record.events import BudgetSet
     from raysearch.record.trial import State
     from raysearch.search.controller import Controller
     from raysearch.search.driver import Driver
+    from raysearch.search.messages import Trained
     from raysearch.search.rules import Rules
     from raysearch.workers.runner import run_segments
 
@@ -126,20 +132,21 @@ def empty_segments(run: Run, trials: int) -> None:
 
         def setup(self, config: dict[str, Any]) -> None:
             """Nothing to open."""
-            self._trial = config["segments"][0]["trial"]
+            self._trial = config["task"].trials[0]
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
             """Reuse the actor."""
-            self._trial = new_config["segments"][0]["trial"]
+            self._trial = new_config["task"].trials[0]
             return True
 
         def step(self) -> dict[str, Any]:
             """One epoch, which is the last."""
             row = {"epoch": 1, "val_accuracy": 0.5, "val_loss": 1.0}
-            return {"results": [{"trial": self._trial, "row": row, "best": row, "finished": True}]}
+            return {"results": [Trained(self._trial, row, row, finished=True)]}
 
     controller = Controller(Rules(rungs=(1,)), Sampled(random.Random(0), epochs=1))
-    budget = {"event": "budget", "heads": 1, "trials": trials, "max_epochs": 1}  # one head, that they start from
+    # One head, that they start from.
+    budget = BudgetSet(event="budget", heads=1, trials=trials, max_epochs=1)
     run.append(budget)
     controller.apply(budget)
     run_segments(Driver(run, controller, concurrency=2), Empty, {}, {"cpu": 1})
@@ -167,19 +174,18 @@ class Sampled:
     def __init__(self, rng: random.Random, epochs: int) -> None:
         self.rng, self.epochs = rng, epochs
 
-    def pack(self, number: int, at_most: int, state: object) -> list[dict[str, Any]]:
+    def pack(self, number: int, at_most: int, state: object) -> list[Proposal]:
         """A head alone."""
         return [self._proposal(depth=0, stage=0, parent=None)]
 
-    def trial(self, number: int, state: object, *, level: int, role: str | None) -> dict[str, Any]:
+    def trial(self, number: int, state: object, *, level: int, role: str | None) -> Proposal:
         """A trial one to three blocks deep."""
         return self._proposal(depth=self.rng.choice((1, 2, 3)), stage=1, parent="h0000")
 
-    def _proposal(self, depth: int, stage: int, parent: str | None) -> dict[str, Any]:
+    def _proposal(self, depth: int, stage: int, parent: str | None) -> Proposal:
         params = {"learning_rate": self.rng.uniform(1e-5, 1e-2)}
-        schedule = [{"depth": 0, "epochs": 3}, {"depth": depth, "epochs": self.epochs}]
-        recipe = {"pooling": "avg", "head": {"kind": "linear"}, "schedule": schedule[: stage + 1]}
-        return {"depth": depth, "stage": stage, "parent": parent, "params": params, "recipe": recipe}
+        schedule = (Stage(depth=0, epochs=3), Stage(depth=depth, epochs=self.epochs))
+        return Proposal(parent, params, Recipe(backbone="", image_size=8, schedule=schedule[: stage + 1]), stage)
 
 
 def controller_arm(options: argparse.Namespace) -> Figures:
@@ -192,20 +198,29 @@ def controller_arm(options: argparse.Namespace) -> Figures:
     before = peak_mebibytes()
     start = time.perf_counter()
     controller.apply({"event": "budget", "heads": 12, "trials": options.controller, "max_epochs": 9})
-    running: deque[dict[str, Any]] = deque()
+    running: deque[SegmentStarted] = deque()
     segments, dropped = 0, 0
     while not controller.finished:
         while len(running) < options.running and (events := controller.decide()):
             for event in events:
                 controller.apply(event)
-            running.append(events[-1])
+            running.extend(event for event in events if event["event"] == "segment")
         segment = running.popleft()
         segments += 1
         score = rng.random() * segment["to_epoch"] / 9
         row = {"epoch": segment["to_epoch"], "val_accuracy": score, "val_loss": 1.0 - score}
         full = segment["trial"].startswith("h") or segment["to_epoch"] == 9
-        end = {"event": "segment_end", "epoch": segment["to_epoch"], "finished": full, "seconds": 1.0, "best": row}
-        controller.apply({**end, "trial": segment["trial"], "segment": segment["segment"]})
+        controller.apply(
+            SegmentEnded(
+                event="segment_end",
+                trial=segment["trial"],
+                segment=segment["segment"],
+                epoch=segment["to_epoch"],
+                finished=full,
+                seconds=1.0,
+                best=row,
+            )
+        )
         if segments % options.drop_every == 0:
             for name in controller.droppable():
                 controller.apply({"event": "dropped", "trial": name})

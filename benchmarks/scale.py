@@ -40,9 +40,14 @@ import psutil
 from machine import machine
 from ray import tune
 
+from raysearch.record.events import trial_of
+from raysearch.search.messages import Pack, RateTest, Result, Segment, Trained
+
 if TYPE_CHECKING:  # the trial actors unpickle this module, and must not import torch
+    from raysearch.recipe import Stage
+    from raysearch.record.events import Event, Role
     from raysearch.record.folder import RunFolder
-    from raysearch.record.trial import Event
+    from raysearch.search.controller import Proposal
     from raysearch.search.driver import Driver
     from raysearch.search.state import SearchState
 
@@ -57,42 +62,44 @@ _ENOUGH = 500  # trials, for memory to show through the noise
 
 
 class Pretence:
-    """A worker's segments, of one trial or of a pack of heads, with figures that follow from the recipe."""
+    """A worker's task, a trial's segment or a pack of heads, with figures that follow from the recipe."""
 
-    def __init__(self, segments: Sequence[dict[str, Any]], checkpoints: Path) -> None:
-        self._segments = [one for one in segments if "segment" in one]
-        self._folders = {one["trial"]: checkpoints / one["trial"] for one in self._segments}
-        self._epoch = self._segments[0]["from_epoch"]
-        self._best: dict[str, Any] | None = None
+    def __init__(self, task: Segment | Pack, checkpoints: Path) -> None:
+        self._task, self._checkpoints = task, checkpoints
+        self._epoch = 0 if isinstance(task, Pack) else task.from_epoch
+        self._best: dict[str, float] | None = None
 
-    def step(self) -> list[dict[str, Any]]:
-        """An epoch of a trial, or all of a pack: as `TrialActor.step`, what `Driver.results` takes."""
-        if self._segments[0]["pack"] is not None:
-            return [self._result(one, one["to_epoch"]) for one in self._segments]
+    def step(self) -> list[Result]:
+        """An epoch of a trial, or all of a pack."""
+        if isinstance(self._task, Pack):
+            return [
+                self._trained(head.trial, head.recipe.schedule[0], head.recipe.schedule[0].epochs)
+                for head in self._task.heads
+                if not head.ended
+            ]
         self._epoch += 1
-        return [self._result(self._segments[0], self._epoch)]
+        return [self._trained(self._task.trial, self._task.recipe.schedule[self._task.stage], self._epoch)]
 
-    def _result(self, segment: dict[str, Any], epoch: int) -> dict[str, Any]:
-        folder, stage = self._folders[segment["trial"]], segment["recipe"]["schedule"][segment["stage"]]
+    def _trained(self, trial: str, stage: Stage, epoch: int) -> Trained:
+        folder = self._checkpoints / trial
         folder.mkdir(parents=True, exist_ok=True)
         for name in ("best.safetensors", "last.pt"):
             (folder / name).write_bytes(b"tensors")
-        row = pretended_row(segment["trial"], stage, epoch)
-        if self._best is None or row["val_accuracy"] > self._best["val_accuracy"] or segment["pack"] is not None:
+        row = pretended_row(trial, stage, epoch)
+        if self._best is None or row["val_accuracy"] > self._best["val_accuracy"] or isinstance(self._task, Pack):
             self._best = row
-        first = 1e-7 if segment["parent"] is not None and epoch == 1 else None
-        over = epoch == stage["epochs"]
-        told = {"trial": segment["trial"], "row": row, "best": self._best}
-        return {**told, "finished": over, "handover_delta": first}
+        handed = isinstance(self._task, Segment) and self._task.parent is not None and epoch == 1
+        over = epoch == stage.epochs
+        return Trained(trial, row, self._best, finished=over, handover_delta=1e-7 if handed else None)
 
 
-def pretended_row(trial: str, stage: dict[str, Any], epoch: int) -> dict[str, Any]:
+def pretended_row(trial: str, stage: Stage, epoch: int) -> dict[str, float]:
     """An epoch's figures: best near a learning rate of 5e-4, slowly better, with a trial's and an epoch's luck."""
     luck = [zlib.crc32(f"{trial}/{what}".encode()) / 2**32 - 0.5 for what in ("trial", epoch)]
-    away = math.log10(stage["learning_rate"] / 5e-4)
-    accuracy = 0.7 + 0.02 * stage["depth"] - 0.05 * away**2 - 0.2 / (1 + epoch) + 0.02 * luck[0] + 0.01 * luck[1]
+    away = math.log10(stage.learning_rate / 5e-4)
+    accuracy = 0.7 + 0.02 * stage.depth - 0.05 * away**2 - 0.2 / (1 + epoch) + 0.02 * luck[0] + 0.01 * luck[1]
     figures = {"val_accuracy": accuracy, "val_macro_f1": accuracy - 0.01, "val_loss": 2.0 - accuracy}
-    trained = {"lr": stage["learning_rate"], "train_loss": 1.9 - accuracy, "micro_batch": 64, "seconds": 1.0}
+    trained = {"lr": stage.learning_rate, "train_loss": 1.9 - accuracy, "micro_batch": 64, "seconds": 1.0}
     return {"epoch": epoch, **trained, **figures}
 
 
@@ -100,13 +107,13 @@ class Sleeper(tune.Trainable):
     """Does nothing for as long as an epoch takes."""
 
     def setup(self, config: dict[str, Any]) -> None:
-        """Take the first segments."""
+        """Take the first task."""
         self._seconds, self._checkpoints = config["epoch_seconds"], Path(config["checkpoints"])
-        self._work = Pretence(config["segments"], self._checkpoints)
+        self._work = Pretence(config["task"], self._checkpoints)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take other segments."""
-        self._work = Pretence(new_config["segments"], self._checkpoints)
+        """Take another task."""
+        self._work = Pretence(new_config["task"], self._checkpoints)
         return True
 
     def step(self) -> dict[str, Any]:
@@ -125,14 +132,14 @@ class TimedProposer:
     proposer: Any
     seconds: list[float] = field(default_factory=list)
 
-    def pack(self, number: int, at_most: int, state: SearchState) -> list[Event]:
+    def pack(self, number: int, at_most: int, state: SearchState) -> Sequence[Proposal]:
         """The proposer's."""
         return self.proposer.pack(number, at_most, state)
 
-    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Event:
+    def trial(self, number: int, state: SearchState, *, level: int, role: Role | None) -> Proposal:
         """The proposer's, timed."""
         start = time.perf_counter()
-        proposed: Event = self.proposer.trial(number, state, level=level, role=role)
+        proposed: Proposal = self.proposer.trial(number, state, level=level, role=role)
         self.seconds.append(time.perf_counter() - start)
         return proposed
 
@@ -159,7 +166,7 @@ class Gauge:
 
     def take(self, event: Event) -> None:
         """An event of the log."""
-        kind, trial = event["event"], event.get("trial", "")
+        kind, trial = event["event"], trial_of(event) or ""
         if kind == "epoch" and self.full_at is None:
             self._busy.add(trial)
             if len([name for name in self._busy if name.startswith("t")]) >= min(self._gpus, self._trials):
@@ -272,8 +279,9 @@ def driver_arm(trials: int, options: argparse.Namespace) -> Figures:
         now, began, spent = 0.0, 0, 0.0
         start = time.perf_counter()
         while not driver.done:
-            while len(running) < options.gpus and (segments := driver.start(f"w{began}")):
-                heapq.heappush(running, (now + 1.0 + 1e-6 * began, f"w{began}", Pretence(segments, driver.checkpoints)))
+            while len(running) < options.gpus and (task := driver.start(f"w{began}")):
+                assert not isinstance(task, RateTest)
+                heapq.heappush(running, (now + 1.0 + 1e-6 * began, f"w{began}", Pretence(task, driver.checkpoints)))
                 began += 1
             now, worker, work = heapq.heappop(running)
             pretending = time.perf_counter()

@@ -23,7 +23,7 @@ import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ from machine import machine
 
 from raysearch.data.pixels import load
 from raysearch.recipe import Recipe, Stage
+from raysearch.record.events import Row
+from raysearch.search.messages import Result, Segment, Trained
 from raysearch.training.numerics import choose_precision
+from raysearch.workers.config import BenchConfig, PackOptions, WorkplaceConfig
 from raysearch.workers.crew import Crews
 from raysearch.workers.session import ray_session
 from raysearch.workers.workplace import Workplace
@@ -42,7 +45,7 @@ from raysearch.workers.workplace import Workplace
 PIXELS = 32
 CLASSES = 10
 
-Step = Callable[[str, dict[str, Any]], dict[str, Any]]
+Step = Callable[[str, Segment], Row]
 """Trains one epoch of a segment by this name; its row."""
 
 
@@ -57,12 +60,20 @@ def made_up_images(folder: Path, images: int) -> Path:
     return load(str(folder / "noise.npz"), image_size=PIXELS, cache=folder / "cache", progress=False).folder
 
 
-def segment(options: argparse.Namespace, name: str) -> dict[str, Any]:
+def segment(options: argparse.Namespace, name: str) -> Segment:
     """A trial that starts from the weights alone, whole."""
     stage = Stage(depth=options.depth, epochs=options.epochs, batch_size=options.batch_size, strength=0.0)
     recipe = Recipe(backbone=options.backbone, weights="random", image_size=PIXELS, schedule=(stage,))
-    plain = {"trial": name, "segment": f"{name}.1", "pack": None, "parent": None, "ended_rate": None}
-    return plain | {"stage": 0, "from_epoch": 0, "to_epoch": options.epochs, "recipe": recipe.model_dump(mode="json")}
+    return Segment(
+        name=f"{name}.1",
+        trial=name,
+        recipe=recipe,
+        stage=0,
+        from_epoch=0,
+        to_epoch=options.epochs,
+        parent=None,
+        ended_rate=None,
+    )
 
 
 def trial(step: Step, options: argparse.Namespace, name: str) -> tuple[float, list[float]]:
@@ -75,30 +86,34 @@ def trial(step: Step, options: argparse.Namespace, name: str) -> tuple[float, li
     return before, [row["seconds"] for row in rows]
 
 
+def row_of(results: Sequence[Result]) -> Row:
+    """The epoch that a step of one trial trained."""
+    (one,) = results
+    assert isinstance(one, Trained)
+    return one.row
+
+
 def by_crew(crews: Crews) -> Step:
     """Steps made as a relay makes them."""
     desk: Any = ray.get_actor(crews.desk)
 
-    def step(name: str, one: dict[str, Any]) -> dict[str, Any]:
-        answer = ray.get(desk.step.remote(0, name, [one]))
-        row: dict[str, Any] = answer["results"][0]["row"]
-        return row
+    def step(name: str, one: Segment) -> Row:
+        return row_of(ray.get(desk.step.remote(0, name, one))["results"])
 
     return step
 
 
-def by_one(config: dict[str, Any], threads: int) -> Step:
+def by_one(config: WorkplaceConfig, threads: int) -> Step:
     """Steps made as a trial actor makes them; in this process, so the threads are set anew each time."""
     workplace, taken = Workplace.open(config), ""
 
-    def step(name: str, one: dict[str, Any]) -> dict[str, Any]:
+    def step(name: str, one: Segment) -> Row:
         nonlocal taken
         torch.set_num_threads(threads)
         if name != taken:
-            workplace.take([one])
+            workplace.take(one)
             taken = name
-        row: dict[str, Any] = workplace.step()[0]["row"]
-        return row
+        return row_of(workplace.step())
 
     return step
 
@@ -115,10 +130,20 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=3, help="trials of each arm")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="raysearch-workers-") as folder:
-        bench = {"backbone": options.backbone, "weights": "random", "seed": 0, "device": "cpu", "metric": "accuracy"}
         precision = choose_precision(torch.device("cpu"))
-        bench |= {"dataset": str(made_up_images(Path(folder), options.images)), "precision": precision}
-        config = {"bench": bench, "checkpoints": folder, "threads": 1, "heads": {}}
+        bench = BenchConfig(
+            dataset=str(made_up_images(Path(folder), options.images)),
+            backbone=options.backbone,
+            weights="random",
+            seed=0,
+            device="cpu",
+            precision=precision,
+            metric="accuracy",
+            max_batches=None,
+            halves=False,
+        )
+        packs = PackOptions(folds=0, reduction=3, first_rung_epochs=None)
+        config = WorkplaceConfig(bench=bench, checkpoints=folder, threads=1, heads=packs)
         starts: list[float] = []
         epochs: dict[str, list[float]] = {"alone": [], "threads": [], "crew": []}
         with ray_session(None, options.workers), Crews(options.workers, {"CPU": 1, "GPU": 0}, config) as crews:

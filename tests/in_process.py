@@ -17,6 +17,7 @@ import torch
 
 from raysearch.pipeline import segments
 from raysearch.search.driver import Driver
+from raysearch.search.messages import Result
 from raysearch.training.bench import Bench
 from raysearch.workers import training_job
 from raysearch.workers.actor import TrialActor
@@ -58,8 +59,8 @@ def drive(
         time_left: seconds until no more is started.
         before_step: called before each step, when the driver has taken what came of the one before.
     """
-    while segments := driver.start(WORKER):
-        worker.take(segments)
+    while (task := driver.start(WORKER)) is not None:
+        worker.take(task)
         driver.placed(WORKER)
         going = True
         while going:
@@ -93,7 +94,7 @@ def once(condition: Callable[[], bool], act: Callable[[], object]) -> Callable[[
     return before_step
 
 
-def _step(worker: Workplace) -> list[dict[str, Any]]:
+def _step(worker: Workplace) -> list[Result]:
     """As `TrialActor` takes one."""
     try:
         return worker.step()

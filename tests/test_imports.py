@@ -70,7 +70,8 @@ PURE = {
         f"raysearch/search/{name}.py"
         for name in ("state", "controller", "asha", "rungs", "packs", "rules", "tally", "tree")
     ),
-    "raysearch/record/trial.py",
+    *(f"raysearch/record/{name}.py" for name in ("info", "events", "trial")),
+    "raysearch/search/messages.py",
     "raysearch/workers/capacity.py",
     *(f"raysearch/activations/{name}.py" for name in ("planner", "forecast")),
 }

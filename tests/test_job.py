@@ -22,6 +22,8 @@ from raysearch.job.resolve import resolve
 from raysearch.job.settings import PRESETS, Settings
 from raysearch.recipe import SHARED, Recipe
 from raysearch.run import Run
+from raysearch.search.controller import Proposal
+from raysearch.search.messages import Pack, PackHead
 from raysearch.training.bench import Bench
 from raysearch.workers.capacity import Cluster
 from raysearch.workers.machine import choose_machine, share_cluster
@@ -502,23 +504,17 @@ def head_run(head_flags, tmp_path):
     run.update_info(fingerprints=fingerprints, classes=list(job.dataset.classes))
     bench = Bench(job.dataset, job.weights, torch.device("cpu"), "fp32")
     rates = (1e-2, 1e-3)
-    segments = [
-        {
-            "trial": f"h{n:04d}",
-            "segment": "1",
-            "recipe": job.space.recipe({"schedule.0.learning_rate": rate}, 2).model_dump(mode="json"),
-        }
-        for n, rate in enumerate(rates)
-    ]
-    about = {"stage": 0, "pack": 0}
-    for one in segments:
-        run.append({"event": "trial", "parent": None, "depth": 0, "params": {}, **about, **one})
-        run.append({"event": "segment", "trial": one["trial"], "segment": "1", "from_epoch": 0, "to_epoch": 2, **about})
-    work = PackWork(bench, run.folder / "checkpoints", segments, folds=0, reduction=3, first_rung_epochs=None)
+    recipes = [job.space.recipe({"schedule.0.learning_rate": rate}, 2) for rate in rates]
+    heads = tuple(PackHead(f"h{n:04d}", recipe) for n, recipe in enumerate(recipes))
+    for head in heads:
+        begun = {"segment": "1", "stage": 0, "from_epoch": 0, "to_epoch": 2, "pack": 0}
+        run.append(Proposal(None, {}, head.recipe, stage=0).made(head.trial) | {"pack": 0})
+        run.append({"event": "segment", "trial": head.trial, **begun})
+    work = PackWork(bench, run.folder / "checkpoints", Pack(heads), folds=0, reduction=3, first_rung_epochs=None)
     while work.running:
         for result in work.step():
-            if result["finished"]:
-                end = {"trial": result["trial"], "segment": "1", "epoch": 2, "finished": True, "best": result["best"]}
+            if result.finished:
+                end = {"trial": result.trial, "segment": "1", "epoch": 2, "finished": True, "best": result.best}
                 run.append({"event": "segment_end", "seconds": 1.0, **end})
     return run
 

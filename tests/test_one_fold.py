@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pandas as pd
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.progress import Pace, Progress
+from raysearch.record.events import Event
 from raysearch.record.tables import heads_table, trials_table
 from raysearch.record.trial import State
 from raysearch.reporting.tracking.story import Stories
@@ -107,9 +108,13 @@ EVERYTHING: list[dict[str, Any]] = [
         "before": [],
         "verdict": "untested",
     },
+    {"event": "finals", "finalists": ["t0000", "t0003"], "confidence": 0.9, "folds": 2, "refits": 2},
+    {"event": "fold", "trial": "t0003", "seed": 1000, "fold": 1, "of": 2, "best": row(4, 0.8), "seconds": 1.0},
+    {"event": "race", "against": "t0000", "trial": "t0003", "folds": 1, "goes_on": False, "mean": -0.1},
     {"event": "refit_lost", "reason": "gone"},
     {"event": "refit", "trial": "t0000", "seed": 1000, "recipe": {}, "best": row(4, 0.8), "seconds": 1.0},
     {"event": "refit_failed", "trial": "t0000", "seed": 1001, "error": "loss is nan"},
+    {"event": "chosen", "trial": "t0000", "default": "t0000", "shipped": "single", "points": []},
     {"event": "test_read", "winner": "t0000"},
     {"event": "finished"},
 ]
@@ -185,6 +190,11 @@ def test_after_every_event_all_readers_say_the_same_of_every_trial():
         assert {state: count for state, count in view.counts.items() if count} == +counts, event
         told = [line.split()[0] for line in view.activity if line.startswith("t") and " waits for " not in line]
         assert told == [name for name, one in expected.items() if name[0] == "t" and one["state"] == "running"], event
+
+
+def test_the_log_has_every_kind_of_event():
+    kinds = {get_args(get_type_hints(kind)["event"])[0] for kind in get_args(Event)}
+    assert {event["event"] for event in EVERYTHING} == kinds
 
 
 @pytest.mark.parametrize("state", State)

@@ -6,10 +6,10 @@ import pytest
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.progress import _NAMED, Pace, _activity
-from raysearch.record.trial import Event
+from raysearch.record.events import Event
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
-from tests.search.simulated import Proposals
+from tests.search.simulated import Proposals, recipe
 
 RULES = Rules(rungs=(2, 6), reduction=3)
 
@@ -29,8 +29,8 @@ def pace_of(heads: int, trials: int, events: list[Event], noted: int = 0, refits
 def heads_trained(count: int, *, epochs: int = 2, seconds: float = 1.0, fill: float = 0.0) -> list[Event]:
     """A pack of so many heads, each epoch of which takes a head so many seconds; the first one fills the cache."""
     names = [f"h{number:04d}" for number in range(count)]
-    recipe = {"pooling": 0, "head": {}, "schedule": [{"epochs": epochs}]}
-    about = {"parent": None, "depth": 0, "params": {}, "recipe": recipe, "stage": 0, "pack": 0}
+    written = recipe(((0, epochs),)).model_dump(mode="json")
+    about = {"parent": None, "depth": 0, "params": {}, "recipe": written, "stage": 0, "pack": 0}
     log: list[Event] = [{"event": "trial", "trial": name, **about} for name in names]
     start = {"stage": 0, "from_epoch": 0, "to_epoch": epochs, "pack": 0}
     log += [{"event": "segment", "trial": name, "segment": name, **start} for name in names]

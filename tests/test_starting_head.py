@@ -19,6 +19,7 @@ from raysearch.record.tables import heads_table
 from raysearch.run import Run
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
+from raysearch.search.messages import Trained
 from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
 from raysearch.space.load import load_space
@@ -258,10 +259,10 @@ def adopted(head: StartingHead, folder: Path, space: Space, table: Any) -> tuple
     return Driver(run, controller, 1), controller
 
 
-def first_trial(driver: Driver, table: Any) -> dict[str, Any]:
+def first_trial(driver: Driver, table: Any) -> Trained:
     """What it says after its first epoch, past the gate."""
-    (segment,) = driver.start("worker")
-    assert (segment["trial"], segment["parent"]) == ("t0000", "h0000")
+    segment = driver.start("worker")
+    assert (segment.trial, segment.parent) == ("t0000", "h0000")
     (result,) = StageWork(table, driver.checkpoints, segment).step()
     return result
 
@@ -274,8 +275,8 @@ def test_it_is_the_runs_only_head_and_trials_start_from_it_past_the_gate(head, f
     assert (mine.name, mine.state, mine.epochs, mine.best) == ("h0000", "done", head.epochs, head.about["row"])
     assert mine.name in controller.keepers()
     result = first_trial(driver, table)
-    assert abs(result["handover_delta"]) <= 1e-4
-    recipe = Recipe.model_validate(controller.trials["t0000"].recipe)
+    assert abs(result.handover_delta) <= 1e-4
+    recipe = controller.trials["t0000"].recipe
     assert (recipe.pooling, recipe.head) == (head.recipe.pooling, head.recipe.head)
     assert recipe.schedule[0] == head.recipe.schedule[0], "the recipe says what the head was trained with"
     assert recipe.schedule[1].depth == 2
@@ -288,10 +289,10 @@ def test_no_trial_asks_for_another_head(head, fine, tmp_path):
     _, controller = adopted(head, tmp_path / "run", fine(*POOLING), bench())
     for number in range(5):
         proposed = controller.proposer.trial(number, controller, level=1, role=None if number else "default")
-        recipe = Recipe.model_validate(proposed["recipe"])
-        assert proposed["parent"] == "h0000"
+        recipe = proposed.recipe
+        assert proposed.parent == "h0000"
         assert (recipe.pooling, recipe.head) == (head.recipe.pooling, head.recipe.head)
-        assert set(proposed["params"]) == {"schedule.1.learning_rate"}, "nothing of the head is searched"
+        assert set(proposed.params) == {"schedule.1.learning_rate"}, "nothing of the head is searched"
 
 
 def test_it_says_where_it_comes_from(head, fine, tmp_path):
@@ -317,7 +318,7 @@ def test_on_other_validation_images_its_loss_is_measured_anew(table, head, fine,
     _, about = load_tensors(tmp_path / "run" / "checkpoints" / "h0000" / "best.safetensors")
     assert abs(about["val_loss"] - head.about["val_loss"]) > 1e-4, "the test is stale"
     assert controller.trials["h0000"].best["val_loss"] == about["val_loss"]
-    assert abs(first_trial(driver, table)["handover_delta"]) <= 1e-4
+    assert abs(first_trial(driver, table).handover_delta) <= 1e-4
 
 
 def test_a_head_that_was_cross_validated_is_compared_with_trials_on_the_validation_images(fine, tmp_path):

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from raysearch.data.pixels import load
 from raysearch.data.shared import bring_images, put_images
 from raysearch.errors import InputError, StorageError
+from raysearch.recipe import Recipe, Stage
 from raysearch.record.fetch import bring, copy_to_read
 from raysearch.record.sync import RunSync
 from raysearch.run import Run
+from raysearch.search.messages import Pack, PackHead, Segment
 from raysearch.storage.remote import Storage
 from raysearch.workers.scratch import Scratch
 from tests.trained import write_pictures
@@ -153,8 +155,11 @@ def test_images_are_there_when_the_file_that_says_so_is(storage, tmp_path, monke
     assert put == ["train.npy", "val.npy", "dataset.json"]
 
 
-def segment(trial: str, parent: str | None = None, pack: int | None = None) -> dict:
-    return {"trial": trial, "parent": parent, "pack": pack}
+RECIPE = Recipe(backbone="simple_cnn", image_size=16, schedule=(Stage(depth=0, epochs=2),))
+
+
+def segment(trial: str, parent: str | None = None) -> Segment:
+    return Segment(f"{trial}.1", trial, RECIPE, 0, 0, 2, parent, ended_rate=None)
 
 
 @pytest.fixture
@@ -167,21 +172,21 @@ def scratches(storage) -> Iterator[tuple[Scratch, Scratch]]:
 def test_a_worker_finds_what_another_left(scratches):
     one, other = scratches
     a_file(one.folder / "h0001", b"head", "best.safetensors")
-    one.put(["h0001"])
-    one.bring([segment("t0000", parent="h0001")])
+    one.put()
+    one.bring(segment("t0000", parent="h0001"))
     assert (one.folder / "h0001" / "best.safetensors").read_bytes() == b"head"
     for epoch in (b"1", b"2"):
         (one.folder / "t0000").mkdir(exist_ok=True)
         for name in ("best.safetensors", "last.pt"):
             (one.folder / "t0000" / name).unlink(missing_ok=True)
             a_file(one.folder / "t0000", epoch, name)
-        one.put(["t0000"])
-        other.bring([segment("t0000")])
+        one.put()
+        other.bring(segment("t0000"))
         assert {path.name: path.read_bytes() for path in (other.folder / "t0000").iterdir()} == {
             "best.safetensors": epoch,
             "last.pt": epoch,
         }
-    other.bring([segment("h0007", pack=1)])
+    other.bring(Pack((PackHead("h0007", RECIPE),)))
     assert list(other.folder.iterdir()) == [], "a worker's disk does not fill up"
 
 
@@ -190,12 +195,12 @@ def test_only_what_was_written_since_is_put_and_the_best_first(scratches, monkey
     monkeypatch.setattr(Storage, "put", lambda self, path, name: put.append(name))
     for name in ("last.pt", "best.safetensors"):
         a_file(scratch.folder / "t0000", b"", name)
-    scratch.put(["t0000"])
-    scratch.put(["t0000"])
+    scratch.put()
+    scratch.put()
     assert put == ["t0000/best.safetensors", "t0000/last.pt"]
     (scratch.folder / "t0000" / "last.pt").unlink()
     a_file(scratch.folder / "t0000", b"2", "last.pt")
-    scratch.put(["t0000"])
+    scratch.put()
     assert put[2:] == ["t0000/last.pt"]
 
 

@@ -19,6 +19,7 @@ from raysearch.activations.planner import CachePlan, choose_plan
 from raysearch.job.job import Job
 from raysearch.models.boundary import build_classifier
 from raysearch.recipe import Recipe
+from raysearch.record.events import Event
 from raysearch.space.space import Space
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
@@ -171,7 +172,7 @@ def record(chosen: CachePlan, costs: Costs) -> dict[str, Any]:
     return {"plan": asdict(chosen), "lines": chosen.lines(), "costs": measured, "measured_at": at}
 
 
-def outcome(job: Job, recorded: dict[str, Any], events: Iterable[dict[str, Any]]) -> dict[str, Any]:
+def outcome(job: Job, recorded: dict[str, Any], events: Iterable[Event]) -> dict[str, Any]:
     """What became of the prediction, by depth: seconds by the clock, for the epochs that were really trained.
 
     Args:
@@ -218,7 +219,7 @@ class _Trained:
     fill_seconds: float = 0.0
 
 
-def _trained(events: Iterable[dict[str, Any]]) -> dict[int, _Trained]:
+def _trained(events: Iterable[Event]) -> dict[int, _Trained]:
     found: dict[int, _Trained] = {}
     units: dict[str, tuple[int, Any]] = {}
     for event in events:

@@ -11,10 +11,11 @@ from raysearch.data.dataset import Dataset
 from raysearch.errors import InputError
 from raysearch.models.weights import Weights
 from raysearch.recipe import Augmentation, Head, Recipe
+from raysearch.record.events import Event, SegmentEnded, SegmentStarted, trial_of
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.info import Json, RunInfo
 from raysearch.record.metric import larger_is_better
-from raysearch.record.trial import Event
+from raysearch.search.controller import Proposal
 from raysearch.search.rules import Rules
 from raysearch.search.state import SearchState
 from raysearch.space.space import Space
@@ -89,20 +90,29 @@ class StartingHead:
             measured, trained = here.evaluate_start(), {"epoch": about["epoch"]}
             about = describe_tensors(measured | trained, here.signature)
         save_tensors(folder / BEST, self.tensors, about)
-        segment = {"trial": "h0000", "segment": "h0000.1", "stage": 0}
-        made: Event = {"trial": "h0000", "parent": None, "depth": 0, "params": {}, "stage": 0, "pack": 0}
-        origin = {"run": self.run, "trial": self.trial}
+        made = Proposal(None, {}, recipe, stage=0).made("h0000")
+        made |= {"pack": 0, "origin": {"run": self.run, "trial": self.trial}}
+        segment = "h0000.1"
         return [
-            {"event": "trial", **made, "recipe": recipe.model_dump(mode="json"), "origin": origin},
-            {"event": "segment", **segment, "from_epoch": 0, "to_epoch": self.epochs, "pack": 0},
-            {
-                "event": "segment_end",
-                **segment,
-                "epoch": self.epochs,
-                "finished": True,
-                "seconds": 0.0,
-                "best": about["row"],
-            },
+            made,
+            SegmentStarted(
+                event="segment",
+                trial="h0000",
+                segment=segment,
+                stage=0,
+                from_epoch=0,
+                to_epoch=self.epochs,
+                pack=0,
+            ),
+            SegmentEnded(
+                event="segment_end",
+                trial="h0000",
+                segment=segment,
+                epoch=self.epochs,
+                finished=True,
+                seconds=0.0,
+                best=about["row"],
+            ),
         ]
 
 
@@ -119,7 +129,7 @@ def starting_head(run: RunFolder) -> StartingHead:
     except KeyError as error:
         raise InputError(f"--head {run.name}: its run.json has no {error}; it is not a run of a search") from error
     state = SearchState(Rules((1,), 2, f"val_{metric}", larger_is_better(metric)))
-    state.replay(event for event in run.events() if event.get("trial", "h").startswith("h"))
+    state.replay(event for event in run.events() if (trial_of(event) or "h").startswith("h"))
     head = state.best_head()
     if head is None:
         raise InputError(f"--head {run.name}: that run has no trained head; start from one of feature_extraction")
@@ -130,9 +140,7 @@ def starting_head(run: RunFolder) -> StartingHead:
         raise InputError(
             f"--head {run.name}: the tensors of its best head, {head.name}, cannot be read: {error}"
         ) from error
-    return StartingHead(
-        str(run.folder.resolve()), head.name, head.epochs, Recipe.model_validate(head.recipe), tensors, about, info
-    )
+    return StartingHead(str(run.folder.resolve()), head.name, head.epochs, head.recipe, tensors, about, info)
 
 
 def _shape(head: Head) -> str:

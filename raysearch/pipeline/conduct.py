@@ -22,10 +22,10 @@ from raysearch.pipeline.finish import evaluate_run
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
 from raysearch.pipeline.levels import judge_of, range_test_of
 from raysearch.pipeline.progress import Progress, pace_of
-from raysearch.pipeline.segments import bench_keywords, call_of, ray_of, run_trials
+from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
+from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.sync import RunSync
-from raysearch.record.trial import Event
 from raysearch.reporting.live_view import LiveView
 from raysearch.reporting.summary import summary
 from raysearch.reporting.tracking.process import tracked
@@ -161,7 +161,8 @@ class _Conductor:
         self._workers = refit_workers or machine.concurrent * machine.workers
         pace = pace_of(job, self._controller, effort_of(job), self._workers)
         self._progress = Progress(job, self._controller, view, pace, began)
-        self._bench = bench_keywords(job) | {"cache": self._cache_plan().settings()}
+        self._bench = bench_config(job)
+        self._bench["cache"] = self._cache_plan().settings()
         self._driver = Driver(
             run,
             self._controller,
@@ -180,8 +181,9 @@ class _Conductor:
         settings, controller = self._job.settings, self._controller
         events: list[Event] = []
         if (controller.heads_wanted, controller.trials_wanted) != (settings.heads, settings.trials):
-            budget = {"heads": settings.heads, "trials": settings.trials, "max_epochs": settings.max_epochs}
-            events.append({"event": "budget", **budget})
+            events.append(
+                BudgetSet(event="budget", heads=settings.heads, trials=settings.trials, max_epochs=settings.max_epochs)
+            )
         if settings.head is not None and controller.best_head() is None:
             events += self._adopted_head(settings.head)
         self._driver.log(*events)
@@ -195,8 +197,10 @@ class _Conductor:
             )
         self._view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
         # On the CPU, where trials have a GPU: this process has none.
-        here = {"device": "cpu", "precision": "fp32", "cache": None} if self._job.machine.elsewhere else {}
-        events = head.adopt(self._driver.checkpoints / "h0000", Bench.open(**self._bench | here))
+        here = self._bench.copy()
+        if self._job.machine.elsewhere:
+            here |= {"device": "cpu", "precision": "fp32", "cache": None}
+        events = head.adopt(self._driver.checkpoints / "h0000", Bench.open(**here))
         if self._sync is not None:
             self._sync.put(f"checkpoints/h0000/{BEST}")
         return events
@@ -225,10 +229,9 @@ class _Conductor:
     def finish(self) -> None:
         """The final comparison and the refits, one look at the test images, and what is left to look at."""
         job, run, driver = self._job, self._run, self._driver
-        bench = bench_keywords(job) | {
-            "cache": self._cache_plan().refit_settings(),
-            "halves": job.space.tested and job.settings.refit_on == "train",
-        }
+        bench = bench_config(job)
+        bench["cache"] = self._cache_plan().refit_settings()
+        bench["halves"] = job.space.tested and job.settings.refit_on == "train"
         training = FinalTraining(job, run, driver, self._controller, self._progress, self._workers, bench)
         finish = training.run(self._progress.effort_in_time(), self._call)
         self._progress.evaluating()
@@ -236,14 +239,14 @@ class _Conductor:
         export_study(run.folder / "study.db", self._controller, job.space, run.name)
         write_run_pictures(job, run, trained_on_val=seen_val)
         if driver.stopping is None:
-            driver.log({"event": "finished"})
+            driver.log(Finished(event="finished"))
         else:
-            driver.log({"event": "interrupted", "reason": driver.stopping})
+            driver.log(Interrupted(event="interrupted", reason=driver.stopping))
             self.say_how_to_go_on(f"Stopped: {driver.stopping}")
 
     def note_interruption(self) -> None:
         """Ctrl-C: what was finished is kept."""
-        self._driver.log({"event": "interrupted", "reason": "Ctrl-C"})
+        self._driver.log(Interrupted(event="interrupted", reason="Ctrl-C"))
         export_study(self._run.folder / "study.db", self._controller, self._job.space, self._run.name)
         self.say_how_to_go_on("Stopped. Nothing that was finished is lost")
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,11 +12,23 @@ from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import CONFIDENCE, Finals, Race
 from raysearch.pipeline.finishing import Finish, finals_of, finish_of
 from raysearch.pipeline.progress import Progress
+from raysearch.record.events import (
+    Chosen,
+    Event,
+    FinalsBegun,
+    FoldTrained,
+    Raced,
+    RefitFailed,
+    RefitLost,
+    Refitted,
+    ShippablePoint,
+)
 from raysearch.record.folder import RunFolder
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.training.bench import Bench
 from raysearch.workers.cluster import Call
+from raysearch.workers.config import BenchConfig
 from raysearch.workers.training_job import train_all
 from raysearch.workers.trainings import Outcome, Training
 
@@ -43,7 +53,7 @@ class FinalTraining:
         controller: of the search; it has a winner.
         progress: where it is shown.
         workers: of the job, at most.
-        bench: keywords of `Bench.open` for its workers.
+        bench: how its workers open their benches.
     """
 
     def __init__(
@@ -54,7 +64,7 @@ class FinalTraining:
         controller: Controller,
         progress: Progress,
         workers: int,
-        bench: Mapping[str, Any],
+        bench: BenchConfig,
     ) -> None:
         self._job, self._run, self._driver, self._controller = job, run, driver, controller
         self._progress, self._workers, self._bench = progress, workers, bench
@@ -92,8 +102,17 @@ class FinalTraining:
 
     def _say(self, finals: Finals) -> None:
         effort, (first, *others) = finals.effort, finals.finalists
-        told = {"finalists": [one.trial for one in finals.finalists], "confidence": CONFIDENCE, **asdict(effort)}
-        self._driver.log({"event": "finals", **told})
+        begun = FinalsBegun(
+            event="finals",
+            finalists=[one.trial for one in finals.finalists],
+            confidence=CONFIDENCE,
+            folds=effort.folds,
+            challengers=effort.challengers,
+            seeds=effort.seeds,
+            refits=effort.refits,
+            on=effort.on,
+        )
+        self._driver.log(begun)
         if effort.folds:
             against = f" against {', '.join(one.trial for one in others)}" if others else ""
             self._progress.note(
@@ -105,17 +124,10 @@ class FinalTraining:
 
     def _took(self, outcome: Outcome) -> None:
         training = outcome.training
-        told = {"name": training.name, "trial": training.name.split("-")[1], "seed": training.recipe.seed}
-        if outcome.error is not None:
-            self._driver.log({"event": "refit_failed", **told, "error": outcome.error})
-            return
-        kind = "refit" if training.fold is None else "fold"
-        fold = {} if training.fold is None else {"fold": training.fold[0] + 1, "of": training.fold[1]}
-        recipe = {} if training.fold is not None else {"recipe": training.recipe.model_dump(mode="json")}
-        self._driver.log({"event": kind, **told, **fold, **recipe, "best": outcome.row, "seconds": outcome.seconds})
+        self._driver.log(_event(training, training.name.split("-")[1], outcome))
 
     def _lost(self, reason: str) -> None:
-        self._driver.log({"event": "refit_lost", "reason": reason})
+        self._driver.log(RefitLost(event="refit_lost", reason=reason))
         self._progress.note(f"The refits were lost ({reason}); those that had not ended begin again")
 
     def _tell_races(self, finals: Finals, done: Mapping[str, Outcome]) -> None:
@@ -123,7 +135,7 @@ class FinalTraining:
         for race in finals.races(done):
             if (race.trial, race.folds) not in self._said:
                 self._said.add((race.trial, race.folds))
-                self._driver.log({"event": "race", "against": finals.finalists[0].trial, **_flat(race)})
+                self._driver.log(_raced(race, finals.finalists[0].trial))
 
     def _tell_choice(self, finish: Finish) -> None:
         default = finish.finals.finalists[0].trial
@@ -131,10 +143,54 @@ class FinalTraining:
         if finish.finals.effort.folds:
             said = f"{default}, the default, is kept" if kept else f"{finish.chosen.trial} replaces the default"
             self._progress.note(f"{said}; shipped: {finish.shipped}")
-        points = [{"kind": one.kind, "cost": one.cost} for one in finish.points]
-        told = {"trial": finish.chosen.trial, "default": default, "shipped": finish.shipped, "points": points}
-        self._driver.log({"event": "chosen", **told, "temperature": finish.temperature})
+        chosen = Chosen(
+            event="chosen",
+            trial=finish.chosen.trial,
+            default=default,
+            shipped=finish.shipped,
+            points=[ShippablePoint(kind=one.kind, cost=one.cost) for one in finish.points],
+            temperature=finish.temperature,
+        )
+        self._driver.log(chosen)
 
 
-def _flat(race: Race) -> dict[str, Any]:
-    return {"trial": race.trial, "folds": race.folds, "goes_on": race.goes_on, **asdict(race.difference)}
+def _event(training: Training, trial: str, outcome: Outcome) -> Event:
+    name, seed = training.name, training.recipe.seed
+    if outcome.error is not None:
+        return RefitFailed(event="refit_failed", name=name, trial=trial, seed=seed, error=outcome.error)
+    if training.fold is None:
+        return Refitted(
+            event="refit",
+            name=name,
+            trial=trial,
+            seed=seed,
+            recipe=training.recipe.model_dump(mode="json"),
+            best=outcome.row,
+            seconds=outcome.seconds,
+        )
+    fold, of = training.fold
+    return FoldTrained(
+        event="fold",
+        name=name,
+        trial=trial,
+        seed=seed,
+        fold=fold + 1,
+        of=of,
+        best=outcome.row,
+        seconds=outcome.seconds,
+    )
+
+
+def _raced(race: Race, default: str) -> Raced:
+    found = race.difference
+    return Raced(
+        event="race",
+        against=default,
+        trial=race.trial,
+        folds=race.folds,
+        goes_on=race.goes_on,
+        mean=found.mean,
+        low=found.low,
+        high=found.high,
+        images=found.images,
+    )

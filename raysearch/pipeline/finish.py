@@ -18,7 +18,7 @@ from raysearch.pipeline.finishing import Finish, averaged_look
 from raysearch.pipeline.looking import LABELLED, Look, look, settled
 from raysearch.pipeline.measured import Measured
 from raysearch.pipeline.models import Models
-from raysearch.recipe import Recipe
+from raysearch.record.events import TestRead
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
@@ -53,9 +53,12 @@ def evaluate_run(
     single = _chosen_single(job, finish)
     # Everything is chosen by now. What follows only measures.
     reads = 1 + sum(1 for event in run.events() if event["event"] == "test_read")
-    run.append(
-        {"event": "test_read", "winner": models.trial, **{name: trial for name, (trial, _) in models.others.items()}}
-    )
+    read = TestRead(event="test_read", winner=models.trial)
+    if "default" in models.others:
+        read["default"] = models.others["default"][0]
+    if "head" in models.others:
+        read["head"] = models.others["head"][0]
+    run.append(read)
     seen = _look(job, finish, models, single, call)
     measured = Measured(job, finish, models, single, seen)
     document = measured.document(winner, reads)
@@ -77,9 +80,7 @@ def _models(
         if trial is not None and trial.best is not None and not trial.failed and best_tensors(run, trial).exists()
     }
     if finish is None:
-        return Models(
-            winner.name, [Recipe.model_validate(winner.recipe)], [_trained(run, bench, winner)], None, {}, others
-        )
+        return Models(winner.name, [winner.recipe], [_trained(run, bench, winner)], None, {}, others)
     refits = finish.refits
     averaged = None
     if len(refits) > 1 and finish.finals.effort.on == "train+val":
@@ -108,7 +109,7 @@ def _chosen_single(job: Job, finish: Finish | None) -> int:
     """Which refit stands for all where one has to: the best on validation; the first if they trained on that too."""
     if finish is None or finish.finals.effort.on == "train+val":
         return 0
-    rows = [dict(one.row) for one in finish.refits if one.row is not None]
+    rows = [one.row for one in finish.refits if one.row is not None]
     key = [(job.rules.score(row), -row["val_loss"]) for row in rows]
     return key.index(max(key))
 
@@ -150,4 +151,4 @@ def best_tensors(run: RunFolder, trial: Trial) -> Path:
 
 def _trained(run: RunFolder, bench: Bench, trial: Trial) -> nn.Sequential:
     """A trial's best state, as the search left it."""
-    return assemble(bench, Recipe.model_validate(trial.recipe), load_tensors(best_tensors(run, trial))[0])
+    return assemble(bench, trial.recipe, load_tensors(best_tensors(run, trial))[0])

@@ -19,7 +19,6 @@ from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
 from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, best_at, figure_of, frontier
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.paired import compare
-from raysearch.recipe import Recipe
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.training.averaging import mean_state
@@ -64,11 +63,10 @@ def _ranked(controller: Controller, winner: Trial) -> list[Trial]:
 
 
 def _finalist(job: Job, controller: Controller, trial: Trial, effort: Effort) -> Finalist:
-    recipe = Recipe.model_validate(trial.recipe)
     if effort.on == "train":  # its validation images are there to stop by, as in the search
-        return Finalist(trial.name, recipe)
-    kept = [one.best["epoch"] for one in controller.path(trial) if one.best is not None]
-    return Finalist(trial.name, final_recipe(recipe, kept, job.settings.final_length))
+        return Finalist(trial.name, trial.recipe)
+    kept = [int(one.best["epoch"]) for one in controller.path(trial) if one.best is not None]
+    return Finalist(trial.name, final_recipe(trial.recipe, kept, job.settings.final_length))
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from statistics import median
 from raysearch.activations.forecast import expected_trials
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort, smallest
-from raysearch.record.trial import Event, Trial
+from raysearch.record.events import Event, SegmentEnded
+from raysearch.record.trial import Trial
 from raysearch.reporting.live_view import Leader, LiveView
 from raysearch.reporting.sentences import segment_line, verdict_line
 from raysearch.search.controller import Controller
@@ -148,20 +149,23 @@ class Progress:
         if self._final_began is None and (event["event"] != "epoch" or now - self._shown > _SHOW_SECONDS):
             self._shown = now
             self._show(_activity(self._controller))
-        if event["event"] == "segment_end":
-            self._segment_end(event)
-        elif event["event"] == "level":
-            self.view.note(verdict_line(event))
-        elif event["event"] == "storage_refuses":
-            self.view.note(f"{event['trial']}: the storage refuses: {event['error']}; trying again")
-        elif event["event"] == "storage_refused":
-            self.view.note(f"{event['trial']}: the storage refused for {event['seconds']:.0f} s: {event['error']}")
-        elif event["event"] in ("failed", "segment_lost", "refit_failed"):
-            self.view.note(f"{event['trial']}: {event.get('error') or event.get('reason')}")
-        elif event["event"] == "lr_find" and "error" in event:
-            self.view.note(f"The range test of level {event['level']} failed: {event['error']}")
+        match event["event"]:
+            case "segment_end":
+                self._segment_end(event)
+            case "level":
+                self.view.note(verdict_line(event))
+            case "storage_refuses":
+                self.view.note(f"{event['trial']}: the storage refuses: {event['error']}; trying again")
+            case "storage_refused":
+                self.view.note(f"{event['trial']}: the storage refused for {event['seconds']:.0f} s: {event['error']}")
+            case "failed" | "refit_failed":
+                self.view.note(f"{event['trial']}: {event['error']}")
+            case "segment_lost":
+                self.view.note(f"{event['trial']}: {event['reason']}")
+            case "lr_find" if "error" in event:
+                self.view.note(f"The range test of level {event['level']} failed: {event['error']}")
 
-    def _segment_end(self, event: Event) -> None:
+    def _segment_end(self, event: SegmentEnded) -> None:
         """Heads end by the dozen: of them, one line a pack."""
         pack = self._controller.trials[event["trial"]].pack
         if pack is None:

@@ -6,7 +6,6 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import Any
 
 from rich.console import Console
 
@@ -14,6 +13,7 @@ from raysearch.job.job import Job
 from raysearch.search.driver import Driver
 from raysearch.workers.actor import TrialActor
 from raysearch.workers.cluster import Call, Room, call_here, on_worker
+from raysearch.workers.config import BenchConfig, WorkplaceConfig
 from raysearch.workers.crew import Crews
 from raysearch.workers.machine import Machine
 from raysearch.workers.relay import RESOURCES, Relay
@@ -38,10 +38,10 @@ def call_of(machine: Machine, console: Console) -> Call:
     return partial(on_worker, trial=machine.trial, tell=tell)
 
 
-def run_trials(job: Job, driver: Driver, bench: dict[str, Any], time_left: Callable[[], float]) -> None:
+def run_trials(job: Job, driver: Driver, bench: BenchConfig, time_left: Callable[[], float]) -> None:
     """The trials, in Tune's own actors or in crews beside them."""
     machine, search = job.machine, job.space.search
-    config = {
+    config: WorkplaceConfig = {
         "bench": bench,
         "checkpoints": str(driver.checkpoints.resolve()),
         "threads": machine.cpus,
@@ -61,8 +61,8 @@ def run_trials(job: Job, driver: Driver, bench: dict[str, Any], time_left: Calla
         run_segments(driver, Relay, {"desk": crews.desk}, RESOURCES, time_left, room)
 
 
-def bench_keywords(job: Job) -> dict[str, Any]:
-    """What a process needs to open its own bench: plain values, for `raysearch.training.bench.Bench.open`."""
+def bench_config(job: Job) -> BenchConfig:
+    """What a process needs to open its own bench."""
     settings = job.settings
     return {
         "dataset": str(job.dataset.folder),

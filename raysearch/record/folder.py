@@ -25,6 +25,7 @@ import pandas as pd
 
 from raysearch.errors import InputError
 from raysearch.record.evaluation import EvaluationDocument
+from raysearch.record.events import Event
 from raysearch.record.info import RunInfo
 from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.storage.files import insist, plain, replace_json, replace_with
@@ -51,7 +52,7 @@ class RunFolder:
         self.storage: Storage | None = None
         """Where checkpoints are, while a search with --storage runs; None: in the folder."""
         self._log = folder / "log.jsonl"
-        self._events: list[dict[str, Any]] = []
+        self._events: list[Event] = []
         self._read_bytes = 0
 
     @classmethod
@@ -110,7 +111,7 @@ class RunFolder:
         """The run's name: its folder's."""
         return self.folder.resolve().name
 
-    def append(self, *events: Mapping[str, Any]) -> None:
+    def append(self, *events: Event) -> None:
         """Adds events to the log, each a line with the time (seconds since 1970), in one flushed write: all or none.
 
         A line that a crash left torn is closed first, so that the new ones stand alone.
@@ -133,7 +134,7 @@ class RunFolder:
                 log.truncate(size)
                 raise
 
-    def events(self) -> list[dict[str, Any]]:
+    def events(self) -> list[Event]:
         """Every event of the log, oldest first. Lines that a crash left torn are passed over."""
         if not self._log.is_file():
             return []
@@ -199,14 +200,14 @@ class RunFolder:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"
 
-    def _parse(self, line: bytes, quiet: bool = False) -> dict[str, Any] | None:
+    def _parse(self, line: bytes, quiet: bool = False) -> Event | None:
         try:
             event = json.loads(line) if line.strip() else None
         except ValueError:  # a torn line can end within a character, too: UnicodeDecodeError is a ValueError
             event = None
             if not quiet:
                 logger.warning("%s has a torn line of %d bytes, which is passed over", self._log, len(line))
-        return event if isinstance(event, dict) else None
+        return cast(Event, event) if isinstance(event, dict) else None
 
 
 def locate(run: Path | str, results: Path | str = "results") -> Path:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from types import TracebackType
 
 from raysearch.errors import StorageError
+from raysearch.record.events import StorageRefused
 from raysearch.record.folder import RunFolder
 from raysearch.storage.remote import Storage
 
@@ -94,7 +95,8 @@ class RunSync:
             finally:
                 if (refusal := self._storage.take_refusal()) is not None:
                     seconds, reason = refusal
-                    self._run.append({"event": "storage_refused", "seconds": round(seconds, 1), "error": reason})
+                    refused = StorageRefused(event="storage_refused", seconds=round(seconds, 1), error=reason)
+                    self._run.append(refused)
 
     def _delete(self, names: Iterable[str]) -> None:
         for name in names:

@@ -10,8 +10,9 @@ from typing import Any
 import pandas as pd
 
 from raysearch.recipe import Recipe, flatten
+from raysearch.record.events import Event
 from raysearch.record.metric import larger_is_better
-from raysearch.record.trial import Event, State, Trial, Trials
+from raysearch.record.trial import State, Trial, Trials
 from raysearch.storage.files import plain
 
 _LEADING = ["trial", "parent", "depth", "state", "epochs", "seconds", "handover_delta"]
@@ -128,7 +129,7 @@ def _row(trial: Trial) -> dict[str, Any]:
         **{key: value for key, value in best.items() if key.startswith(("val_", "cv_"))},
         "best_epoch": best.get("epoch"),
         "role": trial.role,
-        **{name: _cell(value) for name, value in flatten(trial.recipe).items()},
+        **{name: _cell(value) for name, value in flatten(trial.written_recipe).items()},
     }
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from functools import cached_property
 
-Event = dict[str, Any]
+from raysearch.recipe import Recipe
+from raysearch.record.events import Event, Role, Row, TrialMade, trial_of
+from raysearch.record.info import Json
 
 
 class State(StrEnum):
@@ -37,15 +39,15 @@ class Trial:
     name: str
     parent: str | None
     depth: int
-    params: dict[str, Any]
-    recipe: dict[str, Any]
+    params: Json
+    """What was searched: a value by dotted path."""
+    written_recipe: Json
+    """Its recipe, as the log has it."""
     stage: int
     """Index in its schedule of the stage that it trains."""
     pack: int | None = None
     """Which heads it is trained together with; None for a trial."""
-    role: str | None = None
-    """"default": of the known-good recipe; "control": of a level's leader with no block opened. Both are trained to the
-    end."""
+    role: Role | None = None
     epochs: int = 0
     """Finished epochs: those of its last ended segment."""
     trained: int = 0
@@ -72,11 +74,11 @@ class Trial:
     """By how much the loss that it began with is off the one that its parent ended with."""
     rate: float | None = None
     """Learning rate of its last step."""
-    best: Event | None = None
+    best: Row | None = None
     """The row of its best epoch in its ended segments; epoch 0, which it was handed, counts."""
 
     @classmethod
-    def of(cls, made: Event) -> Trial:
+    def of(cls, made: TrialMade) -> Trial:
         """The trial that a "trial" event makes."""
         return cls(
             made["trial"],
@@ -88,6 +90,11 @@ class Trial:
             made.get("pack"),
             made.get("role"),
         )
+
+    @cached_property
+    def recipe(self) -> Recipe:
+        """What it trains; parsed when it is first asked for, since whoever makes tables asks for none."""
+        return Recipe.model_validate(self.written_recipe)
 
     @property
     def number(self) -> int:
@@ -168,7 +175,7 @@ class Trials(dict[str, Trial]):
         """The trials that an event changes, if there are any: all that run, where the driver says that it stops."""
         if event["event"] in ("interrupted", "finished"):
             return [trial for trial in self.values() if trial.running is not None]
-        trial = self.get(event.get("trial", ""))
+        trial = self.get(trial_of(event) or "")
         return [] if trial is None else [trial]
 
     def take(self, event: Event) -> list[Trial]:

@@ -12,9 +12,9 @@ import pandas as pd
 
 from raysearch.intervals import difference_interval, mean_interval
 from raysearch.record.decision import decided
+from raysearch.record.events import Event
 from raysearch.record.metric import larger_is_better
 from raysearch.record.tables import missing
-from raysearch.record.trial import Event
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from raysearch.record.trial import Event
+from raysearch.record.events import Event
 from raysearch.reporting.elements import percent
 
 _POINTS = ("accuracy", "balanced_accuracy", "recall_", "precision_")
@@ -61,11 +61,11 @@ def comparison_of(events: Sequence[Event]) -> Comparison | None:
 
     A search that was resumed tells the same again, and one that got more trials has another.
     """
-    begins = [place for place, event in enumerate(events) if event["event"] == "finals"]
-    if not begins or not events[begins[-1]].get("finalists"):
+    begins = [(place, event) for place, event in enumerate(events) if event["event"] == "finals"]
+    if not begins or not begins[-1][1].get("finalists"):
         return None
-    began, since = events[begins[-1]], events[begins[-1] :]
-    finalists = tuple(began["finalists"])
+    place, began = begins[-1]
+    since, finalists = events[place:], tuple(began["finalists"])
     roles = {event["trial"]: event.get("role") for event in events if event["event"] == "trial"}
     races = {
         (event["trial"], event["folds"]): Race(

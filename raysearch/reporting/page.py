@@ -17,9 +17,10 @@ import jinja2
 import pandas as pd
 from plotly.offline import get_plotlyjs
 
+from raysearch.record.events import Event
 from raysearch.record.folder import RunFolder
 from raysearch.record.tables import ancestry, history_table, leaders
-from raysearch.record.trial import Event, State
+from raysearch.record.trial import State
 from raysearch.reporting import classes, hyperparameters, trials
 from raysearch.reporting.answer import Answer, answer_section
 from raysearch.reporting.ceiling import warnings_of

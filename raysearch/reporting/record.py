@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from raysearch.record.events import Event
 from raysearch.record.info import RunInfo
 from raysearch.record.tables import cell
-from raysearch.record.trial import Event
 from raysearch.reporting.elements import Table
 
 _LISTED = 50  # skipped images and failures that are spelled out

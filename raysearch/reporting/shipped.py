@@ -7,7 +7,7 @@ from typing import TypedDict
 
 from raysearch.intervals import wilson
 from raysearch.record.evaluation import AccuracyInterval, EvaluationDocument, Promise, ShippedFigures
-from raysearch.record.trial import Event
+from raysearch.record.events import Event
 from raysearch.reporting import shipped_charts as charts
 from raysearch.reporting.comparison import Comparison, Race, comparison_line, comparison_of, gain_text, unit
 from raysearch.reporting.elements import Plot, Table, percent

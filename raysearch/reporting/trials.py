@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from raysearch.record.events import LevelJudged, RatesTested
 from raysearch.record.metric import larger_is_better
 from raysearch.record.tables import cell, deciding
-from raysearch.record.trial import Event
 from raysearch.reporting import curve_charts
 from raysearch.reporting import trial_charts as charts
 from raysearch.reporting.elements import Plot, Table, spaced
@@ -38,7 +38,7 @@ def tree_figure(
     )
 
 
-def verdicts_figure(levels: Sequence[Event]) -> Plot | None:
+def verdicts_figure(levels: Sequence[LevelJudged]) -> Plot | None:
     """What the tests of the levels said, if there were any."""
     tested = [event for event in levels if "gain" in event]
     if not tested:
@@ -111,7 +111,7 @@ def _has_figures(trials: pd.DataFrame, metric: str) -> bool:
     return column in trials and bool(trials[column].notna().any())
 
 
-def compared_images(folder: Path, levels: Sequence[Event]) -> int | None:
+def compared_images(folder: Path, levels: Sequence[LevelJudged]) -> int | None:
     """How many validation images the trials were compared on; None where the run does not say it yet."""
     path = folder / "predictions.parquet"
     if not path.is_file():
@@ -120,7 +120,7 @@ def compared_images(folder: Path, levels: Sequence[Event]) -> int | None:
     return int((splits == "val").sum()) - max((event.get("images", 0) for event in levels), default=0)
 
 
-def range_tests_figure(tests: Sequence[Event]) -> Plot | None:
+def range_tests_figure(tests: Sequence[RatesTested]) -> Plot | None:
     """The range tests of learning rates, if the search made any.
 
     Args:

@@ -6,22 +6,51 @@ happen next.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from raysearch.record.trial import Event, State, Trial
+from raysearch.recipe import Recipe
+from raysearch.record.events import Event, Promoted, Role, SegmentStarted, TrialMade
+from raysearch.record.info import Json
+from raysearch.record.trial import State, Trial
 from raysearch.search.rungs import Place
 from raysearch.search.state import SearchState
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A trial or head to try."""
+
+    parent: str | None
+    """The trial that it starts from."""
+    params: Json
+    """What was searched: a value by dotted path."""
+    recipe: Recipe
+    stage: int
+    """Index in its schedule of the stage that it trains."""
+
+    def made(self, name: str) -> TrialMade:
+        """The event that makes it."""
+        return TrialMade(
+            event="trial",
+            trial=name,
+            parent=self.parent,
+            depth=self.recipe.schedule[self.stage].depth,
+            params=self.params,
+            recipe=self.recipe.model_dump(mode="json"),
+            stage=self.stage,
+        )
 
 
 class Proposer(Protocol):
     """Says which recipe to try next; a pure function of the state (its randomness comes from a seed and the number)."""
 
-    def pack(self, number: int, at_most: int, state: SearchState) -> list[Event]:
-        """Recipes of the head search that train together, from its recipe `number` on: at least one."""
+    def pack(self, number: int, at_most: int, state: SearchState) -> Sequence[Proposal]:
+        """Heads that train together, from the head search's `number` on: at least one."""
 
-    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Event:
-        """The search's recipe `number`: {"depth", "params", "recipe", "parent", "stage"}; so is each of a pack."""
+    def trial(self, number: int, state: SearchState, *, level: int, role: Role | None) -> Proposal:
+        """The search's trial `number`."""
 
 
 @dataclass
@@ -45,21 +74,21 @@ class Controller(SearchState):
             return self._new_pack(int(name[1:])) if why == "new" else self._pack_again(self.trials[name])
         if why == "new":
             level, role = self.tree.level, self.tree.next_role()
-            proposed = self.proposer.trial(int(name[1:]), self, level=level, role=role)
-            made = {"event": "trial", "trial": name, **proposed, **({"role": role} if role is not None else {})}
+            made = self.proposer.trial(int(name[1:]), self, level=level, role=role).made(name)
+            if role is not None:
+                made["role"] = role
             return [made, _segment(Trial.of(made), self.rules.rungs[0])]
         trial = self.trials[name]
         target = trial.rung + 1 if why == "promoted" else trial.target
         segment = _segment(trial, self.rules.rungs[target - 1])
-        return [*([{"event": "promoted", "trial": name}] if why == "promoted" else []), segment]
+        return [Promoted(event="promoted", trial=name), segment] if why == "promoted" else [segment]
 
     def _new_pack(self, number: int) -> list[Event]:
         pack = self.packs.next_number
         proposed = self.proposer.pack(number, self.heads_wanted - number, self)
-        made = [
-            {"event": "trial", "trial": f"h{head:04d}", "pack": pack, **event}
-            for head, event in enumerate(proposed, start=number)
-        ]
+        made = [one.made(f"h{head:04d}") for head, one in enumerate(proposed, start=number)]
+        for one in made:
+            one["pack"] = pack
         return [*made, *(_segment(Trial.of(one)) for one in made)]
 
     def _pack_again(self, head: Trial) -> list[Event]:
@@ -157,15 +186,17 @@ class Controller(SearchState):
         return [one.name for one in stopped if one.role is None and one.name not in leaders]
 
 
-def _segment(trial: Trial, rung_epochs: int | None = None) -> Event:
+def _segment(trial: Trial, rung_epochs: int | None = None) -> SegmentStarted:
     """The event that starts a trial's next segment: to the end of its stage, or of the rung if that is sooner."""
-    to_epoch = trial.recipe["schedule"][trial.stage]["epochs"]
-    return {
-        "event": "segment",
-        "trial": trial.name,
-        "segment": f"{trial.name}.{trial.segments + 1}",
-        "stage": trial.stage,
-        "from_epoch": 0 if trial.is_head else trial.epochs,
-        "to_epoch": to_epoch if rung_epochs is None else min(to_epoch, rung_epochs),
-        **({} if trial.pack is None else {"pack": trial.pack}),
-    }
+    to_epoch = trial.recipe.schedule[trial.stage].epochs
+    started = SegmentStarted(
+        event="segment",
+        trial=trial.name,
+        segment=f"{trial.name}.{trial.segments + 1}",
+        stage=trial.stage,
+        from_epoch=0 if trial.is_head else trial.epochs,
+        to_epoch=to_epoch if rung_epochs is None else min(to_epoch, rung_epochs),
+    )
+    if trial.pack is not None:
+        started["pack"] = trial.pack
+    return started

@@ -7,14 +7,12 @@ import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from raysearch.record.events import Event
 from raysearch.record.folder import LAST
 from raysearch.record.sync import RunSync
-from raysearch.record.trial import Event, State, Trial
+from raysearch.record.trial import State, Trial
 from raysearch.search.state import SearchState
 from raysearch.storage.files import insist
-
-_MAY_FREE = frozenset({"segment_end", "segment_lost", "segment_paused", "failed", "dropped"})
-"""Events after which a trial's tensors may have no use any more."""
 
 
 class KeptCheckpoints:
@@ -35,9 +33,10 @@ class KeptCheckpoints:
         """Trials that may be over, and whose checkpoints may still be there."""
 
     def take(self, event: Event) -> None:
-        """Note which trial an event may have brought to its end."""
-        if event["event"] in _MAY_FREE:
-            self._to_look_at.add(event["trial"])
+        """Note which trial's tensors may have no use any more, after an event."""
+        match event["event"]:
+            case "segment_end" | "segment_lost" | "segment_paused" | "failed" | "dropped":
+                self._to_look_at.add(event["trial"])
 
     def about_to_write(self, trials: Iterable[str]) -> None:
         """Delete nothing of these trials, whose workers are about to write."""

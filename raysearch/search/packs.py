@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
+from raysearch.recipe import Head, Recipe
 from raysearch.record.trial import Trial
 from raysearch.search.rules import Rules
+
+Shape = tuple[str, Head]
+"""Pooling and head: what a trial must share with the head that it starts from."""
+
+
+def shape_of(recipe: Recipe) -> Shape:
+    """The shape of a recipe's classifier."""
+    return recipe.pooling, recipe.head
 
 
 @dataclass
@@ -20,7 +28,7 @@ class Packs:
     """How many heads have not come to their ends."""
     _going: dict[int, int] = field(default_factory=dict)
     """The same of each pack."""
-    _best: dict[str, Trial] = field(default_factory=dict)
+    _best: dict[Shape, Trial] = field(default_factory=dict)
     """The best of each pooling and head, among the packs that are over."""
 
     def add(self, number: int, head: Trial) -> None:
@@ -36,7 +44,7 @@ class Packs:
         if self._going[number]:
             return
         for head in self._members[number]:
-            shape = repr((head.recipe["pooling"], head.recipe["head"]))
+            shape = shape_of(head.recipe)
             both = [one for one in (self._best.get(shape), head) if one is not None]
             if (best := self.rules.best(sorted(both, key=lambda one: one.number))) is not None:
                 self._best[shape] = best
@@ -62,8 +70,6 @@ class Packs:
         """The best of each pooling and head, of the packs that are over, in the order in which they were made."""
         return sorted(self._best.values(), key=lambda head: head.number)
 
-    def best(self, **shape: Any) -> Trial | None:
-        """The best head of the packs that are over, the earliest of equals; if given, of this pooling or head."""
-        return self.rules.best(
-            one for one in self.best_of_each() if all(one.recipe[key] == value for key, value in shape.items())
-        )
+    def best(self, shape: Shape | None = None) -> Trial | None:
+        """The best head of the packs that are over, the earliest of equals; if given, of this pooling and head."""
+        return self.rules.best(one for one in self.best_of_each() if shape in (None, shape_of(one.recipe)))

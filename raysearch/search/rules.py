@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
-from typing import Any
 
-from raysearch.record.trial import Event, Trial
+from raysearch.record.events import Row
+from raysearch.record.trial import Trial
 
 
 @dataclass(frozen=True)
@@ -40,17 +40,19 @@ class Rules:
     lr_find: bool = False
     deepest_wins: bool = False
 
-    def figure(self, row: Event) -> float:
-        """What decides, of an epoch's row: the metric; of a head that was cross-validated, its mean over the folds."""
-        return float(_of(row, self.metric))
+    def figure(self, row: Row) -> float:
+        """The figure of an epoch's row that decides: the metric; of a head that was cross-validated, its mean over the
+        folds.
+        """
+        return _of(row, self.metric)
 
-    def score(self, row: Event) -> float:
+    def score(self, row: Row) -> float:
         """Larger is better, whatever the metric."""
         return self.figure(row) if self.larger_is_better else -self.figure(row)
 
-    def order(self, row: Event) -> tuple[float, float]:
+    def order(self, row: Row) -> tuple[float, float]:
         """The score, and among equals the lower loss: larger is better."""
-        return self.score(row), -float(_of(row, "val_loss"))
+        return self.score(row), -_of(row, "val_loss")
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """The one with the best so far, the first of equals; those that have none yet are passed over."""
@@ -62,7 +64,7 @@ class Rules:
         return self.order(trial.best or {}) > self.order(other.best or {})
 
 
-def _of(row: Event, name: str) -> Any:
+def _of(row: Row, name: str) -> float:
     """A validation figure of a row, or its cross-validated sister if there is one."""
     crossed = name.replace("val_", "cv_", 1)
     return row[crossed if crossed in row else name]

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 
-from raysearch.record.trial import Event, Trial
+from raysearch.record.events import Row
+from raysearch.record.trial import Trial
 from raysearch.search.asha import Rung
 from raysearch.search.rules import Rules
 
@@ -35,7 +36,7 @@ class Rungs:
         """The trial's score when it reached each rung; one that ended early has reached all that would have come."""
         return self._climbs.get(trial.name, [])
 
-    def note(self, trial: Trial, row: Event) -> None:
+    def note(self, trial: Trial, row: Row) -> None:
         """The trial has trained an epoch."""
         self._scores[trial.name] = max(self.score(trial), self.rules.score(row))
 

@@ -21,13 +21,19 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import FrozenTrial, TrialState
 
 from raysearch.recipe import Recipe, Stage
-from raysearch.record.trial import Event, Trial
+from raysearch.record.events import Role
+from raysearch.record.info import Json
+from raysearch.record.trial import Trial
+from raysearch.search.controller import Proposal
+from raysearch.search.packs import shape_of
 from raysearch.search.rules import Rules
 from raysearch.search.rungs import Rungs
 from raysearch.search.state import SearchState
 from raysearch.space.space import Space
 
 Distributions = Mapping[str, BaseDistribution]
+Params = Json
+"""Searched values by dotted path."""
 
 # What TPE looks at: so many of the latest trials; keeps a proposal cheap however long the search and large the cluster.
 _COMPARED = 400  # that reached a rung
@@ -51,7 +57,7 @@ class OptunaProposer:
     seed: int
     max_epochs: int
 
-    def pack(self, number: int, at_most: int, state: SearchState) -> list[Event]:
+    def pack(self, number: int, at_most: int, state: SearchState) -> list[Proposal]:
         """Heads that share features, batches and shape, and differ in the rest.
 
         The first packs cover every combination of pooling and head that trials may ask for, each beginning with the
@@ -77,17 +83,17 @@ class OptunaProposer:
     def _grid(self, *, heads: bool) -> bool:
         return self.space.search.sampler == "grid" and self.space.heads_only == heads
 
-    def _grid_pack(self, number: int, at_most: int) -> list[Event]:
+    def _grid_pack(self, number: int, at_most: int) -> list[Proposal]:
         """The next points of the grid that share a pack; those of a pack are neighbours."""
         paths = [*(shared := self.space.pack_paths()), *(p for p in self.space.head_paths() if p not in shared)]
         points = [self.space.grid_point(paths, number + i) for i in range(min(self.space.search.pack, at_most))]
         together = itertools.takewhile(lambda point: all(point[path] == points[0][path] for path in shared), points)
         return [self._head(point) for point in together]
 
-    def _head(self, params: dict[str, Any]) -> Event:
-        return _event(None, params, self.space.head_recipe(params, self.max_epochs), stage=0)
+    def _head(self, params: Params) -> Proposal:
+        return Proposal(None, params, self.space.head_recipe(params, self.max_epochs), stage=0)
 
-    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Event:
+    def trial(self, number: int, state: SearchState, *, level: int, role: Role | None) -> Proposal:
         """A trial of the first level starts from the best head of its own shape, a later one from one of the beam."""
         if role == "control":
             return self._control(state, level)
@@ -105,18 +111,18 @@ class OptunaProposer:
         recipe = self.space.recipe(bounded, self.max_epochs)
         if parents:
             parent = state.trials[params[parent_path(level)]]
-            return _event(parent.name, params, _child(parent, recipe.schedule[level]), level)
+            return Proposal(parent.name, params, _child(parent, recipe.schedule[level]), level)
         if not self.space.search.heads:
-            return _event(None, params, recipe, stage=0)
-        head = state.best_head(**{key: recipe.model_dump()[key] for key in ("pooling", "head")}) or state.best_head()
+            return Proposal(None, params, recipe, stage=0)
+        head = state.best_head(shape_of(recipe)) or state.best_head()
         assert head is not None
-        start = Recipe.model_validate(head.recipe)
+        start = head.recipe
         schedule = (start.schedule[0], recipe.schedule[1])
         recipe = recipe.model_copy(update={"schedule": schedule, "pooling": start.pooling, "head": start.head})
-        return _event(head.name, params, recipe, stage=1)
+        return Proposal(head.name, params, recipe, stage=1)
 
-    def _bounded(self, params: dict[str, Any], level: int, state: SearchState) -> dict[str, Any]:
-        """With the learning rate moved from its place in the space's range to the same place between tested bounds."""
+    def _bounded(self, params: Params, level: int, state: SearchState) -> Params:
+        """The values, with the learning rate moved from its place in the range to the same place between bounds."""
         path = f"schedule.{level}.learning_rate"
         distribution = self.space.distributions.get(path)
         depth = self.space.recipe(params, self.max_epochs).schedule[level].depth
@@ -127,22 +133,20 @@ class OptunaProposer:
         low, high = bounds
         return params | {path: low * (high / low) ** place}
 
-    def _control(self, state: SearchState, level: int) -> Event:
+    def _control(self, state: SearchState, level: int) -> Proposal:
         """The leader's stage at its parent's depth: as long, and as fast, but with no block opened."""
         leader = state.tree.leaders.get(level)
         assert leader is not None and leader.parent is not None
-        parent, recipe = state.trials[leader.parent], Recipe.model_validate(leader.recipe)
+        parent, recipe = state.trials[leader.parent], leader.recipe
         closed = recipe.schedule[level].model_copy(update={"depth": parent.depth})
         recipe = recipe.model_copy(update={"schedule": (*recipe.schedule[:level], closed)})
-        return _event(parent.name, leader.params, recipe, level)
+        return Proposal(parent.name, leader.params, recipe, level)
 
     def _parents(self, state: SearchState, level: int) -> list[Trial]:
         """Where trials of a later level start from; the default's parent first."""
         if level == self.space.levels[0]:
             return []
-        default = [
-            one for one in state.tree.of_level(level - 1)[:1] if one.finished and not (one.failed or one.dropped)
-        ]
+        default = [one for one in state.tree.of_level(level - 1)[:1] if one.finished and one.able]
         return list({one.name: one for one in (*default, *state.tree.beam(level - 1))}.values())
 
     def _distributions(self, level: int, parents: Sequence[Trial]) -> dict[str, BaseDistribution]:
@@ -150,7 +154,7 @@ class OptunaProposer:
         choice = CategoricalDistribution([one.name for one in parents]) if parents else None
         return own | ({parent_path(level): choice} if choice is not None else {})
 
-    def _depth_in_turn(self, number: int, level: int, state: SearchState) -> dict[str, Any]:
+    def _depth_in_turn(self, number: int, level: int, state: SearchState) -> Params:
         """The first half of the trials take the depths in turn; at least as many as it takes to promote one of each.
 
         TPE, which then decides, would hardly ever go back to a depth whose first few learning rates were unlucky.
@@ -182,9 +186,7 @@ class OptunaProposer:
                 study.add_trials([_frozen(trial, distributions, scores) for trial in known])
         return study
 
-    def _ask(
-        self, study: optuna.Study, distributions: Distributions, fixed: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _ask(self, study: optuna.Study, distributions: Distributions, fixed: Mapping[str, Any] | None = None) -> Params:
         """The study's next proposal, with some values given."""
         if not distributions:
             return {}
@@ -197,11 +199,6 @@ class OptunaProposer:
                 return study.ask(dict(distributions)).params
             finally:
                 study.sampler = sampler
-
-
-def _event(parent: str | None, params: dict[str, Any], recipe: Recipe, stage: int) -> Event:
-    dumped = recipe.model_dump(mode="json")
-    return {"parent": parent, "depth": recipe.schedule[stage].depth, "params": params, "recipe": dumped, "stage": stage}
 
 
 def _recent(latest_first: Iterable[Trial]) -> list[Trial]:
@@ -239,8 +236,7 @@ def _comparable(known: Sequence[Trial], rungs: Rungs) -> dict[str, float]:
 
 def _child(parent: Trial, stage: Stage) -> Recipe:
     """The parent's recipe with one more stage."""
-    recipe = Recipe.model_validate(parent.recipe)
-    return recipe.model_copy(update={"schedule": (*recipe.schedule, stage)})
+    return parent.recipe.model_copy(update={"schedule": (*parent.recipe.schedule, stage)})
 
 
 def parent_path(level: int) -> str:

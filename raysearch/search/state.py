@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
 
-from raysearch.record.trial import Event, Trial, Trials
-from raysearch.search.packs import Packs
+from raysearch.record.events import Event, row_of
+from raysearch.record.trial import Trial, Trials
+from raysearch.search.packs import Packs, Shape
 from raysearch.search.rules import Rules
 from raysearch.search.rungs import Rungs
 from raysearch.search.tally import Tally
@@ -59,7 +59,7 @@ class SearchState:
         match event["event"]:
             case "epoch":
                 if not (trial := self.trials[event["trial"]]).is_head:
-                    self.rungs.note(trial, event)
+                    self.rungs.note(trial, row_of(event))
             case "segment":
                 self.due.pop(event["trial"], None)
                 self._running.add(event["trial"])
@@ -158,12 +158,12 @@ class SearchState:
         ours = [one for one in self.tree.with_a_role() if one.role == "default" and one.best and not one.failed]
         return max(ours, key=lambda one: one.stage, default=None)
 
-    def best_head(self, **shape: Any) -> Trial | None:
-        """The best head with this pooling="avg" or head={...}, of the packs that are complete.
+    def best_head(self, shape: Shape | None = None) -> Trial | None:
+        """The best head, if given of this pooling and head, of the packs that are complete.
 
         The best of a pack are written when it is.
         """
-        return self.packs.best(**shape)
+        return self.packs.best(shape)
 
     def path(self, trial: Trial) -> list[Trial]:
         """What a trial has grown from, the head first, and the trial."""

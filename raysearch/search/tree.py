@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from raysearch.record.trial import Event, Trial
+from raysearch.record.events import LevelJudged, RatesTested, Role
+from raysearch.record.trial import Trial
 from raysearch.search.rules import Rules
 
 
@@ -23,7 +24,7 @@ class Tree:
 
     rules: Rules
     wanted: int = 0
-    verdicts: dict[int, Event] = field(default_factory=dict)
+    verdicts: dict[int, LevelJudged] = field(default_factory=dict)
     """The "level" event of each level that was judged, the last one of each."""
     rate_bounds: dict[int, dict[int, tuple[float, float]]] = field(default_factory=dict)
     """By level and depth, between which learning rates are drawn; of the levels that a range test was made for."""
@@ -71,11 +72,11 @@ class Tree:
         if (best := self.rules.best(trial for trial in self.of_level(level) if trial.able)) is not None:
             self.leaders[level] = best
 
-    def note_verdict(self, event: Event) -> None:
+    def note_verdict(self, event: LevelJudged) -> None:
         """A "level" event."""
         self.verdicts[event["level"]] = event
 
-    def note_rates(self, event: Event) -> None:
+    def note_rates(self, event: RatesTested) -> None:
         """An "lr_find" event."""
         bounds = {int(depth): (one["low"], one["high"]) for depth, one in event["depths"].items()}
         self.rate_bounds[event["level"]] = bounds
@@ -107,8 +108,8 @@ class Tree:
         regular = share - 1 if self.rules.tested and share > 1 else share
         return max(0, regular - self.begun_at(level))
 
-    def next_role(self) -> str | None:
-        """Of the next new trial of the level."""
+    def next_role(self) -> Role | None:
+        """The role of the next new trial of the level."""
         if self.to_start(self.level) == 0:
             return "control"
         return None if self._trials.get(self.level) else "default"
@@ -187,4 +188,7 @@ class Tree:
         gained = -1 if self.gained is None else self.gained
         if trial.role == "control":  # it belongs with the level before
             return trial.stage > gained
-        return trial.stage >= gained and self.verdicts.get(trial.stage, {}).get("verdict") != "none"
+        return trial.stage >= gained and not self._brought_nothing(trial.stage)
+
+    def _brought_nothing(self, level: int) -> bool:
+        return level in self.verdicts and self.verdicts[level]["verdict"] == "none"

@@ -6,30 +6,31 @@ Tune reuses the actor for other segments, so data, base weights and activations 
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from ray import tune
 
+from raysearch.workers.config import WorkplaceConfig
 from raysearch.workers.workplace import Workplace
 
 logger = logging.getLogger(__name__)
 
 
 class TrialActor(tune.Trainable):
-    """Runs segments; a step returns {"results": what `Driver.results` takes}."""
+    """Does tasks; a step returns {"results": what it came to}."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Open what every segment needs.
 
         Args:
-            config: of `Workplace.open`, and "segments": as of `Driver.start`.
+            config: a `WorkplaceConfig`, and "task": the first one.
         """
-        self._workplace = Workplace.open(config)
-        self._workplace.take(config["segments"])
+        self._workplace = Workplace.open(cast(WorkplaceConfig, config))
+        self._workplace.take(config["task"])
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take other segments."""
-        self._workplace.take(new_config["segments"])
+        """Take another task."""
+        self._workplace.take(new_config["task"])
         return True
 
     def step(self) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import uuid
 from contextlib import suppress
 from tempfile import TemporaryDirectory
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import ray
 import ray.train
@@ -25,6 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.training.ranks import Ranks
 from raysearch.workers.cluster import MACHINE_LOST, lost_with_machine
+from raysearch.workers.config import WorkplaceConfig
 from raysearch.workers.desk import Desk
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.workplace import Workplace
@@ -36,6 +37,17 @@ _END_SECONDS = 60.0  # for all crews to end, one that only just starts too
 _CALLS = 10_000  # at once, waiting at the desk: each worker two, each trial one
 
 
+class CrewConfig(TypedDict):
+    """What a worker of a crew is told."""
+
+    workplace: WorkplaceConfig
+    desk: Any
+    """The handle of the desk's actor."""
+    place: int
+    number: int
+    """The crew's."""
+
+
 class Crews:
     """Starts a crew when there is the first order for it, and another one when it dies; ends them all.
 
@@ -44,10 +56,10 @@ class Crews:
     Args:
         workers: of each crew.
         resources: of one worker, {"CPU": …, "GPU": …}.
-        config: of `Workplace.open`.
+        config: what each worker is told.
     """
 
-    def __init__(self, workers: int, resources: dict[str, float], config: dict[str, Any]) -> None:
+    def __init__(self, workers: int, resources: dict[str, float], config: WorkplaceConfig) -> None:
         self._workers, self._resources, self._config = workers, resources, config
         self.desk = f"raysearch-desk-{uuid.uuid4().hex}"
         """The name of the desk's actor."""
@@ -88,12 +100,12 @@ class Crews:
 
     def _employ(self, place: int, number: int) -> None:
         """A crew, from its start to its end."""
-        config = {**self._config, "desk": self._desk, "place": place, "number": number}
+        config: CrewConfig = {"workplace": self._config, "desk": self._desk, "place": place, "number": number}
         reason = "its crew ended"
         try:
             TorchTrainer(
-                _serve,
-                train_loop_config=config,
+                _serve,  # type: ignore[arg-type]  # Ray does not know of typed dictionaries
+                train_loop_config=cast("dict[str, Any]", config),
                 torch_config=OwnNetwork(),
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=self._workers,
@@ -126,16 +138,16 @@ def _why(error: Exception) -> str:
     return said if rank is None else f"worker {rank} died: {said}"
 
 
-def _serve(config: dict[str, Any]) -> None:
-    """A worker: does what is ordered, until there is no more."""
+def _serve(config: CrewConfig) -> None:
+    """What a worker does: whatever is ordered, until there is no more."""
     desk, me = config["desk"], (config["place"], config["number"], ray.train.get_context().get_world_rank())
     ended = threading.Event()
     threading.Thread(target=_leave, args=(desk, ended), name="leave", daemon=True).start()
-    workplace, work = Workplace.open(config, Ranks.joined()), None
+    workplace, work = Workplace.open(config["workplace"], Ranks.joined()), None
     while (order := ray.get(desk.order.remote(*me))) is not None:
         if order["work"] != work:
             work = order["work"]
-            workplace.take(order["segments"])
+            workplace.take(order["task"])
         try:
             results, failure = workplace.step(), None
         except (ValueError, RuntimeError) as error:

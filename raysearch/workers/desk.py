@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Any, TypedDict
+from typing import TypedDict
 
-PATIENCE_SECONDS = 30.0
+from raysearch.search.messages import Result, Task
+
+OTHERS_SECONDS = 30.0
 """A worker that failed waits so long for the others to be done too, before it takes them to wait for it."""
-
-Results = list[dict[str, Any]]
-"""What `Driver.results` takes."""
 
 
 class Order(TypedDict):
@@ -23,14 +22,14 @@ class Order(TypedDict):
 
     number: int
     work: str
-    """Another name than the order's before: other segments, which are opened first."""
-    segments: list[dict[str, Any]]
+    """Another name than the order's before: another task, which is opened first."""
+    task: Task
 
 
 class Answer(TypedDict, total=False):
     """What a trial gets: one of the two."""
 
-    results: Results
+    results: list[Result]
     lost: str
     """Why the crew that had the work in hand is gone."""
 
@@ -50,9 +49,9 @@ class _Pending:
     """An order that not all workers are done with."""
 
     answer: asyncio.Future[Answer]
-    told: dict[int, Results] = field(default_factory=dict)
+    told: dict[int, list[Result]] = field(default_factory=dict)
     """By rank."""
-    failures: dict[int, Results] = field(default_factory=dict)
+    failures: dict[int, list[Result]] = field(default_factory=dict)
     all_told: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -61,10 +60,10 @@ class Desk:
 
     Args:
         workers: of each crew.
-        patience_seconds: see `PATIENCE_SECONDS`.
+        patience_seconds: see `OTHERS_SECONDS`.
     """
 
-    def __init__(self, workers: int, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, workers: int, patience_seconds: float = OTHERS_SECONDS) -> None:
         self._workers, self._patience = workers, patience_seconds
         self._numbers = count()
         self._crews: dict[int, _Crew] = {}  # by place
@@ -73,7 +72,7 @@ class Desk:
 
     # ---- for trials
 
-    async def step(self, place: int, work: str, segments: list[dict[str, Any]]) -> Answer:
+    async def step(self, place: int, work: str, task: Task) -> Answer:
         """Have the crew of a place train one step of some work, once it is there and done with what it has."""
         if self._closed.is_set():
             return {"lost": "the search is over"}
@@ -84,7 +83,7 @@ class Desk:
         crew, number = self._crews[place], next(self._numbers)
         pending = crew.open[number] = _Pending(asyncio.get_running_loop().create_future())
         for inbox in crew.inboxes:
-            inbox.put_nowait({"number": number, "work": work, "segments": segments})
+            inbox.put_nowait({"number": number, "work": work, "task": task})
         return await asyncio.shield(pending.answer)  # a trial that is gone takes nothing of the crew's along
 
     # ---- for whoever starts crews
@@ -120,7 +119,9 @@ class Desk:
             return None
         return await crew.inboxes[rank].get()
 
-    async def told(self, place: int, number: int, rank: int, order: int, results: Results, *, failed: bool) -> bool:
+    async def told(
+        self, place: int, number: int, rank: int, order: int, results: list[Result], *, failed: bool
+    ) -> bool:
         """What came of an order, from each worker; the trial gets the first one's, or those of one that failed.
 
         Returns: whether the crew can go on. A worker that failed must hear from the others: if they are not done soon,

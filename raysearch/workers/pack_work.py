@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import Any
 
-from raysearch.recipe import Recipe
 from raysearch.record.folder import BEST
 from raysearch.search.asha import rungs_for
+from raysearch.search.messages import Failed, Pack, Result, Trained
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import (
     describe_tensors,
@@ -35,36 +34,35 @@ class PackWork:
         bench: of this process.
         checkpoints: the run's folder of them; before the last head is said to have ended, the pack's best is written
             there, and the default.
-        segments: as of `Driver.start`.
-        folds: of the cross-validation; 0: none.
-        reduction, first_rung_epochs: of the halving, as a space has them.
+        task: the heads.
+        folds, reduction, first_rung_epochs: see `PackOptions`.
     """
 
     def __init__(
         self,
         bench: Bench,
         checkpoints: Path,
-        segments: list[dict[str, Any]],
+        task: Pack,
         *,
         folds: int,
         reduction: int,
         first_rung_epochs: int | None,
     ) -> None:
         self._bench, self._checkpoints, self._reduction = bench, checkpoints, reduction
-        self._trials = [segment["trial"] for segment in segments]
+        self._trials = [head.trial for head in task.heads]
         for trial in self._trials:
             clear(checkpoints / trial)
-        self.running = [segment["trial"] for segment in segments if "segment" in segment]
+        self.running = task.trials
         """The trials whose ends have not been told."""
-        recipes = [Recipe.model_validate(segment["recipe"]) for segment in segments]
+        recipes = [head.recipe for head in task.heads]
         self._pack, self._signature = open_pack(bench, recipes, folds)
-        self._untold: list[dict[str, Any]] = []
+        self._untold: list[Trained | Failed] = []
         self._over = False
         """Whether no head trains any more."""
         epochs = max(recipe.schedule[0].epochs for recipe in recipes)
         self._rungs = rungs_for(epochs, reduction, first_rung_epochs)[:-1]
 
-    def step(self) -> list[dict[str, Any]]:
+    def step(self) -> list[Result]:
         """A few epochs, of about half a second together; all that are left once there is no other end to tell."""
         began = time.monotonic()
         ended = self._ended()
@@ -83,21 +81,21 @@ class PackWork:
                 self._save()
             except OSError as error:
                 return unsaved(self.running, error)
-        told, self._untold = self._untold, []
+        told, self._untold = list[Result](self._untold), []
         self.running = [trial for trial in self.running if trial not in ended]
         return told
 
     def _ended(self) -> set[str]:
         """The trials that are over, which nobody has been told."""
-        return {one["trial"] for one in self._untold if "failed" in one or one["finished"] or one["stopped"]}
+        return {one.trial for one in self._untold if isinstance(one, Failed) or one.ended}
 
-    def _broken_off(self, error: RuntimeError) -> list[dict[str, Any]]:
+    def _broken_off(self, error: RuntimeError) -> list[Failed]:
         """What still ran has failed; what had ended has its result."""
         advice = "; a smaller `pack` in the space's Search takes less memory" if is_out_of_memory(error) else ""
         failed, ended = f"{type(error).__name__}: {error}{advice}", self._ended()
-        return [{"trial": trial, "failed": failed} for trial in self.running if trial not in ended]
+        return [Failed(trial, failed) for trial in self.running if trial not in ended]
 
-    def _epoch(self) -> list[dict[str, Any]]:
+    def _epoch(self) -> list[Trained | Failed]:
         before = self._pack.running
         filled = self._bench.filled_seconds
         rows = self._pack.run_epoch()
@@ -109,15 +107,15 @@ class PackWork:
         stopped = set(going) - set(self._pack.running)
         failed = self._pack.failed
         return [
-            {"trial": self._trials[head], "failed": f"{type(failed[head]).__name__}: {failed[head]}"}
+            Failed(self._trials[head], f"{type(failed[head]).__name__}: {failed[head]}")
             if head in failed
-            else {
-                "trial": self._trials[head],
-                "row": rows[head],
-                "best": self._pack.best(head),
-                "finished": head not in going,
-                "stopped": head in stopped,
-            }
+            else Trained(
+                self._trials[head],
+                rows[head],
+                self._pack.best(head),
+                finished=head not in going,
+                stopped=head in stopped,
+            )
             for head in before
             if self._trials[head] in self.running
         ]

@@ -14,7 +14,7 @@ from ray import tune
 from raysearch.workers.desk import Answer
 
 RESOURCES = {"cpu": 0, "node:__internal_head__": 0.001}
-"""Of a relay: Tune wants something to reserve, and the head has this, whatever else it lacks."""
+"""What a relay reserves: Tune wants something to reserve, and the head has this, whatever else it lacks."""
 
 
 class CrewLostError(RuntimeError):
@@ -22,26 +22,26 @@ class CrewLostError(RuntimeError):
 
 
 class Relay(tune.Trainable):
-    """Runs segments as `TrialActor` does, somewhere else."""
+    """Does tasks as `TrialActor` does, somewhere else."""
 
     def setup(self, config: dict[str, Any]) -> None:
         """Find the desk.
 
         Args:
-            config: {"desk": its name, "segments": as of `Driver.start`, "place": as of `Driver.place`}.
+            config: {"desk": its name, "task": the first one, "place": see `Driver.place`}.
         """
         self._desk: Any = ray.get_actor(config["desk"])
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Take other segments."""
-        self._place, self._segments = new_config["place"], new_config["segments"]
+        """Take another task."""
+        self._place, self._task = new_config["place"], new_config["task"]
         self._work = uuid.uuid4().hex
         return True
 
     def step(self) -> dict[str, Any]:
         """Have the crew train one epoch, or some short ones."""
-        answer: Answer = ray.get(self._desk.step.remote(self._place, self._work, self._segments))
+        answer: Answer = ray.get(self._desk.step.remote(self._place, self._work, self._task))
         if "lost" in answer:
             raise CrewLostError(answer["lost"])
         return {"results": answer["results"]}

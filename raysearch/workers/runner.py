@@ -11,11 +11,11 @@ import os
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Any, TypedDict
 
 from ray import cloudpickle, tune
 from ray.exceptions import RayActorError, RayTaskError
@@ -25,7 +25,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from raysearch.errors import StorageError
+from raysearch.record.events import Cause
 from raysearch.search.driver import Driver
+from raysearch.search.messages import Task
 from raysearch.workers.cluster import MACHINE_LOST, Room, lost_with_machine
 
 
@@ -36,10 +38,17 @@ class _Stateless:
         return {}
 
 
-def _work_for(driver: Driver, worker: str) -> dict[str, Any] | None:
-    """What a free worker's config gets, if there is something for it."""
-    segments = driver.start(worker)
-    return {"segments": segments, "place": driver.place(worker)} if segments else None
+class _Work(TypedDict):
+    """What a worker's config gets with every task."""
+
+    task: Task
+    place: int
+
+
+def _work_for(driver: Driver, worker: str) -> _Work | None:
+    """The next work of a free worker, if there is something for it."""
+    task = driver.start(worker)
+    return _Work(task=task, place=driver.place(worker)) if task is not None else None
 
 
 class _SegmentSearcher(_Stateless, Searcher):
@@ -114,10 +123,10 @@ def _error_of(trial: TuneTrial) -> Exception | None:
     return None if path is None else cloudpickle.loads(Path(path).read_bytes())
 
 
-def _why(error: Exception | None) -> tuple[str, Literal["process", "machine"]]:
+def _why(error: Exception | None) -> tuple[str, Cause]:
     """What a trial was lost to, for people, and whether to its process or its machine."""
     if isinstance(error, RayTaskError):
-        cause: Literal["process", "machine"] = "machine" if MACHINE_LOST in str(error.cause) else "process"  # a crew's
+        cause: Cause = "machine" if MACHINE_LOST in str(error.cause) else "process"  # a crew's
         return f"{type(error.cause).__name__}: {error.cause}", cause
     if isinstance(error, RayActorError):
         if lost_with_machine(error):
@@ -163,7 +172,7 @@ def ctrl_c(stop: Callable[[str], None]) -> Iterator[None]:
 def run_segments(
     driver: Driver,
     trainable: type[tune.Trainable],
-    config: dict[str, Any],
+    config: Mapping[str, Any],
     resources: dict[str, float],
     time_left: Callable[[], float] = lambda: float("inf"),
     room: Room | None = None,
@@ -172,15 +181,15 @@ def run_segments(
 
     Args:
         driver: decides and records.
-        trainable: `TrialActor`, or another class whose step returns {"results": what `Driver.results` takes}, and whose
-            `reset_config` takes other "segments" and "place" after a step that ended its own.
-        config: what the trainable's setup gets beside "segments" and "place" (see `Driver`).
+        trainable: `TrialActor`, or another class whose step returns {"results": what it came to}, and whose
+            `reset_config` takes another "task" and "place" after a step that ended its own.
+        config: what the trainable's setup gets beside "task" and "place" (see `Driver`).
         resources: of one trial: {"cpu": …, "gpu": …}.
         time_left: seconds until no more is started.
         room: how many a cluster holds; None: as many as the driver was made for.
 
     Raises:
-        StorageError: as of the driver.
+        StorageError: the disk has been refusing for too long.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     # As many as the driver says. Else Tune starts one worker after the other, each of which first imports torch and
@@ -192,7 +201,7 @@ def run_segments(
                 tune.run(
                     trainable,
                     name="segments",
-                    config=config,
+                    config=dict(config),
                     resources_per_trial=resources,
                     num_samples=-1,
                     search_alg=_SegmentSearcher(driver, room),

@@ -6,13 +6,12 @@ The storage has the truth. The worker's own folder is scratch: what of it is los
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 from raysearch.record.folder import BEST, LAST
+from raysearch.search.messages import RateTest, Segment, Task
 from raysearch.storage.remote import Storage
 
 
@@ -30,35 +29,34 @@ class Scratch:
         """Laid out as the run's own."""
         self._put: dict[Path, tuple[int, int]] = {}
 
-    def bring(self, segments: Sequence[dict[str, Any]]) -> None:
-        """What these segments start from or go on from; everything else leaves the folder.
+    def bring(self, task: Task) -> None:
+        """Bring what a task starts from or goes on from; everything else leaves the folder.
 
         A pack of heads brings nothing: it begins with its first epoch.
-
-        Args:
-            segments: as of `Driver.start`.
         """
         for folder in self.folder.iterdir():
             shutil.rmtree(folder)
         self._put.clear()
-        for segment in segments:
-            if segment["pack"] is None:
-                self._bring(segment["trial"], BEST)
-                self._bring(segment["trial"], LAST)
-                if segment["parent"] is not None:
-                    self._bring(segment["parent"], BEST)
+        match task:
+            case Segment():
+                self._bring(task.trial, BEST)
+                self._bring(task.trial, LAST)
+                if task.parent is not None:
+                    self._bring(task.parent, BEST)
+            case RateTest():
+                self._bring(task.start, BEST)
 
-    def put(self, trials: Iterable[str]) -> None:
-        """What was written since the last time, of each of these trials the best tensors first."""
-        for trial in trials:
+    def put(self) -> None:
+        """Put there what was written since the last time, of each trial the best tensors first."""
+        for trial in sorted(self.folder.iterdir()):
             for name in (BEST, LAST):
-                path = self.folder / trial / name
+                path = trial / name
                 if path.exists() and self._put.get(path) != (written := _written(path)):
-                    self._kept.put(path, f"{trial}/{name}")
+                    self._kept.put(path, f"{trial.name}/{name}")
                     self._put[path] = written
 
     def take_refusal(self) -> tuple[float, str] | None:
-        """As of `Storage`."""
+        """As `Storage` has it: for how many seconds it refused, and why, if it did."""
         return self._kept.take_refusal()
 
     def close(self) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from raysearch.recipe import Recipe
+from raysearch.record.events import RateCurve, Row
 from raysearch.record.folder import BEST, LAST
+from raysearch.record.info import Json
+from raysearch.search.messages import RatesFound, RateTest, Result, Segment, Trained
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import (
     best_metadata,
@@ -24,50 +26,60 @@ from raysearch.workers.work import clear, timed, unsaved
 logger = logging.getLogger(__name__)
 
 
+class LastCheckpoint(TypedDict):
+    """What `last.pt` holds: enough to go on with the trial's next epoch, in this process or another."""
+
+    trainer: Json
+    """See `raysearch.training.loop.Trainer.state`."""
+    rows: list[Row]
+    """Those of the stage's epochs so far."""
+    recipe: Json
+    """Which recipe it is of, as the log has it."""
+
+
 class StageWork:
     """A segment of one trial, where its last checkpoint left it; without one, at the start of its stage.
 
     Args:
         bench: of this process.
         checkpoints: the run's folder of them.
-        segment: as of `Driver.start`.
+        segment: which one.
     """
 
-    def __init__(self, bench: Bench, checkpoints: Path, segment: dict[str, Any]) -> None:
-        self._bench, self._trial = bench, segment["trial"]
+    def __init__(self, bench: Bench, checkpoints: Path, segment: Segment) -> None:
+        self._bench, self._trial = bench, segment.trial
         self._folder = checkpoints / self._trial
         self._folder.mkdir(parents=True, exist_ok=True)
         if bench.ranks.first:
             clear(self._folder)
-        recipe, stage = Recipe.model_validate(segment["recipe"]), segment["stage"]
-        self._rows: list[dict[str, Any]] = []
+        self._recipe = segment.recipe
+        self._rows: list[Row] = []
         self._reported = 0
         self._saved = True
         last = self._folder / LAST
-        saved = load_checkpoint(last) if last.exists() else None
-        if saved is not None and saved["recipe"] != segment["recipe"]:
+        saved = _load(last) if last.exists() else None
+        if saved is not None and not _is_of(saved, segment.recipe):
             # A search that goes on from an older log may draw another recipe for the trial than the one lost with it.
             logger.warning("%s has a checkpoint of another recipe, which is passed over", self._trial)
             saved = None
-        self._recipe = segment["recipe"]
         if saved is not None:
-            self._trainer = open_stage(bench, recipe, stage, ended_rate=segment["ended_rate"])
+            self._trainer = open_stage(bench, segment.recipe, segment.stage, ended_rate=segment.ended_rate)
             self._trainer.load_state(saved["trainer"])
             self._rows = saved["rows"]
-            self._reported = min(segment["from_epoch"], len(self._rows))
+            self._reported = min(segment.from_epoch, len(self._rows))
             return
-        if segment["from_epoch"]:
+        if segment.from_epoch:
             logger.warning("%s has no checkpoint: it starts again at its first epoch", self._trial)
-        if segment["parent"] is None:
-            self._trainer = open_stage(bench, recipe, stage)
+        if segment.parent is None:
+            self._trainer = open_stage(bench, segment.recipe, segment.stage)
             return
-        start, about = load_tensors(checkpoints / segment["parent"] / BEST)
+        start, about = load_tensors(checkpoints / segment.parent / BEST)
         self._trainer = open_stage(
             bench,
-            recipe,
-            stage,
+            segment.recipe,
+            segment.stage,
             start,
-            ended_rate=segment["ended_rate"],
+            ended_rate=segment.ended_rate,
             expected_loss=about["val_loss"],
             expected_signature=about["signature"],
         )
@@ -77,7 +89,7 @@ class StageWork:
         """The trial."""
         return [self._trial]
 
-    def step(self) -> list[dict[str, Any]]:
+    def step(self) -> list[Result]:
         """One epoch, or one that the last checkpoint has and the log has not. It is told once it is saved."""
         if self._saved and self._reported == len(self._rows):
             self._rows.append(timed(self._bench, self._trainer))
@@ -89,14 +101,15 @@ class StageWork:
             self._saved = True
         row = self._rows[self._reported]
         self._reported += 1
-        result = {
-            "trial": self._trial,
-            "row": row,
-            "best": self._trainer.best,
-            "finished": self._trainer.finished and self._reported == len(self._rows),
-            "handover_delta": self._trainer.handover_delta if self._reported == 1 else None,
-        }
-        return [result]
+        return [
+            Trained(
+                self._trial,
+                row,
+                self._trainer.best,
+                finished=self._trainer.finished and self._reported == len(self._rows),
+                handover_delta=self._trainer.handover_delta if self._reported == 1 else None,
+            )
+        ]
 
     def _refusal(self) -> OSError | None:
         """What kept the checkpoint from being written; all workers of a trial hear of it, and wait together."""
@@ -116,8 +129,21 @@ class StageWork:
             return
         if self._trainer.best["epoch"] == self._rows[-1]["epoch"] or len(self._rows) == 1:
             save_tensors(self._folder / BEST, self._trainer.best_state, best_metadata(self._trainer))
-        state = {"trainer": self._trainer.state(), "rows": self._rows, "recipe": self._recipe}
-        save_checkpoint(self._folder / LAST, state)
+        recipe = self._recipe.model_dump(mode="json")
+        payload = LastCheckpoint(trainer=self._trainer.state(), rows=self._rows, recipe=recipe)
+        save_checkpoint(self._folder / LAST, payload)
+
+
+def _load(path: Path) -> LastCheckpoint:
+    return cast(LastCheckpoint, load_checkpoint(path))
+
+
+def _is_of(saved: LastCheckpoint, recipe: Recipe) -> bool:
+    """Whether a checkpoint is of this recipe, whatever of it was not written when it had fewer fields."""
+    try:
+        return Recipe.model_validate(saved["recipe"]) == recipe
+    except ValueError:
+        return False
 
 
 class RangeTestWork:
@@ -126,23 +152,24 @@ class RangeTestWork:
     Args:
         bench: of this process.
         checkpoints: the run's folder of them.
-        asked: {"trial": what the level starts from, "range_test": {"stage": of the level, "recipes": by depth}}.
+        task: what is tested.
     """
 
-    def __init__(self, bench: Bench, checkpoints: Path, asked: dict[str, Any]) -> None:
-        self._bench, self._trial, self._asked = bench, asked["trial"], asked["range_test"]
-        self._start, self._about = load_tensors(checkpoints / self._trial / BEST)
+    def __init__(self, bench: Bench, checkpoints: Path, task: RateTest) -> None:
+        self._bench, self._task = bench, task
+        self._start, self._about = load_tensors(checkpoints / task.start / BEST)
 
     @property
     def running(self) -> list[str]:
         """What the level starts from."""
-        return [self._trial]
+        return self._task.trials
 
-    def step(self) -> list[dict[str, Any]]:
+    def step(self) -> list[Result]:
         """The rates of every depth."""
-        found = {}
-        for depth, tree in self._asked["recipes"].items():
-            recipe, signature = Recipe.model_validate(tree), self._about["signature"]
-            trainer = open_stage(self._bench, recipe, self._asked["stage"], self._start, expected_signature=signature)
-            found[depth] = asdict(range_test(trainer))
-        return [{"trial": self._trial, "range_test": found}]
+        found: dict[str, RateCurve] = {}
+        for depth, recipe in self._task.recipes.items():
+            signature = self._about["signature"]
+            trainer = open_stage(self._bench, recipe, self._task.stage, self._start, expected_signature=signature)
+            tested = range_test(trainer)
+            found[depth] = RateCurve(rates=tested.rates, losses=tested.losses, low=tested.low, high=tested.high)
+        return [RatesFound(self._task.start, found)]

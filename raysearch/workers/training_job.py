@@ -6,11 +6,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import ray
 import ray.train
@@ -21,7 +21,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.data.shared import bring_images
-from raysearch.recipe import Recipe
+from raysearch.record.events import Row
 from raysearch.record.folder import BEST
 from raysearch.storage.files import insist, patient, replace_text
 from raysearch.storage.remote import Storage
@@ -30,15 +30,28 @@ from raysearch.training.checkpoint import best_metadata, save_tensors
 from raysearch.training.path import train_recipe
 from raysearch.workers.board import Board
 from raysearch.workers.cluster import look_at_cluster
+from raysearch.workers.config import BenchConfig
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.trainings import ERROR, HISTORY, LOGITS, Outcome, Training, Wanted, Work
 
 logger = logging.getLogger(__name__)
 
 
+class _JobConfig(TypedDict):
+    """What a worker of the job is told."""
+
+    bench: BenchConfig
+    checkpoints: str
+    threads: int
+    storage: str | None
+    """The URI of the run in its storage, if it has one."""
+    board: Any
+    """The handle of the board's actor."""
+
+
 def train_all(
     run_folder: Path,
-    bench: Mapping[str, Any],
+    bench: BenchConfig,
     wanted: Wanted,
     *,
     workers: int,
@@ -53,7 +66,7 @@ def train_all(
 
     Args:
         run_folder: of the run; each training's tensors are left in checkpoints/NAME/best.safetensors.
-        bench: keywords of `Bench.open`.
+        bench: how each worker opens its bench.
         wanted: asked again after each training.
         workers: of the job, at most.
         gpus: of one worker.
@@ -71,7 +84,7 @@ def train_all(
     while missing := work.missing():
         room, cpus = look_at_cluster().share(workers, gpus)
         try:
-            _job(work, dict(bench), min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, storage)
+            _job(work, bench, min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, storage)
         except TrainingFailedError as error:
             reason = str(error).strip().splitlines()[-1]
             work.look()
@@ -83,7 +96,7 @@ def train_all(
     return work.done
 
 
-def _job(work: Work, bench: dict[str, Any], workers: int, resources: dict[str, float], storage: Storage | None) -> None:
+def _job(work: Work, bench: BenchConfig, workers: int, resources: dict[str, float], storage: Storage | None) -> None:
     """One Ray Train job, until nothing is missing."""
     # Where the driver is: a spot node would take the board along.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
@@ -96,7 +109,7 @@ def _job(work: Work, bench: dict[str, Any], workers: int, resources: dict[str, f
             (work.checkpoints / training.name / HISTORY).unlink(missing_ok=True)  # of a job that was broken off
         told.update(training.name for training in missing)
         if missing:
-            ray.get(board.put.remote([_order(training) for training in missing]))
+            ray.get(board.put.remote(missing))
 
     def watch() -> None:
         work.look()
@@ -104,7 +117,7 @@ def _job(work: Work, bench: dict[str, Any], workers: int, resources: dict[str, f
         if not work.missing():
             ray.get(board.close.remote())
 
-    config = {
+    config: _JobConfig = {
         "bench": bench,
         "checkpoints": str(work.checkpoints),
         "threads": int(resources["CPU"]),
@@ -115,8 +128,8 @@ def _job(work: Work, bench: dict[str, Any], workers: int, resources: dict[str, f
     # Ctrl-C leaves workers behind that may still write there, until Ray is shut down.
     with TemporaryDirectory(prefix="raysearch-trainings-", ignore_cleanup_errors=True) as scratch:
         trainer = TorchTrainer(
-            _serve,
-            train_loop_config=config,
+            _serve,  # type: ignore[arg-type]  # Ray does not know of typed dictionaries
+            train_loop_config=cast("dict[str, Any]", config),
             torch_config=OwnNetwork(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=resources["GPU"] > 0, resources_per_worker=resources
@@ -129,16 +142,6 @@ def _job(work: Work, bench: dict[str, Any], workers: int, resources: dict[str, f
             with suppress(RayError):
                 ray.kill(board)
     work.look()
-
-
-def _order(training: Training) -> dict[str, Any]:
-    return {
-        "name": training.name,
-        "recipe": training.recipe.model_dump(mode="json"),
-        "head_seed": training.head_seed,
-        "on": training.on,
-        "fold": training.fold,
-    }
 
 
 def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
@@ -164,19 +167,17 @@ def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
         raise failed[0]
 
 
-def _serve(config: dict[str, Any]) -> None:
+def _serve(config: _JobConfig) -> None:
     """A worker: trains what is put up, until there is no more."""
     torch.set_num_threads(config["threads"])
-    keywords = config["bench"]
+    told = config["bench"].copy()
     storage = Storage(config["storage"]) if config["storage"] is not None else None
     with patient(logger.warning):
         if storage is not None:
-            keywords = keywords | {"dataset": str(bring_images(storage.parent, Path(keywords["dataset"])))}
-        bench, board, trained = Bench.open(**keywords), config["board"], 0
-        seed = keywords["seed"]
-        while (order := ray.get(board.take.remote())) is not None:
-            training = Training(**{**order, "recipe": Recipe.model_validate(order["recipe"])})
-            path = train_one(bench, training, Path(config["checkpoints"]) / training.name, seed)
+            told["dataset"] = str(bring_images(storage.parent, Path(told["dataset"])))
+        bench, board, trained = Bench.open(**told), config["board"], 0
+        while (training := ray.get(board.take.remote())) is not None:
+            path = train_one(bench, training, Path(config["checkpoints"]) / training.name, told["seed"])
             if storage is not None:
                 storage.put(path, f"checkpoints/{training.name}/{path.name}")
             trained += 1
@@ -215,7 +216,7 @@ class _Recorder:
         self._path = path
         path.parent.mkdir(parents=True, exist_ok=True)
 
-    def __call__(self, stage: int, row: dict[str, Any]) -> None:
+    def __call__(self, stage: int, row: Row) -> None:
         line = json.dumps({"stage": stage, **row}) + "\n"
         insist(lambda: self._append(line))
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 
 from raysearch.recipe import Recipe
+from raysearch.record.events import Row
 from raysearch.record.folder import BEST
 from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import load_tensors
@@ -48,7 +49,7 @@ class Outcome:
 
     training: Training
     seconds: float = 0.0
-    row: Mapping[str, Any] | None = None
+    row: Row | None = None
     """The figures of the epoch that was kept; on held-out images where there are any."""
     error: str | None = None
     """Why there are no tensors."""

@@ -6,8 +6,10 @@ import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
+from raysearch.record.events import Row
+from raysearch.search.messages import Result, Unsaved
 from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer
 
@@ -24,23 +26,23 @@ class Work(Protocol):
     def running(self) -> list[str]:
         """The trials whose segments have not ended."""
 
-    def step(self) -> list[dict[str, Any]]:
-        """Trains on, and says what came of it: see `Driver.results`."""
+    def step(self) -> list[Result]:
+        """Trains on, and says what came of it."""
 
 
-def unsaved(trials: Sequence[str], error: OSError) -> list[dict[str, Any]]:
+def unsaved(trials: Sequence[str], error: OSError) -> list[Result]:
     """What to tell when the disk takes nothing at the moment; the next step tries again."""
     time.sleep(PAUSE_SECONDS)
-    return [{"trial": trial, "unsaved": str(error)} for trial in trials]
+    return [Unsaved(trial, str(error)) for trial in trials]
 
 
 def clear(folder: Path) -> None:
-    """Of what a process left there that was killed while it wrote."""
+    """Deletes what a process left there that was killed while it wrote."""
     for left_over in folder.glob(".*"):
         left_over.unlink()
 
 
-def timed(bench: Bench, trainer: Trainer) -> dict[str, Any]:
+def timed(bench: Bench, trainer: Trainer) -> Row:
     """An epoch's row, with the seconds of it that filled the cache, if any did."""
     before = bench.filled_seconds
     row = trainer.run_epoch()

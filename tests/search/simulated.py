@@ -5,18 +5,29 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Any
 
-from raysearch.record.trial import Event
-from raysearch.search.controller import Controller
+from raysearch.recipe import Head, Recipe, Stage
+from raysearch.record.events import Event
+from raysearch.search.controller import Controller, Proposal
+from raysearch.search.state import SearchState
 
 HEAD_EPOCHS = 5
+POOLINGS = ("avg", "max")
+
+
+@cache
+def recipe(stages: tuple[tuple[int, int], ...], pooling: str = "avg") -> Recipe:
+    """One of so many epochs at each depth."""
+    schedule = tuple(Stage(depth=depth, epochs=epochs) for depth, epochs in stages)
+    return Recipe(backbone="simple_cnn", image_size=16, pooling=pooling, schedule=schedule)
 
 
 @dataclass(frozen=True)
 class Proposals:
-    """Recipes as a pure function of the number; only what the controller reads of one is there."""
+    """Recipes as a pure function of the number."""
 
     max_epochs: int
     seed: int = 0
@@ -24,22 +35,21 @@ class Proposals:
     depths: int = 3
     pack_size: int = 3
 
-    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
-        pooling = len({trial.pack for trial in state.trials.values() if trial.is_head}) % 2
-        return [self._event(None, pooling, 0, 0) for _ in range(min(self.pack_size, at_most))]
+    def pack(self, number: int, at_most: int, state: SearchState) -> list[Proposal]:
+        pooling = POOLINGS[len({trial.pack for trial in state.trials.values() if trial.is_head}) % 2]
+        return [self._proposal(None, pooling, 0, 0) for _ in range(min(self.pack_size, at_most))]
 
-    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
+    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Proposal:
         chance = zlib.crc32(f"{self.seed}/{number}".encode())
-        pooling, depth = chance % 2, 1 + chance // 2 % self.depths
+        pooling, depth = POOLINGS[chance % 2], 1 + chance // 2 % self.depths
         if not self.heads:
-            return self._event(None, pooling, depth, 0)
-        parent = state.best_head(pooling=pooling) or state.best_head()
-        return self._event(parent.name, pooling, depth, 1)
+            return self._proposal(None, pooling, depth, 0)
+        parent = state.best_head((pooling, Head())) or state.best_head()
+        return self._proposal(parent.name, pooling, depth, 1)
 
-    def _event(self, parent: str | None, pooling: int, depth: int, stage: int) -> Event:
-        schedule = [{"epochs": HEAD_EPOCHS}, {"epochs": self.max_epochs}]
-        recipe = {"pooling": pooling, "head": {}, "schedule": schedule if self.heads else schedule[1:]}
-        return {"parent": parent, "depth": depth, "params": {"pooling": pooling}, "recipe": recipe, "stage": stage}
+    def _proposal(self, parent: str | None, pooling: str, depth: int, stage: int) -> Proposal:
+        schedule = ((0, HEAD_EPOCHS), (depth, self.max_epochs))[: depth + 1]
+        return Proposal(parent, {"pooling": pooling}, recipe(schedule if self.heads else schedule[1:], pooling), stage)
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,7 @@ class Play:
         trial = self.controller.trials[name]
         rows = [self.world.row(trial.parent, 0) | {"epoch": 0}] if trial.parent else []
         rows += [self.world.row(name, one) for one in range(1, epoch + 1)]
-        finished = stopped or epoch == trial.recipe["schedule"][trial.stage]["epochs"]
+        finished = stopped or epoch == trial.recipe.schedule[trial.stage].epochs
         end: dict[str, Any] = {"event": "segment_end", "trial": name, "segment": segment["segment"], "epoch": epoch}
         self.emit(end | {"finished": finished, "seconds": 1.0, "best": max(rows, key=rules.score)})
         for hopeless in self.controller.droppable() if self.drops else []:

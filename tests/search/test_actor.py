@@ -1,4 +1,4 @@
-"""What a worker does with its segments, without Ray: heads in packs with halving, trials with checkpoints."""
+"""What a worker does with its tasks, without Ray: heads in packs with halving, trials with checkpoints."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
+from raysearch.search.messages import Failed, Pack, PackHead, RateTest, Result, Segment, Task, Trained, Unsaved
 from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
 from raysearch.space.load import load_space
@@ -56,29 +57,22 @@ def heads(rates: tuple[float, ...] = RATES, kind: str = "linear", **changes: Any
     return [recipe(head=Head(kind=kind, hidden_units=8), schedule=(stage,)) for stage in stages]
 
 
-def of_pack(recipes: list[Recipe], ended: Collection[str] = ()) -> list[dict[str, Any]]:
-    """Segments of a pack, as the driver gives them to a worker; of heads that have ended there is none any more."""
-    segments = []
-    for number, one in enumerate(recipes):
-        trial = f"h{number:04d}"
-        segment = {"trial": trial, "pack": 0, "recipe": one.model_dump(mode="json"), "parent": None}
-        if trial not in ended:
-            to_epoch = one.schedule[0].epochs
-            segment |= {"segment": f"{trial}.1", "stage": 0, "from_epoch": 0, "to_epoch": to_epoch}
-        segments.append(segment)
-    return segments
+def of_pack(recipes: list[Recipe], ended: Collection[str] = ()) -> Pack:
+    """A pack, as the driver gives it to a worker."""
+    names = [f"h{number:04d}" for number in range(len(recipes))]
+    return Pack(tuple(PackHead(name, one, name in ended) for name, one in zip(names, recipes, strict=True)))
 
 
-def pack(checkpoints: Path, segments: list[dict[str, Any]], table: Any = None, folds: int = 0) -> PackWork:
-    return PackWork(table or bench(), checkpoints, segments, folds=folds, **HALVING)
+def pack(checkpoints: Path, task: Pack, table: Any = None, folds: int = 0) -> PackWork:
+    return PackWork(table or bench(), checkpoints, task, folds=folds, **HALVING)
 
 
-def told(work: PackWork) -> dict[str, list[dict[str, Any]]]:
+def told(work: PackWork) -> dict[str, list[Result]]:
     """Everything that a pack says to its end, by trial."""
-    results: dict[str, list[dict[str, Any]]] = {}
+    results: dict[str, list[Result]] = {}
     while work.running:
         for result in work.step():
-            results.setdefault(result["trial"], []).append(result)
+            results.setdefault(result.trial, []).append(result)
     return results
 
 
@@ -87,17 +81,17 @@ def saved(checkpoints: Path) -> dict[str, Path]:
     return {path.parent.name: path for path in checkpoints.rglob("best.safetensors")}
 
 
-def ended(result: dict[str, Any]) -> bool:
-    return bool("failed" in result or result["finished"] or result["stopped"])
+def ended(result: Result) -> bool:
+    return isinstance(result, Failed) or (isinstance(result, Trained) and result.ended)
 
 
 def worth(row: dict[str, Any]) -> tuple[float, float]:
     return row["val_accuracy"], -row["val_loss"]
 
 
-def plain(result: dict[str, Any]) -> dict[str, Any]:
+def plain(result: Trained) -> Trained:
     """A result without seconds."""
-    return result | {name: timeless(result[name]) for name in ("row", "best")}
+    return dataclasses.replace(result, row=timeless(result.row), best=timeless(result.best))
 
 
 # ---- packs -------------------------------------------------------------------------------------------------------
@@ -107,19 +101,19 @@ def test_every_head_tells_its_epochs_in_order_and_a_third_goes_on_at_each_rung(t
     results = told(pack(tmp_path, of_pack(heads())))
     assert sorted(results) == [f"h{number:04d}" for number in range(len(RATES))]
     for of_head in results.values():
-        assert [result["row"]["epoch"] for result in of_head] == list(range(1, len(of_head) + 1))
+        assert [result.row["epoch"] for result in of_head] == list(range(1, len(of_head) + 1))
         assert [ended(result) for result in of_head] == [False] * (len(of_head) - 1) + [True]
         for number, result in enumerate(of_head, start=1):
-            assert result["best"] == max((one["row"] for one in of_head[:number]), key=worth)
+            assert result.best == max((one.row for one in of_head[:number]), key=worth)
     lengths = {trial: len(of_head) for trial, of_head in results.items()}
     assert sorted(lengths.values()) == [1] * 6 + [3] * 2 + [9]
     for rung in (1, 3):
-        stopped = [of_head[-1]["best"] for of_head in results.values() if len(of_head) == rung]
-        going = [of_head[rung - 1]["best"] for of_head in results.values() if len(of_head) > rung]
+        stopped = [of_head[-1].best for of_head in results.values() if len(of_head) == rung]
+        going = [of_head[rung - 1].best for of_head in results.values() if len(of_head) > rung]
         assert min(map(worth, going)) >= max(map(worth, stopped)), "the best go on"
     for of_head in results.values():
-        assert of_head[-1]["stopped"] == (len(of_head) < 9)
-        assert of_head[-1]["finished"] == (len(of_head) == 9)
+        assert of_head[-1].stopped == (len(of_head) < 9)
+        assert of_head[-1].finished == (len(of_head) == 9)
 
 
 def test_early_stopping_ends_a_head_by_itself(tmp_path):
@@ -128,8 +122,8 @@ def test_early_stopping_ends_a_head_by_itself(tmp_path):
     work = PackWork(bench(), tmp_path, of_pack(recipes), folds=0, reduction=2, first_rung_epochs=4)
     results = told(work)
     assert len(results["h0000"]) < len(results["h0001"]) == 4
-    assert [result[-1]["finished"] for result in results.values()] == [True, True]
-    assert not any(result["stopped"] for of_head in results.values() for result in of_head), "the end is no rung"
+    assert [result[-1].finished for result in results.values()] == [True, True]
+    assert not any(result.stopped for of_head in results.values() for result in of_head), "the end is no rung"
 
 
 @pytest.mark.parametrize(("kind", "folds"), [("linear", 0), ("hidden", 0), ("linear", 3)])
@@ -137,7 +131,7 @@ def test_the_best_head_and_the_default_are_on_disk_when_the_last_end_is_told(kin
     table, recipes, ends = bench(), heads(kind=kind), {}
     work = pack(tmp_path, of_pack(recipes), table, folds)
     while work.running:
-        ends |= {result["trial"]: result["best"] for result in work.step() if ended(result)}
+        ends |= {result.trial: result.best for result in work.step() if ended(result)}
     metric = "cv" if folds else "val"
     ranked = sorted(ends, key=lambda trial: (-ends[trial][f"{metric}_accuracy"], ends[trial][f"{metric}_loss"]))
     assert len(ranked) == len(RATES)
@@ -164,7 +158,7 @@ def test_a_pack_that_was_broken_off_trains_again_whole_and_tells_of_those_that_h
     whole = told(pack(tmp_path / "whole", of_pack(recipes)))
     broken_off = pack(tmp_path / "again", of_pack(recipes))
     before = [result for _ in range(steps) for result in broken_off.step()]
-    over = {result["trial"] for result in before if ended(result)}
+    over = {result.trial for result in before if ended(result)}
     assert set(broken_off.running) == whole.keys() - over
     again = pack(tmp_path / "again", of_pack(recipes, over))
     assert set(again.running) == whole.keys() - over
@@ -195,8 +189,8 @@ def test_a_head_that_diverges_fails_and_the_others_go_on(diverging, tmp_path):
     recipes = heads((*RATES[:number], ABSURD, *RATES[number + 1 :]), course="constant")
     results = told(pack(tmp_path, of_pack(recipes)))
     (failure,) = results.pop(diverging)
-    assert failure["failed"].startswith("NonFiniteLossError: ")
-    assert "try a lower learning rate" in failure["failed"]
+    assert failure.error.startswith("NonFiniteLossError: ")
+    assert "try a lower learning rate" in failure.error
     assert not (tmp_path / diverging).exists()
     assert len(results) == 8
     assert sorted(map(len, results.values())) == [1] * 6 + [3] + [9], "a third of the eight that are left"
@@ -214,8 +208,8 @@ def test_the_best_head_is_on_disk_though_others_were_better_when_it_ended(epochs
     )
     results = told(pack(tmp_path, of_pack(recipes), bench(metric="recall_blue")))
     assert sorted(map(len, results.values())) == [1] * 6 + [epochs] * 3
-    ends = {trial: of_head[-1] for trial, of_head in results.items() if "failed" not in of_head[-1]}
-    best = max(ends, key=lambda trial: Rules((1,), metric="val_recall_blue").order(ends[trial]["best"]))
+    ends = {trial: of_head[-1] for trial, of_head in results.items() if not isinstance(of_head[-1], Failed)}
+    best = max(ends, key=lambda trial: Rules((1,), metric="val_recall_blue").order(ends[trial].best))
     assert best not in ("h0000", "h0006", "h0007", "h0008")
     assert (tmp_path / best / "best.safetensors").exists()
 
@@ -227,7 +221,7 @@ def test_of_equal_heads_the_one_that_the_search_takes_for_the_best_is_on_disk(tm
     table.dataset = dataclasses.replace(table.dataset, val=dataclasses.replace(table.dataset.val, labels=labels))
     rates = (5e-4, 2e-4, 3e-4, 4e-4, 6e-4, 7e-4, 8e-4, 9e-4)
     results = told(pack(tmp_path, of_pack(heads(rates, epochs=1)), table, folds=3))
-    ends = {trial: of_head[-1]["best"] for trial, of_head in results.items()}
+    ends = {trial: of_head[-1].best for trial, of_head in results.items()}
     assert len({row["cv_recall_green"] for row in ends.values()}) == 1
     best = max(ends, key=lambda trial: Rules((1,), metric="val_recall_green").order(ends[trial]))
     assert (tmp_path / best / "best.safetensors").exists()
@@ -236,14 +230,14 @@ def test_of_equal_heads_the_one_that_the_search_takes_for_the_best_is_on_disk(tm
 def test_a_pack_of_heads_that_all_diverge_ends(tmp_path):
     results = told(pack(tmp_path, of_pack(heads((ABSURD, ABSURD), course="constant"))))
     assert [len(of_head) for of_head in results.values()] == [1, 1]
-    assert all("failed" in of_head[0] for of_head in results.values())
+    assert all(isinstance(of_head[0], Failed) for of_head in results.values())
 
 
 def test_the_seconds_of_filling_are_shared_by_the_heads_that_waited(tmp_path, monkeypatch):
     monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
     table = bench(cache=CacheSettings((0,), views=2, dtype="fp32"))
     results = told(pack(tmp_path / "checkpoints", of_pack(heads(strength=0.5)), table))
-    rows = [result["row"] for of_head in results.values() for result in of_head]
+    rows = [result.row for of_head in results.values() for result in of_head]
     assert table.filled_seconds > 0
     assert sum(row.get("fill_seconds", 0.0) for row in rows) == pytest.approx(table.filled_seconds)
     filled = {row["epoch"]: row["fill_seconds"] for row in rows if "fill_seconds" in row}
@@ -267,37 +261,37 @@ def settings(tmp_path_factory) -> dict[str, Any]:
     return {"dataset": str(dataset.folder), "device": "cpu", **plain}
 
 
-def actor_of(settings: dict[str, Any], checkpoints: Path, segments: list[dict[str, Any]], folds: int = 0) -> TrialActor:
+def actor_of(settings: dict[str, Any], checkpoints: Path, task: Task, folds: int = 0) -> TrialActor:
     about = {"bench": settings, "checkpoints": str(checkpoints), "threads": 1, "heads": HALVING | {"folds": folds}}
-    return TrialActor(about | {"segments": segments})
+    return TrialActor(about | {"task": task})
 
 
 def test_an_actor_trains_a_pack_and_then_a_trial_from_its_best_head(settings, tmp_path):
     work, results = actor_of(settings, tmp_path, of_pack([TRIAL_HEAD])), []
     while not any(ended(result) for result in results):
         results += work.step()["results"]
-    assert work.reset_config({"segments": [of_trial(0)]})
+    assert work.reset_config({"task": of_trial(0)})
     (result,) = work.step()["results"]
-    assert (result["trial"], result["row"]["epoch"]) == ("t0000", 1)
-    assert abs(result["handover_delta"]) <= 1e-4
+    assert (result.trial, result.row["epoch"]) == ("t0000", 1)
+    assert abs(result.handover_delta) <= 1e-4
 
 
 def test_what_cannot_be_opened_is_a_failure_of_its_trials_and_the_actor_goes_on(settings, tmp_path):
     work = actor_of(settings, tmp_path, of_pack(heads()), folds=20)
     results = work.step()["results"]
-    assert [result["trial"] for result in results] == [f"h{number:04d}" for number in range(9)]
-    assert all(result["failed"].startswith("InputError: 20 folds need 20 training images") for result in results)
-    work.reset_config({"segments": [of_trial(0)]})
+    assert [result.trial for result in results] == [f"h{number:04d}" for number in range(9)]
+    assert all(result.error.startswith("InputError: 20 folds need 20 training images") for result in results)
+    work.reset_config({"task": of_trial(0)})
     (result,) = work.step()["results"]
-    assert result["failed"].startswith("CheckpointError: there is no checkpoint")
-    work.reset_config({"segments": [of_trial(0) | {"parent": None, "stage": 0}]})
+    assert result.error.startswith("CheckpointError: there is no checkpoint")
+    work.reset_config({"task": of_trial(0, parent=None, stage=0)})
     (result,) = work.step()["results"]
-    assert result["row"]["epoch"] == 1
+    assert result.row["epoch"] == 1
 
 
 def test_of_a_pack_that_cannot_be_opened_again_only_what_had_not_ended_fails(settings, tmp_path):
     work = actor_of(settings, tmp_path, of_pack(heads(), ended=["h0001", "h0002"]), folds=20)
-    trials = [result["trial"] for result in work.step()["results"]]
+    trials = [result.trial for result in work.step()["results"]]
     assert trials == [f"h{number:04d}" for number in (0, *range(3, 9))]
 
 
@@ -417,9 +411,9 @@ TRIAL = recipe(
 TRIAL_HEAD = TRIAL.model_copy(update={"schedule": TRIAL.schedule[:1]})
 
 
-def of_trial(from_epoch: int, to_epoch: int = 6) -> dict[str, Any]:
-    segment = {"trial": "t0000", "segment": "t0000.1", "stage": 1, "from_epoch": from_epoch, "to_epoch": to_epoch}
-    return segment | {"pack": None, "recipe": TRIAL.model_dump(mode="json"), "parent": "h0000", "ended_rate": 1e-3}
+def of_trial(from_epoch: int, to_epoch: int = 6, **changes: Any) -> Segment:
+    segment = Segment("t0000.1", "t0000", TRIAL, 1, from_epoch, to_epoch, parent="h0000", ended_rate=1e-3)
+    return dataclasses.replace(segment, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -436,21 +430,21 @@ def checkpoints(parent, tmp_path) -> Path:
     return Path(shutil.copytree(parent, tmp_path / "checkpoints"))
 
 
-def lines(work: StageWork, steps: int = 10**9) -> list[dict[str, Any]]:
+def lines(work: StageWork, steps: int = 10**9) -> list[Trained]:
     """What a segment says, without seconds: of so many steps, or to its end."""
-    results: list[dict[str, Any]] = []
-    while len(results) < steps and not (results and results[-1]["finished"]):
+    results: list[Trained] = []
+    while len(results) < steps and not (results and results[-1].finished):
         (result,) = work.step()
         results.append(plain(result))
     return results
 
 
 @pytest.fixture(scope="module")
-def unbroken(parent, tmp_path_factory) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+def unbroken(parent, tmp_path_factory) -> tuple[list[Trained], dict[str, torch.Tensor]]:
     """What a trial says that is never stopped, and its best tensors."""
     folder = Path(shutil.copytree(parent, tmp_path_factory.mktemp("unbroken") / "checkpoints"))
     results = lines(StageWork(bench(), folder, of_trial(0)))
-    assert [result["row"]["epoch"] for result in results] == [1, 2, 3, 4, 5, 6]
+    assert [result.row["epoch"] for result in results] == [1, 2, 3, 4, 5, 6]
     return results, load_tensors(folder / "t0000" / "best.safetensors")[0]
 
 
@@ -461,7 +455,7 @@ def assert_same_tensors(checkpoints: Path, expected: dict[str, torch.Tensor]) ->
 
 
 def test_a_trial_starts_from_its_parents_tensors_and_says_so_once(unbroken):
-    deltas = [result["handover_delta"] for result in unbroken[0]]
+    deltas = [result.handover_delta for result in unbroken[0]]
     assert abs(deltas[0]) <= 1e-4
     assert deltas[1:] == [None] * 5
 
@@ -496,9 +490,9 @@ def test_epochs_that_the_checkpoint_has_and_the_log_has_not_are_told_not_trained
     work = StageWork(bench(), checkpoints, of_trial(0))
     for expected in unbroken[0][:4]:
         (result,) = work.step()
-        assert timeless(result["row"]) == expected["row"]
-        assert result["handover_delta"] == expected["handover_delta"]
-        assert not result["finished"]
+        assert timeless(result.row) == expected.row
+        assert result.handover_delta == expected.handover_delta
+        assert not result.finished
     assert last.read_bytes() == kept
     assert lines(work) == unbroken[0][4:]
 
@@ -514,31 +508,31 @@ def test_a_checkpoint_of_another_recipe_is_passed_over(checkpoints, unbroken, ca
     """A search that goes on from an older log may draw another recipe for a trial that has left a checkpoint."""
     stage = TRIAL.schedule[1].model_copy(update={"dropout": 0.1})
     other = TRIAL.model_copy(update={"schedule": (TRIAL.schedule[0], stage)})
-    lines(StageWork(bench(), checkpoints, of_trial(0) | {"recipe": other.model_dump(mode="json")}), steps=3)
+    lines(StageWork(bench(), checkpoints, of_trial(0, recipe=other)), steps=3)
     assert lines(StageWork(bench(), checkpoints, of_trial(0))) == unbroken[0]
     assert "t0000 has a checkpoint of another recipe" in caplog.text
 
 
 def test_a_trial_without_a_parent_starts_from_the_weights_alone(tmp_path):
-    results = lines(StageWork(bench(), tmp_path, of_trial(0) | {"parent": None, "stage": 0}))
+    results = lines(StageWork(bench(), tmp_path, of_trial(0, parent=None, stage=0)))
     trainer = open_stage(bench(), TRIAL, 0)
-    assert [result["row"] for result in results] == [timeless(trainer.run_epoch()) for _ in range(2)]
-    assert {result["handover_delta"] for result in results} == {None}
+    assert [result.row for result in results] == [timeless(trainer.run_epoch()) for _ in range(2)]
+    assert {result.handover_delta for result in results} == {None}
 
 
-def by_one_of_two(ranks: Ranks, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def by_one_of_two(ranks: Ranks, folder: Path) -> tuple[list[Trained], list[str]]:
     """What one of two workers says of a trial, and the files that it writes, in a folder of its own."""
     own = folder / str(ranks.rank)
-    results = lines(StageWork(bench(ranks=ranks), own, of_trial(0) | {"parent": None, "stage": 0}))
+    results = lines(StageWork(bench(ranks=ranks), own, of_trial(0, parent=None, stage=0)))
     return results, sorted(path.name for path in own.rglob("*.*"))
 
 
 def test_of_two_workers_both_know_what_came_of_a_trial_and_the_first_writes_it(tmp_path):
     (first, written), (second, nothing) = together(2, by_one_of_two, tmp_path)
     assert first == second
-    assert [result["row"]["epoch"] for result in first] == [1, 2]
+    assert [result.row["epoch"] for result in first] == [1, 2]
     assert (written, nothing) == (["best.safetensors", "last.pt"], [])
-    (told,) = StageWork(bench(), tmp_path / "0", of_trial(1) | {"parent": None, "stage": 0}).step()
+    (told,) = StageWork(bench(), tmp_path / "0", of_trial(1, parent=None, stage=0)).step()
     assert plain(told) == first[1], "the search may go on with one worker"
 
 
@@ -557,8 +551,8 @@ def test_a_trial_whose_checkpoint_is_refused_keeps_its_epoch_until_it_is_taken(c
     with full_disk(1000):
         for _ in range(2):
             (refused,) = work.step()
-            assert refused["trial"] == "t0000"
-            assert "too large" in refused["unsaved"]
+            assert refused.trial == "t0000"
+            assert "too large" in refused.error
     results += lines(work)
     assert results == unbroken[0], "nothing was trained twice, or past what is saved"
     assert_same_tensors(checkpoints, unbroken[1])
@@ -569,13 +563,13 @@ def test_a_pack_whose_best_is_refused_tells_of_no_end_until_it_is_taken(tmp_path
     work = pack(tmp_path, of_pack(heads()))
     results = []
     with full_disk(100):
-        while "unsaved" not in (step := work.step())[0]:
+        while not isinstance((step := work.step())[0], Unsaved):
             results += step
-        assert {one["trial"] for one in work.step()} == set(work.running), "of all that is not told"
+        assert {one.trial for one in work.step()} == set(work.running), "of all that is not told"
     results += work.step()
     assert not work.running
     expected = told(pack(tmp_path / "other", of_pack(heads())))
-    assert {one["trial"] for one in results if ended(one)} == set(expected)
+    assert {one.trial for one in results if ended(one)} == set(expected)
     assert sum(map(len, expected.values())) == len(results)
     assert set(saved(tmp_path)) >= {"h0000"}
 
@@ -585,13 +579,13 @@ def test_an_actor_that_cannot_open_its_segment_for_want_of_room_tries_again(sett
     worker, results = actor_of(settings, tmp_path, of_pack([TRIAL_HEAD])), []
     while not any(ended(result) for result in results):
         results += worker.step()["results"]
-    worker.reset_config({"segments": [of_trial(0)]})
+    worker.reset_config({"task": of_trial(0)})
     (tmp_path / "t0000").write_text("in the way of the folder")
     (refused,) = worker.step()["results"]
-    assert "unsaved" in refused
+    assert isinstance(refused, Unsaved)
     (tmp_path / "t0000").unlink()
     (result,) = worker.step()["results"]
-    assert result["row"]["epoch"] == 1
+    assert result.row["epoch"] == 1
 
 
 # ---- range tests -------------------------------------------------------------------------------------------------
@@ -599,11 +593,7 @@ def test_an_actor_that_cannot_open_its_segment_for_want_of_room_tries_again(sett
 
 def test_a_range_test_says_what_it_found_at_each_depth(checkpoints):
     schedules = {str(depth): (TRIAL.schedule[0], Stage(depth=depth, epochs=2, batch_size=8)) for depth in (1, 2)}
-    recipes = {
-        depth: TRIAL.model_copy(update={"schedule": schedule}).model_dump(mode="json")
-        for depth, schedule in schedules.items()
-    }
-    asked = {"trial": "h0000", "pack": None, "parent": None, "range_test": {"stage": 1, "recipes": recipes}}
-    (result,) = RangeTestWork(bench(), checkpoints, asked).step()
-    assert set(result["range_test"]) == {"1", "2"}
-    assert all(0 < one["low"] < one["high"] for one in result["range_test"].values())
+    recipes = {depth: TRIAL.model_copy(update={"schedule": schedule}) for depth, schedule in schedules.items()}
+    (result,) = RangeTestWork(bench(), checkpoints, RateTest("h0000", stage=1, recipes=recipes)).step()
+    assert set(result.depths) == {"1", "2"}
+    assert all(0 < one["low"] < one["high"] for one in result.depths.values())

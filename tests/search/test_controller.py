@@ -15,7 +15,7 @@ from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
-from tests.search.simulated import HEAD_EPOCHS, Play, Proposals, World
+from tests.search.simulated import HEAD_EPOCHS, Play, Proposals, World, recipe
 
 
 def search(max_epochs=12, reduction=3, heads=2, metric="val_accuracy", seed=0) -> Controller:
@@ -313,14 +313,13 @@ def test_rungs_are_met_in_order():
 
 def head_of(accuracy):
     """A log of one head that came to this accuracy."""
-    recipe = {"pooling": 0, "head": {}, "schedule": [{"epochs": 5}, {"epochs": 12}]}
     born = {
         "event": "trial",
         "trial": "h0000",
         "parent": None,
         "depth": 0,
         "params": {},
-        "recipe": recipe,
+        "recipe": recipe(((0, 5),)).model_dump(mode="json"),
         "stage": 0,
         "pack": 0,
     }

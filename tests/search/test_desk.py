@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
+from raysearch.search.messages import Failed, RateTest, Result, Trained
 from raysearch.workers.desk import Answer, Desk
 
-SEGMENTS = [{"trial": "t0000"}]
-FAILED = [{"trial": "t0000", "failed": "ValueError: no"}]
+TASK = RateTest("h0000", stage=1, recipes={})
+FAILED: list[Result] = [Failed("t0000", "ValueError: no")]
 
 
-def row(epoch: int) -> list[dict[str, Any]]:
-    return [{"trial": "t0000", "row": {"epoch": epoch}}]
+def row(epoch: int) -> list[Result]:
+    return [Trained("t0000", {"epoch": epoch}, {"epoch": epoch}, finished=False)]
 
 
 def ask(desk: Desk, place: int = 0, work: str = "a") -> asyncio.Task[Answer]:
-    return asyncio.ensure_future(desk.step(place, work, SEGMENTS))
+    return asyncio.ensure_future(desk.step(place, work, TASK))
 
 
 async def hired(desk: Desk) -> tuple[int, int]:
@@ -45,7 +45,7 @@ def test_a_crew_is_hired_at_the_first_order_and_kept():
         for epoch in (1, 2):
             orders = [await desk.order(*crew, rank) for rank in range(2)]
             assert orders[0] == orders[1]
-            assert (orders[0]["work"], orders[0]["segments"]) == ("a", SEGMENTS)
+            assert (orders[0]["work"], orders[0]["task"]) == ("a", TASK)
             for rank in (1, 0):
                 assert not answer.done(), "a worker is not done yet"
                 assert await desk.told(*crew, rank, orders[0]["number"], row(epoch + rank), failed=False)

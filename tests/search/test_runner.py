@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from ray import tune
@@ -11,6 +10,7 @@ from ray import tune
 from raysearch.run import Run
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
+from raysearch.search.messages import Task
 from raysearch.search.rules import Rules
 from raysearch.workers.runner import run_segments
 from raysearch.workers.session import ray_session
@@ -23,10 +23,10 @@ MAX_EPOCHS = 3
 class Recorded(Driver):
     """A driver that notes which worker was given what."""
 
-    def start(self, worker: str) -> list[dict[str, Any]]:
-        segments = super().start(worker)
-        self.given = [*getattr(self, "given", []), *((worker, one["trial"]) for one in segments)]
-        return segments
+    def start(self, worker: str) -> Task | None:
+        task = super().start(worker)
+        self.given = [*getattr(self, "given", []), *((worker, trial) for trial in (task.trials if task else []))]
+        return task
 
 
 @pytest.fixture(scope="module")
@@ -43,22 +43,23 @@ def trainable() -> type[tune.Trainable]:
             self.reset_config(config)
 
         def reset_config(self, new_config):
-            (self.segment,) = new_config["segments"]
-            self.epoch = self.segment["from_epoch"]
+            self.segment = new_config["task"]
+            self.epoch = self.segment.from_epoch
             return True
 
         def step(self):
             import os
 
-            trial = self.segment["trial"]
-            if trial == "t0005" and self.segment["segment"] == "t0005.1":
+            from raysearch.search.messages import Failed, Trained
+
+            trial = self.segment.trial
+            if trial == "t0005" and self.segment.name == "t0005.1":
                 os._exit(1)
             if trial == "t0006":
-                return {"results": [{"trial": trial, "failed": "loss is nan"}]}
+                return {"results": [Failed(trial, "loss is nan")]}
             self.epoch += 1
             row = {"epoch": self.epoch, "val_accuracy": 0.5, "val_loss": 1.0, "seconds": 0.0}
-            told = {"trial": trial, "row": row, "best": row, "finished": self.epoch == 3}
-            return {"results": [told]}
+            return {"results": [Trained(trial, row, row, finished=self.epoch == 3)]}
 
     return Empty
 

@@ -96,7 +96,8 @@ def test_replaying_any_prefix_proposes_the_same(space, played):
             written = [event for event in made(played, "h") if event["pack"] == written[0]["pack"]]
             proposed = replayed.proposer.pack(int(name[1:]), space.search.heads - int(name[1:]), replayed)
         assert [
-            event | json.loads(json.dumps(again)) for event, again in zip(written, proposed, strict=True)
+            event | json.loads(json.dumps(again.made(event["trial"])))
+            for event, again in zip(written, proposed, strict=True)
         ] == written
 
 
@@ -153,8 +154,8 @@ def test_where_all_heads_of_a_shape_failed_a_trial_takes_another_shape_and_says_
         if head["recipe"]["pooling"] == "avg":
             play.controller.trials[head["trial"]].best = None
     proposed = play.controller.proposer.trial(0, play.controller, level=1, role="default")
-    assert proposed["recipe"]["pooling"] == "max"
-    assert play.controller.trials[proposed["parent"]].recipe["pooling"] == "max"
+    assert proposed.recipe.pooling == "max"
+    assert play.controller.trials[proposed.parent].recipe.pooling == "max"
 
 
 def test_every_proposal_is_in_its_distribution_and_a_valid_recipe(space, played):
@@ -233,7 +234,7 @@ def test_any_seed_will_do(seed):
     space = load_space("baseline", fixed=FIXED)
     controller = controller_of(space, seed=seed)
     proposed = controller.proposer.trial(1, controller, level=0, role=None)
-    assert Recipe.model_validate(proposed["recipe"]).seed == FIXED["seed"]
+    assert Recipe.model_validate(proposed.recipe.model_dump()).seed == FIXED["seed"]
 
 
 def test_tpe_goes_where_it_was_good():
@@ -356,11 +357,11 @@ def test_learning_rates_keep_their_place_between_tested_bounds(tmp_path):
     moved = [controller.proposer.trial(n, controller, level=1, role=None) for n in range(1, 12)]
     span = space.distributions["schedule.1.learning_rate"]
     for before, after in zip(plain, moved, strict=True):
-        assert before["params"] == after["params"], "the sampler is told where in the range, whatever the bounds"
-        rates = [event["recipe"]["schedule"][1]["learning_rate"] for event in (before, after)]
-        found = bounds[str(after["depth"])]
+        assert before.params == after.params, "the sampler is told where in the range, whatever the bounds"
+        rates = [one.recipe.schedule[1].learning_rate for one in (before, after)]
+        found = bounds[str(after.recipe.depth)]
         places = [math.log(rates[0] / span.low) / math.log(span.high / span.low)]
         places.append(math.log(rates[1] / found["low"]) / math.log(found["high"] / found["low"]))
         assert places[0] == pytest.approx(places[1])
     default = controller.proposer.trial(0, controller, level=1, role="default")
-    assert default["recipe"]["schedule"][1]["learning_rate"] == 5e-4, "the known-good one stays as it is"
+    assert default.recipe.schedule[1].learning_rate == 5e-4, "the known-good one stays as it is"

@@ -6,6 +6,7 @@ from collections import Counter
 
 from hypothesis import given, settings
 
+from raysearch.recipe import Head
 from raysearch.search.controller import Controller
 from tests.search.simulated import Play
 from tests.search.test_controller import search, searches
@@ -26,8 +27,8 @@ def check(controller: Controller) -> None:
     over = [head for head in heads if controller.packs.over(head.pack)]
     assert all(head.finished or head.failed for head in over)
     assert controller.best_head() is rules.best(over)
-    for pooling in {head.recipe["pooling"] for head in heads}:
-        assert controller.best_head(pooling=pooling) is rules.best(h for h in over if h.recipe["pooling"] == pooling)
+    for pooling in {head.recipe.pooling for head in heads}:
+        assert controller.best_head((pooling, Head())) is rules.best(h for h in over if h.recipe.pooling == pooling)
     for level in rules.levels:
         ended = [one for one in trials if one.stage == level and one.finished]
         best_first = sorted(ended, key=lambda one: rules.order(one.best), reverse=True)

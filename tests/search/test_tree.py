@@ -15,20 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.recipe import Recipe
-from raysearch.record.trial import Event, Trial
+from raysearch.record.events import Event
+from raysearch.record.trial import Trial
 from raysearch.run import Run
 from raysearch.search.asha import rungs_for
-from raysearch.search.controller import Controller
+from raysearch.search.controller import Controller, Proposal
 from raysearch.search.driver import Driver
 from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
+from raysearch.search.state import SearchState
 from raysearch.space.load import load_space
 from raysearch.space.replay import recipe_space
 from raysearch.space.space import Space
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import load_tensors
 from tests.in_process import KilledError, drive, killed_after, workplace
-from tests.search.simulated import HEAD_EPOCHS, Play, World
+from tests.search.simulated import HEAD_EPOCHS, Play, World, recipe
 from tests.training.bench import bench
 from tests.training.tiny import timeless
 
@@ -37,29 +39,26 @@ from tests.training.tiny import timeless
 
 @dataclass(frozen=True)
 class Branches:
-    """Recipes of a tree as a pure function of the state; only what the controller reads of one is there."""
+    """Recipes of a tree as a pure function of the state."""
 
     max_epochs: int
     seed: int = 0
 
-    def pack(self, number: int, at_most: int, state: Controller) -> list[Event]:
-        schedule = [{"epochs": HEAD_EPOCHS}]
-        recipe = {"pooling": "avg", "head": {}, "schedule": schedule}
-        return [{"parent": None, "depth": 0, "params": {}, "recipe": recipe, "stage": 0} for _ in range(at_most)]
+    def pack(self, number: int, at_most: int, state: SearchState) -> list[Proposal]:
+        return [Proposal(None, {}, recipe(((0, HEAD_EPOCHS),)), stage=0) for _ in range(at_most)]
 
-    def trial(self, number: int, state: Controller, *, level: int, role: str | None) -> Event:
+    def trial(self, number: int, state: SearchState, *, level: int, role: str | None) -> Proposal:
         chance = zlib.crc32(f"{self.seed}/{number}".encode())
         if role == "control":
             leader = state.tree.leaders[level]
             parent = state.trials[leader.parent]
-            return self._event(parent, leader.params, parent.depth, level)
+            return self._proposal(parent, leader.params, parent.depth, level)
         parents = state.tree.beam(level - 1) if level > 1 else [state.best_head()]
-        return self._event(parents[chance % len(parents)], {"number": number}, level + chance % 2, level)
+        return self._proposal(parents[chance % len(parents)], {"number": number}, level + chance % 2, level)
 
-    def _event(self, parent: Trial, params: dict[str, Any], depth: int, level: int) -> Event:
-        schedule = [*parent.recipe["schedule"][:level], {"epochs": self.max_epochs, "depth": depth}]
-        recipe = {"pooling": "avg", "head": {}, "schedule": schedule}
-        return {"parent": parent.name, "depth": depth, "params": params, "recipe": recipe, "stage": level}
+    def _proposal(self, parent: Trial, params: dict[str, Any], depth: int, level: int) -> Proposal:
+        before = tuple((stage.depth, stage.epochs) for stage in parent.recipe.schedule[:level])
+        return Proposal(parent.name, params, recipe((*before, (depth, self.max_epochs))), level)
 
 
 def tree(levels=3, beam=2, tested=True, max_epochs=6, seed=0, most=None, lr_find=False) -> Controller:

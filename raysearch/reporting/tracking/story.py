@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysearch.record.trial import Event, Trial, Trials
+from raysearch.record.events import Event, Row, row_of
+from raysearch.record.trial import Trial, Trials
 from raysearch.storage.files import plain
 
 _NO_FIGURES = frozenset({"event", "time", "trial", "epoch"})
@@ -18,7 +19,7 @@ class Story:
 
     trial: Trial
     """What the log says of it."""
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[int, dict[str, float]] = field(default_factory=dict)
     """The figures of its epochs, by epoch; one that was trained again has the later ones."""
     is_parent: bool = False
     """Whether a trial starts from it."""
@@ -41,7 +42,7 @@ class Story:
         """
         trial = self.trial
         place = {"trial": trial.name, "parent": trial.parent, "depth": trial.depth, "role": trial.role}
-        return numbered(trial.recipe) | place
+        return numbered(trial.written_recipe) | place
 
     def summary(self) -> dict[str, Any]:
         """The figures of the best epoch, and how the trial ended."""
@@ -72,14 +73,14 @@ class Stories:
         told = [self.all[trial.name] for trial in trials]
         if event["event"] == "epoch":
             for story in told:
-                story.rows[event["epoch"]] = figures(event)
-        if event["event"] == "trial" and (parent := self.all.get(event["parent"])) is not None:
+                story.rows[event["epoch"]] = figures(row_of(event))
+        if event["event"] == "trial" and (parent := self.all.get(event["parent"] or "")) is not None:
             parent.is_parent = True
             told.append(parent)
         return told
 
 
-def figures(row: Event) -> dict[str, Any]:
+def figures(row: Row) -> dict[str, float]:
     """An epoch's figures, without those that are no numbers."""
     return {
         key: value

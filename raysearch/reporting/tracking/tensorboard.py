@@ -64,7 +64,7 @@ class TensorBoard:
         writer = SummaryWriter(str(folder), filename_suffix=f".{number}", flush_secs=_FLUSH_SECONDS)
         self._writers[story.name] = writer
         if not number:
-            settings = {key: _cell(value) for key, value in flatten(story.trial.recipe).items()}
+            settings = {key: _cell(value) for key, value in flatten(story.trial.written_recipe).items()}
             for one in hparams(settings, {f"best/{self._metric}": 0.0}):
                 writer.file_writer.add_summary(one)
         return writer

@@ -1,0 +1,388 @@
+"""The events of a run's log: log.jsonl has one a line, and every line also has its time (seconds since 1970)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NotRequired, TypedDict, cast
+
+from raysearch.record.info import Json
+
+Row = Mapping[str, float]
+"""The figures of an epoch: "epoch", "lr", "seconds", "train_…", "val_…", and "cv_…" of a head that was cross-validated.
+Epoch 0 is the state that a trial was handed."""
+
+Role = Literal["default", "control"]
+"""Trials that are trained to the end whatever their rivals do: of the known-good recipe; of a level's leader with no
+block opened."""
+
+Cause = Literal["process", "machine"]
+"""What was lost with a segment: a process, which may be its trial's fault; a machine, which is nobody's."""
+
+
+class _Line(TypedDict):
+    time: NotRequired[float]
+
+
+# ---- what becomes of trials ------------------------------------------------------------------------------------------
+
+
+class Origin(TypedDict):
+    """The trial of an earlier run that a head was taken over from."""
+
+    run: str
+    trial: str
+
+
+class TrialMade(_Line):
+    """A trial or head is made; its first segment is due."""
+
+    event: Literal["trial"]
+    trial: str
+    parent: str | None
+    depth: int
+    stage: int
+    params: Json
+    """What was searched: a value by dotted path."""
+    recipe: Json
+    pack: NotRequired[int]
+    role: NotRequired[Role]
+    origin: NotRequired[Origin]
+
+
+class Promoted(_Line):
+    """A trial may go on to the next rung."""
+
+    event: Literal["promoted"]
+    trial: str
+
+
+class SegmentStarted(_Line):
+    """A worker was given a segment of a trial."""
+
+    event: Literal["segment"]
+    trial: str
+    segment: str
+    stage: int
+    from_epoch: int
+    to_epoch: int
+    pack: NotRequired[int]
+
+
+class Waiting(_Line):
+    """A segment waits for a machine."""
+
+    event: Literal["waiting"]
+    trial: str
+    needs: str
+
+
+class Placed(_Line):
+    """A segment that waited has its machine."""
+
+    event: Literal["placed"]
+    trial: str
+
+
+class HandedOver(_Line):
+    """A stage began with the loss that its parent ended with, but for `delta`."""
+
+    event: Literal["handover"]
+    trial: str
+    stage: int
+    delta: float
+
+
+class EpochTrained(_Line):
+    """An epoch was trained. The line has all figures of its row."""
+
+    event: Literal["epoch"]
+    trial: str
+    stage: int
+    epoch: int
+    seconds: float
+    lr: NotRequired[float]
+    fill_seconds: NotRequired[float]
+    """Those of `seconds` that filled the cache of activations."""
+
+
+class SegmentEnded(_Line):
+    """A segment came to its end."""
+
+    event: Literal["segment_end"]
+    trial: str
+    segment: str
+    epoch: int
+    finished: bool
+    """Whether the trial's stage is over."""
+    seconds: float
+    best: Row
+    """The trial's best epoch so far."""
+
+
+class SegmentLost(_Line):
+    """A segment was lost with its worker, and runs again."""
+
+    event: Literal["segment_lost"]
+    trial: str
+    segment: str
+    worker: str
+    reason: str
+    cause: Cause
+
+
+class SegmentPaused(_Line):
+    """A segment was broken off because the search stopped."""
+
+    event: Literal["segment_paused"]
+    trial: str
+    segment: str
+    reason: str
+
+
+class TrialFailed(_Line):
+    """A trial has failed for good."""
+
+    event: Literal["failed"]
+    trial: str
+    error: str
+
+
+class Dropped(_Line):
+    """A stopped trial can never be promoted; its checkpoints are deleted."""
+
+    event: Literal["dropped"]
+    trial: str
+
+
+# ---- what becomes of the search --------------------------------------------------------------------------------------
+
+
+class BudgetSet(_Line):
+    """How many heads and trials the search has from here on, all told."""
+
+    event: Literal["budget"]
+    heads: int
+    trials: int
+    max_epochs: int
+
+
+class Brought(_Line):
+    """What a level brought: its leader against its control, on images that chose nothing."""
+
+    verdict: Literal["gain", "none", "undecided", "untested"]
+    opened: NotRequired[list[str]]
+    """Blocks that the leader has opened."""
+    before: NotRequired[list[str]]
+    """Blocks that were open before."""
+    gain: NotRequired[float]
+    """Mean log-loss saved an image (nats); as `low`, `high` and `images`, missing where nothing was tested."""
+    low: NotRequired[float]
+    high: NotRequired[float]
+    images: NotRequired[int]
+
+
+class LevelJudged(Brought):
+    """A level of the tree is over."""
+
+    event: Literal["level"]
+    level: int
+    leader: str
+    control: str | None
+
+
+class RateCurve(TypedDict):
+    """A range test at one depth: the loss as the learning rate rises, and the bounds that follow."""
+
+    rates: list[float]
+    losses: list[float]
+    low: float
+    high: float
+
+
+class RatesTested(_Line):
+    """The learning rates of a level were tested, at each depth that it may have."""
+
+    event: Literal["lr_find"]
+    level: int
+    start: str
+    depths: dict[str, RateCurve]
+    error: NotRequired[str]
+    """Why there are none."""
+
+
+class StorageRefuses(_Line):
+    """What a worker writes is refused; it tries again."""
+
+    event: Literal["storage_refuses"]
+    trial: str
+    error: str
+
+
+class StorageRefused(_Line):
+    """What was written was refused for some time; by the driver's copy of the run folder, where no trial is named."""
+
+    event: Literal["storage_refused"]
+    trial: NotRequired[str]
+    seconds: float
+    error: str
+
+
+class FinalsBegun(_Line):
+    """The trainings after the search begin: see `raysearch.pipeline.effort.Effort` for how many there are."""
+
+    event: Literal["finals"]
+    finalists: list[str]
+    """The trials that are compared, the default first; without folds, the one that is trained again."""
+    confidence: float
+    folds: int
+    challengers: int
+    seeds: int
+    refits: int
+    on: str
+
+
+class FoldTrained(_Line):
+    """A finalist was trained without one of the folds, the one numbered `fold` (from 1) of so many."""
+
+    event: Literal["fold"]
+    name: str
+    """The training's."""
+    trial: str
+    seed: int
+    fold: int
+    of: int
+    best: Row | None
+    seconds: float
+
+
+class Refitted(_Line):
+    """A recipe was trained with a fresh seed on all images that it may be trained on."""
+
+    event: Literal["refit"]
+    name: NotRequired[str]
+    """The training's; older logs have none."""
+    trial: str
+    seed: int
+    recipe: Json
+    best: Row | None
+    seconds: float
+
+
+class RefitFailed(_Line):
+    """A training after the search has failed."""
+
+    event: Literal["refit_failed"]
+    name: NotRequired[str]
+    trial: str
+    seed: int
+    error: str
+
+
+class Raced(_Line):
+    """How a challenger stands against the default after some folds: by how much it is better, and the interval."""
+
+    event: Literal["race"]
+    against: str
+    trial: str
+    folds: int
+    goes_on: bool
+    """Whether it is worth another fold."""
+    mean: float
+    low: float
+    high: float
+    images: int
+
+
+class ShippablePoint(TypedDict):
+    """Something that could be shipped, and how many networks' time an answer of it takes."""
+
+    kind: str
+    cost: int
+
+
+class Chosen(_Line):
+    """What is shipped was decided."""
+
+    event: Literal["chosen"]
+    trial: str
+    default: str
+    shipped: str
+    points: list[ShippablePoint]
+    temperature: float
+
+
+class RefitLost(_Line):
+    """The job of the trainings after the search was lost, and is started again."""
+
+    event: Literal["refit_lost"]
+    reason: str
+
+
+class TestRead(_Line):
+    """The test images were looked at, for models that are named here."""
+
+    event: Literal["test_read"]
+    winner: str
+    default: NotRequired[str]
+    head: NotRequired[str]
+
+
+class Interrupted(_Line):
+    """The search was stopped."""
+
+    event: Literal["interrupted"]
+    reason: str
+
+
+class Finished(_Line):
+    """The search is over."""
+
+    event: Literal["finished"]
+
+
+Event = (
+    TrialMade
+    | Promoted
+    | SegmentStarted
+    | Waiting
+    | Placed
+    | HandedOver
+    | EpochTrained
+    | SegmentEnded
+    | SegmentLost
+    | SegmentPaused
+    | TrialFailed
+    | Dropped
+    | BudgetSet
+    | LevelJudged
+    | RatesTested
+    | StorageRefuses
+    | StorageRefused
+    | FinalsBegun
+    | FoldTrained
+    | Raced
+    | Chosen
+    | Refitted
+    | RefitFailed
+    | RefitLost
+    | TestRead
+    | Interrupted
+    | Finished
+)
+"""A line of the log; "event" says which."""
+
+
+def trial_of(event: Event) -> str | None:
+    """The name of the trial that an event is about; None if it is about the search."""
+    name = event.get("trial")
+    return name if isinstance(name, str) else None
+
+
+def epoch_trained(trial: str, stage: int, row: Row) -> EpochTrained:
+    """The event of an epoch, with all figures of its row."""
+    return cast(EpochTrained, {"event": "epoch", "trial": trial, "stage": stage, **row})
+
+
+def row_of(event: EpochTrained) -> Row:
+    """The figures of an epoch that was trained, among what else its line says."""
+    return cast(Row, event)

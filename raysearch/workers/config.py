@@ -1,0 +1,48 @@
+"""What a process is told before it works: plain values, which travel to other machines."""
+
+from __future__ import annotations
+
+from typing import NotRequired, TypedDict
+
+from raysearch.record.info import Json
+
+
+class BenchConfig(TypedDict):
+    """The keywords of `raysearch.training.bench.Bench.open`."""
+
+    dataset: str
+    """The cache folder of the decoded images."""
+    backbone: str
+    weights: str
+    seed: int
+    device: str
+    precision: str
+    metric: str
+    max_batches: int | None
+    halves: bool
+    """Whether half of the validation images choose nothing."""
+    cache: NotRequired[Json | None]
+    """The fields of `raysearch.activations.cache.CacheSettings`; None: nothing is cached."""
+
+
+class PackOptions(TypedDict):
+    """How the heads of a pack are compared."""
+
+    folds: int
+    """Folds of the cross-validation; 0: none."""
+    reduction: int
+    """1 head in `reduction` goes on at each rung."""
+    first_rung_epochs: int | None
+    """See `raysearch.search.asha.rungs_for`."""
+
+
+class WorkplaceConfig(TypedDict):
+    """What a process that trains segments is told."""
+
+    bench: BenchConfig
+    checkpoints: str
+    """The run's folder of them."""
+    threads: int
+    heads: PackOptions
+    storage: NotRequired[str | None]
+    """The URI of the run in its storage, if it has one."""
