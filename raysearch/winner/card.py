@@ -142,12 +142,12 @@ def _results(
 def _models(evaluation: EvaluationDocument, probabilities: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
     right = {name: (shares.argmax(axis=1) == labels).astype(float) for name, shares in probabilities.items()}
     rows = []
-    for key, label, trial, test in measured_models(evaluation):
+    for one in measured_models(evaluation):
         against = ""
-        if key != "winner" and len(labels) > 1:
-            mean, low, high = (100 * value for value in mean_interval(right["winner"] - right[key], 0.95))
+        if one.key != "winner" and len(labels) > 1:
+            mean, low, high = (100 * value for value in mean_interval(right["winner"] - right[one.key], 0.95))
             against = f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
-        rows.append([label, trial, plus_minus(test["accuracy"]), plus_minus(test["macro_f1"]), against])
+        rows.append([one.label, one.trial, plus_minus(one.accuracy), plus_minus(one.macro_f1), against])
     return _table(["model", "trial", "accuracy", "macro-F1", "this one against it"], rows)
 
 
