@@ -74,9 +74,9 @@ def test_a_search_lives_through_refusals_and_goes_on_from_its_storage(
     assert resumed.code == 0, resumed
     assert_same(run, undisturbed.run)
     there = in_storage(s3, "one")
-    here = contents(run)
-    assert {name for name in here if not name.startswith("checkpoints/")} <= there.keys()
-    assert all(there[name] == content for name, content in here.items() if not name.startswith("checkpoints/"))
+    local = contents(run)
+    assert {name for name in local if not name.startswith("checkpoints/")} <= there.keys()
+    assert all(there[name] == content for name, content in local.items() if not name.startswith("checkpoints/"))
     kept = contents(undisturbed.run / "checkpoints")
     assert {name for name in there if name.startswith("checkpoints/")} == {f"checkpoints/{name}" for name in kept}
     assert any(key.startswith("searches/.shared/pixels/") for key in s3.objects())
