@@ -129,8 +129,8 @@ def _image_problems(split: str, images: NDArray[np.generic]) -> list[str]:
             f"{split}_images must have the shape (n, h, w) or (n, h, w, 1, 3 or 4), got {images.shape}; volumes and "
             "video are not supported."
         )
-    if images.dtype not in (np.uint8, np.uint16) and not np.issubdtype(images.dtype, np.floating):
-        problems.append(f"{split}_images must be uint8, uint16 or float in [0, 1], got {images.dtype}.")
+    if images.dtype.kind not in "buif":
+        problems.append(f"{split}_images must be whole numbers (such as uint8) or fractions, got {images.dtype}.")
     return problems
 
 

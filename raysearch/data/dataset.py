@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.listing import SPLITS, Skipped
+from raysearch.data.pixel_notes import PixelNotes
 from raysearch.data.selection import Pixels, Selection
 from raysearch.data.split import parts
 from raysearch.errors import InputError
@@ -70,6 +71,7 @@ class Dataset:
     test: Split
     skipped: tuple[Skipped, ...]
     folder: Path
+    notes: PixelNotes = field(default_factory=PixelNotes)
 
     def halved(self, seed: int) -> tuple[Dataset, Split]:
         """The dataset with half of its validation images, and the other half: stratified, and always the same.
@@ -108,6 +110,7 @@ class Dataset:
                 splits["test"],
                 tuple(Skipped(**one) for one in header["skipped"]),
                 folder,
+                PixelNotes.from_json(header.get("pixels")),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -8,7 +8,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
+
+from raysearch.data.deep import is_deep_colour, is_tiff, orientation, read_values
+from raysearch.data.value_range import Extremes, PixelRange, RangeNeededError
 
 Fit = Literal["squash", "crop", "pad"]
 FITS: tuple[Fit, ...] = ("squash", "crop", "pad")
@@ -24,30 +27,34 @@ def decode(
     data: bytes | NDArray[np.generic] | Image.Image,
     image_size: int,
     fit: str,
+    pixel_range: PixelRange | None = None,
     met: Callable[[Image.Image], None] | None = None,
 ) -> NDArray[np.uint8]:
     """Decode, turn upright, flatten onto white, resize and convert one image.
 
     Args:
         data: an image file's bytes, or an image already decoded: an array of shape (h, w), (h, w, 1), (h, w, 3) or
-            (h, w, 4) in uint8, uint16 or float in [0, 1]; or a Pillow image.
+            (h, w, 4), of any type of numbers; or a Pillow image.
         image_size: height and width of the result, pixels.
         fit: squash (stretch), crop (the centre) or pad (black borders).
+        pixel_range: which values are black and white, of the data set that the image is from; images of eight bits do
+            not need it and are not changed by it.
         met: called with the image as it was opened, its size and mode known and its pixels not yet read.
 
     Returns:
         RGB, uint8, shape (image_size, image_size, 3).
 
     Raises:
-        OSError, ValueError and other errors of Pillow: the bytes are not an image that Pillow reads.
+        RangeNeededError: the image has more than eight bits, and no range was given.
+        OSError, ValueError and other errors of Pillow: the bytes are not an image that can be read.
     """
-    image = open_image(data)
+    image = open_image(data, pixel_range)
     if met is not None:
         met(image)
     # A JPEG can be decoded at 1/2, 1/4 or 1/8 of its size; twice the target leaves the resize enough to average over.
     if isinstance(data, bytes):  # somebody else's Pillow image would be changed by it
         image.draft(None, (2 * image_size, 2 * image_size))
-    image = _opaque(ImageOps.exif_transpose(image))
+    image = _opaque(ImageOps.exif_transpose(image), pixel_range)
     size = (image_size, image_size)
     if image.size != size:
         if fit == "crop":
@@ -64,24 +71,60 @@ def decode(
     return np.asarray(image)
 
 
-def open_image(data: bytes | NDArray[np.generic] | Image.Image) -> Image.Image:
-    """A Pillow image, its header read and its pixels not yet."""
-    if isinstance(data, bytes):
-        try:
-            return Image.open(io.BytesIO(data))
-        except UnidentifiedImageError:  # its own message gives the address of the buffer
-            raise UnidentifiedImageError("not an image of a known format") from None
+def open_image(data: bytes | NDArray[np.generic] | Image.Image, pixel_range: PixelRange | None = None) -> Image.Image:
+    """A Pillow image; of most files the header is read and the pixels not yet.
+
+    Raises:
+        RangeNeededError: its values must be scaled for Pillow to hold them, and no range was given.
+    """
     if isinstance(data, Image.Image):
         return data
-    array = data[..., 0] if data.ndim == 3 and data.shape[2] == 1 else data
-    return Image.fromarray(_eight_bit(array))
+    opened = _open_file(data) if isinstance(data, bytes) else data
+    if isinstance(opened, np.ndarray):
+        array = opened[..., 0] if opened.ndim == 3 and opened.shape[2] == 1 else opened
+        return Image.fromarray(_eight_bit(array, pixel_range))
+    if isinstance(data, bytes) and is_deep_colour(opened):
+        image = Image.fromarray(_eight_bit(read_values(data), pixel_range))
+        image.info |= {key: opened.info[key] for key in ("icc_profile",) if key in opened.info}
+        image.getexif()[ExifTags.Base.Orientation] = orientation(opened)
+        return image
+    return opened
 
 
-def _opaque(image: Image.Image) -> Image.Image:
+def shorter_side(data: bytes | NDArray[np.generic] | Image.Image) -> int:
+    """Of an image's height and width the smaller one, in pixels, from its header if it is a file."""
+    opened = _open_file(data) if isinstance(data, bytes) else data
+    return min(opened.shape[:2] if isinstance(opened, np.ndarray) else opened.size)
+
+
+def needs_range(data: bytes | NDArray[np.generic] | Image.Image) -> bool:
+    """Whether an image has more than eight bits a value, from its header if it is a file."""
+    opened = _open_file(data) if isinstance(data, bytes) else data
+    if isinstance(opened, np.ndarray):
+        return opened.dtype not in (np.uint8, np.bool_)
+    return _is_deep_grey(opened) or is_deep_colour(opened)
+
+
+def _is_deep_grey(image: Image.Image) -> bool:
+    return image.mode in ("I", "F") or image.mode.startswith("I;")
+
+
+def _open_file(data: bytes) -> Image.Image | NDArray[np.generic]:
+    """What Pillow makes of a file; values, of a file of fractions in colour, which Pillow does not read."""
+    try:
+        return Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:
+        if is_tiff(data):
+            return read_values(data)
+        # Pillow's own message gives the address of the buffer.
+        raise UnidentifiedImageError("not an image of a known format") from None
+
+
+def _opaque(image: Image.Image, pixel_range: PixelRange | None) -> Image.Image:
     """The same picture as L, RGB or CMYK; transparent parts over white."""
     profile = image.info.get("icc_profile")
-    if image.mode in ("I", "F") or image.mode.startswith("I;"):
-        image = Image.fromarray(_eight_bit(np.asarray(image)))
+    if _is_deep_grey(image):
+        image = Image.fromarray(_eight_bit(np.asarray(image), pixel_range))
     elif image.has_transparency_data:
         rgba = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
@@ -92,22 +135,26 @@ def _opaque(image: Image.Image) -> Image.Image:
     return image
 
 
-def _eight_bit(array: NDArray[np.generic]) -> NDArray[np.uint8]:
-    """Full range to 0..255: 16-bit by its 65535, floats in [0, 1] by 1; any other range by its own extremes."""
+def _eight_bit(array: NDArray[np.generic], pixel_range: PixelRange | None) -> NDArray[np.uint8]:
+    """Values as bytes: bytes as they are, truth values as black and white, others by the range."""
     if array.dtype == np.uint8:
         return array.astype(np.uint8, copy=False)
-    values = array.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite([low, high]).all():
-        raise ValueError("the image holds values that are not finite")
-    floating = np.issubdtype(array.dtype, np.floating)
-    if low >= 0 and floating and high <= 1:
-        low, high = 0.0, 1.0
-    elif low >= 0 and high <= 255 and floating:
-        low, high = 0.0, 255.0
-    elif low >= 0 and high <= 65535:
-        low, high = 0.0, 65535.0
-    return np.rint((values - low) * (255.0 / max(high - low, 1e-12))).astype(np.uint8)
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    colour, alpha = (array[..., :3], array[..., 3]) if array.ndim == 3 and array.shape[2] == 4 else (array, None)
+    if pixel_range is None:
+        raise RangeNeededError(Extremes.of(colour))
+    scaled = pixel_range.to_bytes(colour)
+    return scaled if alpha is None else np.dstack([scaled, _eight_bit_alpha(alpha, pixel_range)])
+
+
+def _eight_bit_alpha(alpha: NDArray[np.generic], pixel_range: PixelRange) -> NDArray[np.uint8]:
+    """How opaque each pixel is, as bytes: opaque is 1, the white of the colours, or the largest of its type."""
+    most = float(alpha.max())
+    full = 1.0 if most <= 1 else pixel_range.high
+    if most > full and alpha.dtype.kind in "iu":
+        full = float(np.iinfo(alpha.dtype).max)  # type: ignore[type-var]
+    return PixelRange(0.0, full).to_bytes(alpha)
 
 
 def _to_srgb(image: Image.Image) -> Image.Image:

@@ -2,37 +2,53 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import shutil
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.lib.format import open_memmap
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raysearch.data.decode import decode
+from raysearch.data.decoding import DecodedSplit
 from raysearch.data.listing import SPLITS, Listing, Skipped, some
+from raysearch.data.pixel_notes import PixelNotes, dark_and_bright
+from raysearch.data.value_range import Extremes, PixelRange, common_range
 from raysearch.errors import InputError
 
 _MAX_UNREADABLE = 0.1
 """A larger share of unreadable images is an error: the source is not what it was taken for."""
-_CHUNK = 32
-"""Images a task of the thread pool."""
 
 
-def write(listing: Listing, size: int, fit: str, fingerprint: str, folder: Path, progress: bool) -> None:
+def write(
+    listing: Listing,
+    size: int,
+    fit: str,
+    fingerprint: str,
+    folder: Path,
+    progress: bool,
+    pixel_range: PixelRange | None = None,
+) -> Path:
     """Decode every image into `folder`, which `Dataset.open` maps. The caller holds the folder's lock.
 
     Everything is written into a temporary folder that is renamed at the end, so that the final one is always whole.
 
+    Args:
+        listing: the images.
+        size: height and width, pixels.
+        fit: as of `decode`.
+        fingerprint: of the source and the settings; a range that the images needed is added to it.
+        folder: where they go; `deep_folder(folder)` if some have more than eight bits.
+        progress: show a bar.
+        pixel_range: of the images that have more than eight bits; None: it is found in their values.
+
+    Returns:
+        the folder.
+
     Raises:
-        InputError: too little disk space, or too many unreadable images.
+        InputError: too little disk space, too many unreadable images, or values without a range in common.
     """
     needed = len(listing) * size * size * 3
     free = shutil.disk_usage(folder.parent).free
@@ -46,73 +62,78 @@ def write(listing: Listing, size: int, fit: str, fingerprint: str, folder: Path,
         shutil.rmtree(leftover, ignore_errors=True)
     temporary.mkdir()
     try:
-        failures: dict[int, Skipped] = {}
-        paths: dict[str, tuple[str, ...]] = {}
-        with _progress_bar(progress) as bar:
-            task = bar.add_task(f"Decoding {listing.source}", total=len(listing))
-            for name in SPLITS:
-                rows = np.flatnonzero(listing.splits == name)
-                failed = _decode_split(
-                    listing, rows, temporary / f"{name}.npy", size, fit, lambda done: bar.advance(task, done)
-                )
-                kept = np.array([row for row in rows.tolist() if row not in failed], dtype=np.int64)
-                np.save(temporary / f"{name}_labels.npy", listing.labels[kept])
-                paths[name] = tuple(listing.paths[row] for row in kept)
-                failures |= failed
+        splits = _decode(listing, size, fit, temporary, progress)
+        used = _decode_deep(listing.source, splits, pixel_range)
+        failures = {row: one for split in splits.values() for row, one in split.failed.items()}
         _check_failures(listing, failures)
+        for name, split in splits.items():
+            np.save(temporary / f"{name}_labels.npy", listing.labels[split.kept()])
         header = {
             "source": listing.source,
             "classes": listing.classes,
             "image_size": size,
             "fit": fit,
-            "fingerprint": fingerprint,
-            "paths": paths,
+            "fingerprint": fingerprint if used is None else with_range(fingerprint, used),
+            "paths": {name: [listing.paths[row] for row in split.kept()] for name, split in splits.items()},
             "skipped": [asdict(one) for one in (*listing.skipped, *(failures[row] for row in sorted(failures)))],
+            "pixels": _notes(listing, splits, used).as_json(),
         }
+        final = folder if used is None else deep_folder(folder)
+        shutil.rmtree(final, ignore_errors=True)
         (temporary / "dataset.json").write_text(json.dumps(header))
-        temporary.replace(folder)
+        temporary.replace(final)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+    return final
 
 
-def _decode_split(
-    listing: Listing, rows: NDArray[np.int64], file: Path, size: int, fit: str, advance: Callable[[int], None]
-) -> dict[int, Skipped]:
-    """Decode some rows of a listing into one .npy; Pillow decodes and resizes without the interpreter's lock.
+def deep_folder(folder: Path) -> Path:
+    """Where images are whose range mattered: what an older version made of them, in `folder`, is not taken for them."""
+    return folder.with_name(f"{folder.name}-range")
 
-    Returns:
-        the rows that could not be read, which the file leaves out.
-    """
-    pixels = open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(rows), size, size, 3))
 
-    def decode_one(place: int) -> Skipped | None:
-        row = int(rows[place])
-        try:
-            pixels[place] = decode(listing.reader.read(row), size, fit)
-        except MemoryError:
-            raise
-        except Exception as error:  # noqa: BLE001  Pillow's plugins raise nearly anything on a damaged file
-            return Skipped(listing.paths[row], f"{type(error).__name__}: {error}")
+def with_range(fingerprint: str, pixel_range: PixelRange) -> str:
+    """The fingerprint of images that were made with this range."""
+    return hashlib.sha256(json.dumps([fingerprint, pixel_range.as_json()]).encode()).hexdigest()
+
+
+def _decode(listing: Listing, size: int, fit: str, folder: Path, progress: bool) -> dict[str, DecodedSplit]:
+    splits = {}
+    with _progress_bar(progress) as bar:
+        task = bar.add_task(f"Decoding {listing.source}", total=len(listing))
+        for name in SPLITS:
+            rows = np.flatnonzero(listing.splits == name)
+            splits[name] = DecodedSplit(listing, rows, folder / f"{name}.npy", size, fit)
+            splits[name].decode(lambda done: bar.advance(task, done))
+    return splits
+
+
+def _decode_deep(source: str, splits: dict[str, DecodedSplit], given: PixelRange | None) -> PixelRange | None:
+    """Decode what has more than eight bits, by the given range or that of all their values; None: nothing has."""
+    found = {name: list(split.deep.values()) for name, split in splits.items()}
+    if not any(found.values()):
         return None
+    pixel_range = given or common_range(source, found)
+    for split in splits.values():
+        split.decode_deep(pixel_range)
+    return pixel_range
 
-    def decode_some(start: int) -> list[Skipped | None]:
-        done = [decode_one(place) for place in range(start, min(start + _CHUNK, len(rows)))]
-        advance(len(done))
-        return done
 
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        results = [result for part in pool.map(decode_some, range(0, len(rows), _CHUNK)) for result in part]
-    failed = {int(rows[place]): result for place, result in enumerate(results) if result is not None}
-    if failed:
-        kept = [place for place, result in enumerate(results) if result is None]
-        whole = file.with_suffix(".part")
-        compact = open_memmap(whole, mode="w+", dtype=np.uint8, shape=(len(kept), size, size, 3))
-        for place, source in enumerate(kept):
-            compact[place] = pixels[source]
-        compact.flush()
-        whole.replace(file)
-    pixels.flush()
-    return failed
+def _notes(listing: Listing, splits: dict[str, DecodedSplit], used: PixelRange | None) -> PixelNotes:
+    """Writes the pixels, and says what is to be known of them."""
+    looked = 0
+    dark: list[str] = []
+    bright: list[str] = []
+    deep: dict[int, Extremes] = {}
+    for split in splits.values():
+        deep |= split.deep
+        paths = [listing.paths[row] for row in split.kept()]
+        *found, seen = dark_and_bright(split.finish())
+        looked += seen
+        for images, places in zip((dark, bright), found, strict=True):
+            images += [paths[place] for place in places]
+    largest = listing.paths[max(deep, key=lambda row: deep[row].high)] if deep else ""
+    return PixelNotes(used, len(deep), largest, looked, tuple(dark), tuple(bright))
 
 
 def _check_failures(listing: Listing, failures: dict[int, Skipped]) -> None:

@@ -65,7 +65,14 @@ def evaluate_run(
     frame = measured.predictions()
     replace_with(run.folder / "predictions.parquet", lambda path: frame.to_parquet(path, index=False))
     card = model_card(run, models.recipes[single], job.dataset, document, measured.on_test(), single)
-    write_best(run.folder / "best", measured.shipment(), job.dataset.classes, job.weights.digest, card)
+    write_best(
+        run.folder / "best",
+        measured.shipment(),
+        job.dataset.classes,
+        job.weights.digest,
+        card,
+        pixel_range=job.dataset.notes.pixel_range,
+    )
     run.write_json("evaluation.json", document)
     return measured.seen_val
 

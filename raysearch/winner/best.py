@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from raysearch.data.decode import decode
+from raysearch.data.value_range import PixelRange, RangeNeededError, assumed_range
 from raysearch.errors import InputError
 from raysearch.models.boundary import build_classifier, prepare
 from raysearch.recipe import Recipe
@@ -33,6 +34,12 @@ class Best:
     """Class names, in the order of the logits."""
     info: Labels = field(repr=False)
     """labels.json."""
+
+    @property
+    def pixel_range(self) -> PixelRange | None:
+        """Which values of more than eight bits were black and white in training; None: there were none, or an older
+        version trained."""
+        return PixelRange.from_json(self.info["preprocessing"].get("range"))
 
     @property
     def confidence(self) -> Confidence:
@@ -88,12 +95,17 @@ class Best:
         return model.eval().requires_grad_(False)
 
     def pixels(self, image: ImageLike) -> np.ndarray:
-        """The image as uint8 (image_size, image_size, 3), through the one decoder that training used.
+        """The image as uint8 (image_size, image_size, 3), through the one decoder and the range that training used.
 
-        Raises whatever the file or its decoder comes to.
+        Raises whatever the file or its decoder comes to; ValueError, if it has more than eight bits, the training
+        images had not, and its values leave open which of them is white.
         """
         data = Path(image).read_bytes() if isinstance(image, str | Path) else image
-        return decode(data, self.recipe.image_size, self.recipe.fit)
+        size, fit = self.recipe.image_size, self.recipe.fit
+        try:
+            return decode(data, size, fit, self.pixel_range)
+        except RangeNeededError as needed:
+            return decode(data, size, fit, assumed_range(needed.extremes))
 
     def inputs(self, images: Images) -> torch.Tensor:
         """What `model()` takes: images decoded, resized and normalised, float32 (n, 3, image_size, image_size).

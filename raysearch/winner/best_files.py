@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
+from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError
 from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.recipe import Fit, Recipe
@@ -33,6 +34,8 @@ class Preprocessing(TypedDict):
     color: str
     image_size: int
     fit: Fit
+    range: NotRequired[dict[str, float] | None]
+    """Of values of more than eight bits; see `PixelRange.as_json`."""
     scale: str
     mean: list[float]
     std: list[float]
@@ -49,7 +52,15 @@ class Labels(TypedDict):
     """How the networks answer together, and how sure. Where it is missing there is one network, as it is."""
 
 
-def write_best(folder: Path, shipment: Shipment, classes: Sequence[str], weights_digest: str, card: str) -> None:
+def write_best(
+    folder: Path,
+    shipment: Shipment,
+    classes: Sequence[str],
+    weights_digest: str,
+    card: str,
+    *,
+    pixel_range: PixelRange | None = None,
+) -> None:
     """Writes `best/`: each file atomically, the model last. A reader that meets files of two writes is told so.
 
     Args:
@@ -58,6 +69,7 @@ def write_best(folder: Path, shipment: Shipment, classes: Sequence[str], weights
         classes: class names, in the order of the logits.
         weights_digest: of the base weights that training started from.
         card: README.md, in Markdown.
+        pixel_range: of the training images' values, if some had more than eight bits.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = shipment.networks[0].recipe
@@ -67,6 +79,7 @@ def write_best(folder: Path, shipment: Shipment, classes: Sequence[str], weights
             "color": "RGB",
             "image_size": recipe.image_size,
             "fit": recipe.fit,
+            "range": None if pixel_range is None else pixel_range.as_json(),
             "scale": "byte / 255",
             "mean": list(IMAGENET_MEAN),
             "std": list(IMAGENET_STD),

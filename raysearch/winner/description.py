@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import metadata
 from typing import NotRequired, TypedDict
 
+from raysearch.data.value_range import PixelRange
 from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.recipe import Fit
 from raysearch.record.evaluation import EvaluationDocument, Spread
@@ -40,6 +41,8 @@ class Before(TypedDict):
     """What is done to an image before it is given to the file."""
 
     decode: str
+    range: dict[str, float] | None
+    values: str
     resize: str
     fit: Fit
     image_size: int
@@ -100,6 +103,8 @@ def describe(best: Best, kind: Format, evaluation: EvaluationDocument | None = N
         "outputs": dict.fromkeys(OUTPUTS, output),
         "before_the_graph": {
             "decode": "upright by its EXIF orientation, sRGB by its colour profile, transparent parts over white",
+            "range": None if best.pixel_range is None else best.pixel_range.as_json(),
+            "values": _values(best.pixel_range),
             "resize": _FITS[best.recipe.fit],
             "fit": best.recipe.fit,
             "image_size": size,
@@ -111,3 +116,9 @@ def describe(best: Best, kind: Format, evaluation: EvaluationDocument | None = N
         test = evaluation["test"]
         described["test"] = {"accuracy": test["accuracy"], "macro_f1": test["macro_f1"]}
     return described
+
+
+def _values(pixel_range: PixelRange | None) -> str:
+    if pixel_range is None:
+        return "8 bits, as they are"
+    return f"8 bits as they are; of more bits {pixel_range} linearly to 0 to 255, clipped and rounded, before resizing"

@@ -5,6 +5,7 @@ The figures are those of `raysearch.training.metrics`, the ones that the search 
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -25,6 +26,8 @@ from raysearch.record.metric import larger_is_better
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import full_precision
 from raysearch.winner.best import Best
+
+logger = logging.getLogger(__name__)
 
 
 class Augment(Protocol):
@@ -231,10 +234,22 @@ def evaluation_document(
 def dataset_for(best: Best, source: str, *, seed: int = 0) -> Dataset:
     """The images of SOURCE as the classifier wants them, labels numbered as the classifier numbers them, by name.
 
+    Images of more than eight bits are scaled by the range of the images that the classifier was trained on.
+
     Raises:
         InputError: SOURCE has classes that the classifier does not know, or cannot be read.
     """
-    dataset = load(source, image_size=best.recipe.image_size, fit=best.recipe.fit, seed=seed)
+    size, fit, own = best.recipe.image_size, best.recipe.fit, best.pixel_range
+    dataset = load(source, image_size=size, fit=fit, seed=seed)
+    found = dataset.notes.pixel_range
+    if found is not None and own is None:
+        logger.warning(
+            "%s has values of more than 8 bits and the classifier was trained on 8: the range %s is taken",
+            source,
+            found,
+        )
+    elif found is not None and found != own:
+        dataset = load(source, image_size=size, fit=fit, seed=seed, pixel_range=own)
     unknown = [name for name in dataset.classes if name not in best.labels]
     if unknown:
         raise InputError(

@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import nn
 
-from raysearch.data.decode import decode
 from raysearch.data.named import BUNDLED, canonical_name
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
@@ -102,7 +101,7 @@ def check_images(best: Best, source: str | None) -> tuple[np.ndarray, str]:
     images = []
     for row in np.unique(np.linspace(0, len(listing) - 1, sum(BATCHES)).astype(int)).tolist():
         try:
-            images.append(decode(listing.reader.read(row), best.recipe.image_size, best.recipe.fit))
+            images.append(best.pixels(listing.reader.read(row)))
         except Exception:  # noqa: BLE001 (decoders raise anything; the search has listed what it could not read)
             continue
     if not images:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from raysearch.data import store
+from raysearch.data import decoding
 from raysearch.data.dataset import Dataset
 from raysearch.data.decode import decode
 from raysearch.data.pixels import load
@@ -24,7 +24,7 @@ def forbid_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*arguments: object) -> None:
         raise AssertionError("decoded again")
 
-    monkeypatch.setattr(store, "decode", refuse)
+    monkeypatch.setattr(decoding, "decode", refuse)
 
 
 def test_what_is_mapped_is_what_decode_gives(folder: MakeFolder) -> None:

@@ -209,7 +209,7 @@ def test_bad_manifests(folder: MakeFolder, text: str, messages: list[str]) -> No
         ({"train_labels": -np.arange(6)}, "from 0, got -5"),
         ({"train_labels": np.zeros(5, int)}, "6 images but 5 labels"),
         ({"train_images": np.zeros((6, 8, 8, 8), np.uint8)}, "volumes"),
-        ({"train_images": np.zeros((6, 8, 8), np.int64)}, "got int64"),
+        ({"train_images": np.zeros((6, 8, 8), np.complex64)}, "got complex64"),
         ({"train_images": np.array([None] * 6)}, "plain arrays"),
         ({"class_names": np.array(["one"])}, "1 names but labels go up to 1"),
     ],

@@ -1,0 +1,103 @@
+"""What is told of decoded pixels: the range that was used, and images that are nearly black or nearly white."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.listing import some
+from raysearch.data.value_range import PixelRange
+
+_LOOKED_AT = 2048
+"""Images of a split, evenly spaced."""
+_SIDE = 64
+"""Pixels a side that are looked at in an image, at most about twice as many."""
+_DARK, _BRIGHT = 24, 231
+"""An image is nearly black if 99 in 100 values lie below the first, nearly white if as many lie above the second."""
+
+
+@dataclass(frozen=True)
+class PixelNotes:
+    """How the values of a data set became pixels, and what looks odd about these."""
+
+    pixel_range: PixelRange | None = None
+    """Of the images that have more than eight bits; None: none has."""
+    deep: int = 0
+    """Images of more than eight bits."""
+    largest: str = ""
+    """The image that has the largest value of them."""
+    looked: int = 0
+    """Images that were looked at for their brightness."""
+    dark: tuple[str, ...] = ()
+    """Those that are nearly black."""
+    bright: tuple[str, ...] = ()
+    """Those that are nearly white."""
+
+    def told(self) -> list[str]:
+        """What is to be known, and is nothing to worry about; a sentence each."""
+        if self.pixel_range is None:
+            return []
+        low, high = self.pixel_range.low, self.pixel_range.high
+        return [f"{self.deep} images have more than 8 bits: values from {low:g} (black) to {high:g} (white) are used."]
+
+    def warnings(self) -> list[str]:
+        """What is probably wrong; a sentence each."""
+        blame = ""
+        if self.pixel_range is not None:
+            blame = (
+                f" The range of their values, {self.pixel_range}, follows from the largest value, which {self.largest} "
+                "has: take that image away if it is unlike the others."
+            )
+        return [
+            f"{len(images)} of {self.looked} images that were looked at are nearly {colour}: {some(images)}.{blame}"
+            for colour, images in (("black", self.dark), ("white", self.bright))
+            if images
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """The notes as dataset.json keeps them."""
+        return {
+            "range": None if self.pixel_range is None else self.pixel_range.as_json(),
+            "deep": self.deep,
+            "largest": self.largest,
+            "looked": self.looked,
+            "dark": self.dark,
+            "bright": self.bright,
+        }
+
+    @staticmethod
+    def from_json(kept: Mapping[str, Any] | None) -> PixelNotes:
+        """The notes that `as_json` wrote; empty ones for a data set that an older version decoded."""
+        if kept is None:
+            return PixelNotes()
+        return PixelNotes(
+            PixelRange.from_json(kept["range"]),
+            kept["deep"],
+            kept["largest"],
+            kept["looked"],
+            tuple(kept["dark"]),
+            tuple(kept["bright"]),
+        )
+
+
+def dark_and_bright(pixels: NDArray[np.uint8]) -> tuple[list[int], list[int], int]:
+    """The places of the nearly black and of the nearly white images, and how many were looked at.
+
+    Args:
+        pixels: uint8, shape (n, size, size, 3).
+    """
+    n, size = pixels.shape[:2]
+    step = max(1, size // _SIDE)
+    looked = np.unique(np.linspace(0, n - 1, min(n, _LOOKED_AT)).astype(int)).tolist() if n else []
+    dark, bright = [], []
+    for place in looked:
+        values = pixels[place, ::step, ::step]
+        if np.quantile(values, 0.99) < _DARK:
+            dark.append(place)
+        elif np.quantile(values, 0.01) > _BRIGHT:
+            bright.append(place)
+    return dark, bright, len(looked)
