@@ -161,6 +161,13 @@ class Account:
             doubts=(*self.doubts, *doubts),
         )
 
+    def with_decoded(self, decoded: Account) -> Account:
+        """The account of a listing, joined with what was found while it was decoded."""
+        joined = self.adding(
+            notes=decoded.notes, passed_over=decoded.passed_over, not_read=decoded.not_read, doubts=decoded.doubts
+        )
+        return replace(joined, counts=decoded.counts, copies=decoded.copies, look=decoded.look)
+
     @property
     def leaks(self) -> bool:
         """Whether test images, or copies of them, may have been trained on or chosen by."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import re
 import struct
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -15,6 +17,8 @@ from torch import Tensor
 from raysearch.errors import InputError
 from raysearch.models.spec import BackboneSpec
 
+logger = logging.getLogger(__name__)
+
 _NAMED = 5
 """How many tensors a message names."""
 _RUBBISH = (
@@ -22,13 +26,17 @@ _RUBBISH = (
     *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, MemoryError),
 )
 """What the two readers raise on a file that is not theirs, is damaged or cut off (by trying, and by their source)."""
+_WRAPPED = ("model", "state_dict", "model_state_dict")
+"""Under what a checkpoint holds its tensors."""
+_HEADS = re.compile(r"(classifier|heads?|fc\d*|pre_logits|last_linear|linear|logits|projector|criterion|aux\w*)(\.|$)")
+"""Names of what stands behind the backbone, in the programs that write such files."""
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file or a torch file (which is told by its content, not its name).
 
     A torch file is read with `weights_only=True`: it can run no code. It holds tensors by name, alone or under
-    "model" or "state_dict".
+    "model", "state_dict" or "model_state_dict".
 
     Raises:
         InputError: there is no such file, or it is not a weights file.
@@ -54,7 +62,7 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             f"weights {str(path)!r} is not a weights file: {reason}; give a .safetensors file, or what torch.save made "
             "of model.state_dict()"
         ) from error
-    for key in ("model", "state_dict"):
+    for key in _WRAPPED:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content or not all(isinstance(t, Tensor) for t in content.values()):
@@ -65,18 +73,23 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def fit_tensors(spec: BackboneSpec, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:
     """The tensors under the classifier's names, as fp32 on the CPU, exactly those that the backbone's blocks have.
 
-    Takes torchvision's names (`features...`) and this program's own. Classifiers and heads are left out: a new head is
-    what is searched. BatchNorm's batch counter, which old files lack and nothing here reads, is 0 where it is missing.
+    Takes torchvision's names (`features...`) and this program's own, behind whatever the backbone is called in a larger
+    module (`module.`, `model.backbone.`). Classifiers and heads are left out: a new head is what is searched.
+    BatchNorm's batch counter, which old files lack and nothing here reads, is 0 where it is missing.
 
     Raises:
-        InputError: tensors are missing, unexpected, of another shape or not finite; names the first of each.
+        InputError: tensors are missing, unexpected, of another shape or not finite, and names the first of each; or the
+            file holds several backbones.
     """
     expected = spec.expected_tensors()
+    tensors = _without_prefix(tensors, ["features", *spec.block_names], source)
+    theirs = any(name.startswith("features.") for name in tensors)
     # Names of modules are unique in torchvision, so they tell the block: "norm5" -> "denseblock4.norm5".
     homes = {module: f"{block}.{module}" for block, module, *_ in (name.split(".") for name in expected)}
     found = {}
     for name, tensor in tensors.items():
-        if not name.startswith(("classifier.", "head.")):
+        # Of torchvision's names, and timm's, only features.* are the backbone's.
+        if not _HEADS.match(name) and (not theirs or name.startswith("features.")):
             found[_own_name(name, homes)] = tensor
     for name, wanted in expected.items():
         if name not in found and name.endswith(".num_batches_tracked"):
@@ -99,6 +112,38 @@ def fit_tensors(spec: BackboneSpec, tensors: Mapping[str, Tensor], source: str) 
     if said := [f"{_first(names)} {what}" for what, names in misfits.items() if names]:
         raise InputError(f"{source} does not fit {spec.name}: {'; '.join(said)}")
     return fitting
+
+
+def _without_prefix(tensors: Mapping[str, Tensor], starts: Iterable[str], source: str) -> dict[str, Tensor]:
+    """The tensors of the backbone, and of what stands beside it, without what all names of the backbone begin with.
+
+    Args:
+        tensors: by name.
+        starts: parts of a name at which the backbone begins.
+        source: for messages.
+
+    Raises:
+        InputError: there are several backbones, as in a checkpoint of a student and its teacher.
+    """
+    begins = set(starts)
+    places: Counter[str] = Counter()
+    for name in tensors:
+        parts = name.split(".")
+        place = next((place for place, part in enumerate(parts) if part in begins), None)
+        if place is not None:
+            places["".join(f"{part}." for part in parts[:place])] += 1
+    if not places or "" in places:
+        return dict(tensors)
+    (prefix, most), *others = places.most_common()
+    if others and 2 * others[0][1] >= most:
+        raise InputError(
+            f"{source} holds several backbones: {', '.join(place for place, _ in places.most_common())}; save the "
+            "tensors of one of them to a file of its own"
+        )
+    beside = [name for name in tensors if not name.startswith(prefix)]
+    if beside:
+        logger.info("%s: left out, as no part of the backbone: %s", source, _first(beside))
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _own_name(name: str, homes: Mapping[str, str]) -> str:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +25,11 @@ _QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
 }
 
+_LONGEST_SOCKET = 107
+"""Bytes that the path of a Unix socket may have."""
+_RAYS_OWN = len("/ray/session_2000-01-01_00-00-00_000000_1234567/sockets/plasma_store_123456")
+"""What Ray adds to the folder that it is given."""
+
 
 @contextmanager
 def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
@@ -34,10 +42,14 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
     # Workers of several threads would otherwise burn a busy machine's cores by waiting for each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     ours = not ray.is_initialized()
+    at_the_end = ExitStack()
     if ours:
         options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if address is None:
             options |= {"include_dashboard": False, "num_cpus": cpus}
+            if (short := short_folder()) is not None:
+                at_the_end.callback(shutil.rmtree, short, ignore_errors=True)
+                options["_temp_dir"] = short
         try:
             ray.init(address=address or "local", **options)
         except ray.exceptions.AuthenticationError as error:
@@ -55,3 +67,26 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
     finally:
         if ours:
             ray.shutdown()
+        at_the_end.close()
+
+
+def short_folder() -> str | None:
+    """A new folder for Ray's sockets where the one for temporary files has too long a name for them; None elsewhere.
+
+    Batch systems give each job a folder of its own, of a hundred letters.
+
+    Raises:
+        InputError: there is no folder of a short name that can be written.
+    """
+    usual = os.environ.get("RAY_TMPDIR") or os.environ.get("TMPDIR") or tempfile.gettempdir()
+    if len(os.fsencode(usual)) + _RAYS_OWN <= _LONGEST_SOCKET and Path(usual).is_dir() and os.access(usual, os.W_OK):
+        return None
+    for place in ("/tmp", "/var/tmp", "/dev/shm", str(Path.home())):
+        try:
+            return tempfile.mkdtemp(prefix="rs-", dir=place)
+        except OSError:
+            continue
+    raise InputError(
+        f"TMPDIR={usual} is too long a name for Ray's sockets, or cannot be written, and so are /tmp, /var/tmp and "
+        "/dev/shm: set TMPDIR to a folder with a short name"
+    )

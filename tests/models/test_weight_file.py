@@ -154,3 +154,34 @@ def test_each_kind_of_misfit_is_named():
         "w.pt does not fit simple_cnn: block2.norm.weight missing; block9.conv.weight unexpected; block1.conv.weight "
         "(16, 3, 3, 3) instead of (32, 3, 3, 3) of another shape; block4.norm.running_var not finite"
     )
+
+
+@pytest.mark.parametrize("prefix", ["module.", "model.", "backbone.", "_orig_mod.", "module.densenet121.", "a.b.c."])
+def test_what_all_names_begin_with_is_cut(prefix):
+    tensors = tensors_of(DENSENET)
+    theirs = {f"{prefix}features.{name.partition('.')[2]}": tensor for name, tensor in tensors.items()}
+    theirs |= {f"{prefix}classifier.0.weight": torch.zeros(14, 1024), f"{prefix}classifier.0.bias": torch.zeros(14)}
+    assert same(fit_tensors(DENSENET, theirs, "theirs"), tensors)
+    ours = {f"{prefix}{name}": tensor for name, tensor in tensors.items()} | {"fc.weight": torch.zeros(2, 1024)}
+    assert same(fit_tensors(DENSENET, ours, "ours"), tensors), "and a head that stands outside of it is left out"
+
+
+def test_what_is_no_backbone_is_a_head():
+    """The names that timm gives vgg19."""
+    vgg = backbone_spec("vgg19")
+    tensors = {name: torch.zeros(tensor.shape) for name, tensor in vgg.expected_tensors().items()}
+    timm = {f"features.{name.partition('.')[2]}": tensor for name, tensor in tensors.items()}
+    timm |= {f"pre_logits.fc{n}.{kind}": torch.zeros(4) for n in (1, 2) for kind in ("weight", "bias")}
+    timm |= {"head.fc.weight": torch.zeros(3), "neck.conv.weight": torch.zeros(3)}
+    assert same(fit_tensors(vgg, timm, "timm"), tensors)
+
+
+def test_a_file_of_two_networks_is_refused():
+    both = {f"{who}.{name}": tensor for who in ("student", "teacher") for name, tensor in tensors_of(CNN).items()}
+    with pytest.raises(InputError, match=r"w\.pt holds several backbones: student\., teacher\."):
+        fit_tensors(CNN, both, "w.pt")
+
+
+def test_a_checkpoint_with_its_tensors_under_model_state_dict(tmp_path):
+    torch.save({"model_state_dict": tensors_of(CNN), "epoch": 3}, tmp_path / "w.pt")
+    assert same(read_tensors(tmp_path / "w.pt")[0], tensors_of(CNN))
