@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from raysearch.data.account import EXAMPLES, Copies
 from raysearch.data.listing import SPLITS, Listing, some
@@ -86,7 +85,7 @@ def check_left(listing: Listing, leaving: set[int]) -> None:
         raise InputError(problems)
 
 
-def numbered(digests: Sequence[bytes]) -> NDArray[np.int64]:
-    """A number for each image, the same for images of the same pixels, shape (n,)."""
+def numbered(digests: Mapping[int, bytes]) -> dict[int, int]:
+    """A number for each row, the same for rows of the same pixels."""
     known: dict[bytes, int] = {}
-    return np.array([known.setdefault(digest, len(known)) for digest in digests], dtype=np.int64)
+    return {row: known.setdefault(digests[row], len(known)) for row in sorted(digests)}

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.data.account import Account
 from raysearch.data.listing import SPLITS, Skipped
 from raysearch.data.pixel_notes import PixelNotes
 from raysearch.data.selection import Pixels, Selection
@@ -30,6 +31,8 @@ class Split:
     """Classes by number, (n,)."""
     paths: tuple[str, ...]
     """Each image's name within its source, n of them."""
+    copies: NDArray[np.int64] | None = None
+    """A number that images have in common whose pixels are the same, (n,); None: nobody has looked."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,7 +44,8 @@ class Split:
             IndexError: there is no such image.
         """
         chosen = Selection.of(self.pixels).take(indices)
-        return Split(chosen, self.labels[indices], tuple(self.paths[i] for i in indices))
+        copies = None if self.copies is None else self.copies[indices]
+        return Split(chosen, self.labels[indices], tuple(self.paths[i] for i in indices), copies)
 
     @staticmethod
     def join(*splits: Split) -> Split:
@@ -50,10 +54,12 @@ class Split:
         Raises:
             ValueError: the images differ in size.
         """
+        copies = [split.copies for split in splits if split.copies is not None]
         return Split(
             Selection.join([split.pixels for split in splits]),
             np.concatenate([split.labels for split in splits]),
             tuple(path for split in splits for path in split.paths),
+            np.concatenate(copies) if len(copies) == len(splits) else None,
         )
 
 
@@ -72,13 +78,14 @@ class Dataset:
     skipped: tuple[Skipped, ...]
     folder: Path
     notes: PixelNotes = field(default_factory=PixelNotes)
+    account: Account = field(default_factory=Account)
 
     def halved(self, seed: int) -> tuple[Dataset, Split]:
         """The dataset with half of its validation images, and the other half: stratified, and always the same.
 
-        Both halves are views of the validation images.
+        Copies of an image are in one half. Both halves are views of the validation images.
         """
-        half = parts(self.val.labels, 2, seed)
+        half = parts(self.val.labels, 2, seed, self.val.copies)
         kept, other = (self.val.take(np.flatnonzero(half == which)) for which in (0, 1))
         return replace(self, val=kept), other
 
@@ -96,6 +103,7 @@ class Dataset:
                     np.load(folder / f"{name}.npy", mmap_mode="r"),
                     np.load(folder / f"{name}_labels.npy"),
                     tuple(header["paths"][name]),
+                    np.load(folder / f"{name}_copies.npy"),
                 )
                 for name in SPLITS
             }
@@ -110,7 +118,8 @@ class Dataset:
                 splits["test"],
                 tuple(Skipped(**one) for one in header["skipped"]),
                 folder,
-                PixelNotes.from_json(header.get("pixels")),
+                PixelNotes.from_json(header["pixels"]),
+                Account.from_json(header["account"]),
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(

@@ -97,14 +97,6 @@ def shorter_side(data: bytes | NDArray[np.generic] | Image.Image) -> int:
     return min(opened.shape[:2] if isinstance(opened, np.ndarray) else opened.size)
 
 
-def needs_range(data: bytes | NDArray[np.generic] | Image.Image) -> bool:
-    """Whether an image has more than eight bits a value, from its header if it is a file."""
-    opened = _open_file(data) if isinstance(data, bytes) else data
-    if isinstance(opened, np.ndarray):
-        return opened.dtype not in (np.uint8, np.bool_)
-    return _is_deep_grey(opened) or is_deep_colour(opened)
-
-
 def _is_deep_grey(image: Image.Image) -> bool:
     return image.mode in ("I", "F") or image.mode.startswith("I;")
 

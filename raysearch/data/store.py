@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,6 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from raysearch.data.account import EXAMPLES, Account, Copies, Doubt, Look, Tally
+from raysearch.data.copies import check_left, find_copies, numbered
 from raysearch.data.decoding import DecodedSplit
 from raysearch.data.listing import SPLITS, Listing, Skipped, some
 from raysearch.data.pixel_notes import PixelNotes, dark_and_bright
@@ -30,7 +33,10 @@ def write(
     folder: Path,
     progress: bool,
     pixel_range: PixelRange | None = None,
-) -> Path:
+    *,
+    keep_copies: bool = False,
+    measuring: bool = False,
+) -> None:
     """Decode every image into `folder`, which `Dataset.open` maps. The caller holds the folder's lock.
 
     Everything is written into a temporary folder that is renamed at the end, so that the final one is always whole.
@@ -39,16 +45,17 @@ def write(
         listing: the images.
         size: height and width, pixels.
         fit: as of `decode`.
-        fingerprint: of the source and the settings; a range that the images needed is added to it.
-        folder: where they go; `deep_folder(folder)` if some have more than eight bits.
+        fingerprint: of the source and the settings; what they do not tell is added to it: a range that the images
+            needed, and copies that are left out.
+        folder: where they go.
         progress: show a bar.
         pixel_range: of the images that have more than eight bits; None: it is found in their values.
-
-    Returns:
-        the folder.
+        keep_copies: whether copies of images in other splits stay.
+        measuring: as of `list_source`.
 
     Raises:
-        InputError: too little disk space, too many unreadable images, or values without a range in common.
+        InputError: too little disk space, too many unreadable images, values without a range in common, or a class
+            that has nothing but copies.
     """
     needed = len(listing) * size * size * 3
     free = shutil.disk_usage(folder.parent).free
@@ -65,31 +72,74 @@ def write(
         splits = _decode(listing, size, fit, temporary, progress)
         used = _decode_deep(listing.source, splits, pixel_range)
         failures = {row: one for split in splits.values() for row, one in split.failed.items()}
-        _check_failures(listing, failures)
-        for name, split in splits.items():
-            np.save(temporary / f"{name}_labels.npy", listing.labels[split.kept()])
+        _check_failures(listing, failures, measuring)
+        digests = {row: digest for split in splits.values() for row, digest in split.digests.items()}
+        copies, leaving = find_copies(listing, digests, keep=keep_copies)
+        check_left(listing, leaving)
+        for split in splits.values():
+            split.dropped = leaving
+        _write_numbers(listing, splits, digests, temporary)
+        notes = _notes(listing, splits, used)
         header = {
             "source": listing.source,
             "classes": listing.classes,
             "image_size": size,
             "fit": fit,
-            "fingerprint": fingerprint if used is None else with_range(fingerprint, used),
+            "fingerprint": _without(fingerprint if used is None else with_range(fingerprint, used), listing, leaving),
             "paths": {name: [listing.paths[row] for row in split.kept()] for name, split in splits.items()},
             "skipped": [asdict(one) for one in (*listing.skipped, *(failures[row] for row in sorted(failures)))],
-            "pixels": _notes(listing, splits, used).as_json(),
+            "pixels": notes.as_json(),
+            "account": _account(listing, splits, notes, copies).as_json(),
         }
-        final = folder if used is None else deep_folder(folder)
-        shutil.rmtree(final, ignore_errors=True)
         (temporary / "dataset.json").write_text(json.dumps(header))
-        temporary.replace(final)
+        temporary.replace(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return final
 
 
-def deep_folder(folder: Path) -> Path:
-    """Where images are whose range mattered: what an older version made of them, in `folder`, is not taken for them."""
-    return folder.with_name(f"{folder.name}-range")
+def _write_numbers(listing: Listing, splits: dict[str, DecodedSplit], digests: dict[int, bytes], folder: Path) -> None:
+    """Each split's labels; and the numbers that copies have in common, over all splits."""
+    copies = numbered(digests)
+    for name, split in splits.items():
+        kept = split.kept()
+        np.save(folder / f"{name}_labels.npy", listing.labels[kept])
+        np.save(folder / f"{name}_copies.npy", np.array([copies[row] for row in kept], dtype=np.int64))
+
+
+def _account(listing: Listing, splits: dict[str, DecodedSplit], notes: PixelNotes, copies: Copies) -> Account:
+    """What decoding found out."""
+    met = {row: one for split in splits.values() for row, one in split.met.items()}
+    by_area = sorted({(width, height) for _, width, height in met.values()}, key=lambda size: size[0] * size[1])
+    areas = sorted(((width, height) for _, width, height in met.values()), key=lambda size: size[0] * size[1])
+    failed = [one.path for split in splits.values() for one in split.failed.values()]
+    return Account(
+        notes=tuple(notes.told()),
+        passed_over=(Tally("images that cannot be read", len(failed), tuple(failed[:EXAMPLES])),) if failed else (),
+        doubts=(*copies.doubts(), *(Doubt(sentence, "") for sentence in notes.warnings())),
+        counts={
+            name: dict(
+                zip(
+                    listing.classes,
+                    np.bincount(listing.labels[split.kept()], minlength=len(listing.classes)).tolist(),
+                    strict=True,
+                )
+            )
+            for name, split in splits.items()
+        },
+        copies=copies,
+        look=Look(
+            dict(Counter(mode for mode, _, _ in met.values())),
+            (by_area[0], areas[len(areas) // 2], by_area[-1]) if met else (),
+        ),
+    )
+
+
+def _without(fingerprint: str, listing: Listing, leaving: set[int]) -> str:
+    """The fingerprint of the images that are left when copies have gone; the same one where none has."""
+    if not leaving:
+        return fingerprint
+    gone = [listing.paths[row] for row in sorted(leaving)]
+    return hashlib.sha256(json.dumps([fingerprint, "without", gone]).encode()).hexdigest()
 
 
 def with_range(fingerprint: str, pixel_range: PixelRange) -> str:
@@ -136,8 +186,8 @@ def _notes(listing: Listing, splits: dict[str, DecodedSplit], used: PixelRange |
     return PixelNotes(used, len(deep), largest, looked, tuple(dark), tuple(bright))
 
 
-def _check_failures(listing: Listing, failures: dict[int, Skipped]) -> None:
-    """Unreadable images are left out unless they are many, or all that a class has in a split."""
+def _check_failures(listing: Listing, failures: dict[int, Skipped], measuring: bool) -> None:
+    """Unreadable images are left out unless they are many, or all that a class has in a split to be trained on."""
     if not failures:
         return
     shown = some([f"{one.path} ({one.reason})" for one in failures.values()])
@@ -149,7 +199,7 @@ def _check_failures(listing: Listing, failures: dict[int, Skipped]) -> None:
     for name in SPLITS:
         in_split = listing.splits == name
         lost = np.setdiff1d(listing.labels[in_split], listing.labels[in_split & readable])
-        if lost.size:
+        if lost.size and not measuring:
             classes = some([listing.classes[label] for label in lost])
             problems.append(f"{listing.source}: no image of {classes} in {name} can be read: {shown}.")
     if problems:

@@ -89,6 +89,8 @@ class Finals:
     seed: int
     max_batches: int | None = None
     """That a fold is judged by, for a quick look; None: by all its images."""
+    copies: NDArray[np.int64] | None = field(default=None, repr=False)
+    """A number that images have in common whose pixels are the same, as `labels` are; None: all differ."""
     _members: dict[int, dict[str, float]] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -96,7 +98,7 @@ class Finals:
         """The images that each fold holds out, by their places in `labels`, ascending."""
         if not self.effort.folds:
             return []
-        folds = (out for _, out in stratified_folds(self.effort.folds, self.labels, self.seed))
+        folds = (out for _, out in stratified_folds(self.effort.folds, self.labels, self.seed, self.copies))
         return [out[quick_places(len(out), self.max_batches, QUICK_VALIDATION_BATCH)] for out in folds]
 
     @cached_property

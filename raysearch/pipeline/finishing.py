@@ -43,15 +43,16 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
     others = [trial for trial in _ranked(controller, winner) if trial is not first][: effort.challengers]
     if not effort.folds:
         first, others = winner, []
-    train, val = job.dataset.train.labels, job.dataset.val.labels
+    labelled = Split.join(job.dataset.train, job.dataset.val)
     return Finals(
         tuple(_finalist(job, controller, trial, effort) for trial in (first, *others)),
         replace(effort, challengers=len(others)),
-        np.concatenate([train, val]),
+        labelled.labels,
         job.dataset.classes,
         job.settings.metric,
         job.settings.seed,
         max_batches=job.settings.max_batches,
+        copies=labelled.copies,
     )
 
 

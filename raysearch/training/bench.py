@@ -77,7 +77,7 @@ class Bench:
             other.dataset = replace(data, train=both)
             if fold is not None:
                 which, folds = fold
-                other.fold = Fold(both, *stratified_folds(folds, both.labels, seed)[which])
+                other.fold = Fold(both, *stratified_folds(folds, both.labels, seed, both.copies)[which])
         return other
 
     @property

@@ -105,7 +105,8 @@ def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[
     images = on.images(held_out=False)
     if folds:
         still = on.train_activations(augmented=False)
-        pack = FoldedPack(recipes, images, folds=folds, still=still, metric=bench.metric, device=bench.device)
+        about = {"metric": bench.metric, "device": bench.device, "copies": on.train.copies}
+        pack = FoldedPack(recipes, images, folds=folds, still=still, **about)
         return pack, on.signature()
     return HeadPack(recipes, images, metric=bench.metric, device=bench.device), on.signature()
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from raysearch.data.split import together
 from raysearch.errors import InputError
 
 
@@ -26,12 +27,28 @@ def check_folds(folds: int, labels: np.ndarray, classes: Sequence[str]) -> None:
         raise InputError(f"{folds} folds need {folds} training images of every class, {listed}: {advice}")
 
 
-def stratified_folds(folds: int, labels: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def stratified_folds(
+    folds: int, labels: np.ndarray, seed: int, copies: np.ndarray | None = None
+) -> list[tuple[np.ndarray, np.ndarray]]:
     """The images (indices, ascending) that each fold trains on, and those that it holds out.
 
-    Each image is held out once, and each fold has each class's share of it, to one image.
+    Each image is held out once, and each fold has each class's share of it, to one image; but copies of an image are in
+    the fold of the first, so that none is held out that was trained on.
+
+    Args:
+        folds: how many.
+        labels: integer, shape (n,).
+        seed: of the shuffle.
+        copies: a number that images have in common whose pixels are the same, shape (n,); None: all differ.
     """
     from sklearn.model_selection import StratifiedKFold  # a second to import, and most searches have no folds
 
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed % 2**32)
-    return list(splitter.split(np.zeros(len(labels)), labels))
+    found = list(splitter.split(np.zeros(len(labels)), labels))
+    if copies is None or len(np.unique(copies)) == len(copies):
+        return found
+    home = np.empty(len(labels), np.int64)
+    for number, (_, held_out) in enumerate(found):
+        home[held_out] = number
+    home = together(home, copies)
+    return [(np.flatnonzero(home != number), np.flatnonzero(home == number)) for number in range(folds)]

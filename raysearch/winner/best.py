@@ -38,7 +38,8 @@ class Best:
     @property
     def pixel_range(self) -> PixelRange | None:
         """Which values of more than eight bits were black and white in training; None: there were none, or an older
-        version trained."""
+        version trained.
+        """
         return PixelRange.from_json(self.info["preprocessing"].get("range"))
 
     @property

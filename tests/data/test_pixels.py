@@ -131,7 +131,7 @@ def test_two_processes_may_load_at_once(folder: MakeFolder) -> None:
 
 def test_the_natural_size_is_the_median_shorter_side_in_bounds(tmp_path: Path) -> None:
     for side, expected in ((20, 32), (50, 50), (300, 224)):
-        images = np.zeros((12, side, side + 10), np.uint8)
+        images = np.random.default_rng(0).integers(0, 256, (12, side, side + 10), dtype=np.uint8)
         np.savez(tmp_path / f"{side}.npz", train_images=images, train_labels=np.arange(12) % 2)
         assert load(str(tmp_path / f"{side}.npz"), progress=False).image_size == expected
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from raysearch.data import pixels as pixels_module
 from raysearch.data.pixels import Dataset, load
 from raysearch.data.value_range import Extremes, PixelRange, assumed_range, common_range, range_of
 from raysearch.errors import InputError
@@ -151,14 +149,13 @@ def test_eight_bits_beside_more_stay_as_they_are(tmp_path: Path) -> None:
     assert data.notes.deep == 24
 
 
-def test_nearly_black_and_nearly_white_images_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_nearly_black_and_nearly_white_images_are_told(tmp_path: Path) -> None:
     images = PICTURE.copy()
     images[:3] //= 12
     images[4] = 255 - images[4] // 12
-    with caplog.at_level(logging.WARNING):
-        load(str(write_folder(tmp_path / "x", images, ".png")), image_size=16, progress=False)
-    assert "3 of 24 images that were looked at are nearly black: " in caplog.text
-    assert "1 of 24 images that were looked at are nearly white: cat/04.png" in caplog.text
+    told = load(str(write_folder(tmp_path / "x", images, ".png")), image_size=16, progress=False).account.doubts
+    assert any("3 of 24 images that were looked at are nearly black: " in doubt.what for doubt in told)
+    assert any("1 of 24 images that were looked at are nearly white: cat/04.png" in doubt.what for doubt in told)
 
 
 def test_the_image_that_made_all_others_black_is_named(tmp_path: Path) -> None:
@@ -178,37 +175,6 @@ def test_a_given_range_is_used_and_is_part_of_the_key(tmp_path: Path) -> None:
     same = load(str(root), image_size=16, progress=False, pixel_range=PixelRange(0, 4095))
     assert same.fingerprint == own.fingerprint
     np.testing.assert_array_equal(by_path(other)["cat/02.png"], np.rint(PICTURE[2] * (16 / 257)))
-
-
-def without_notes(data: Dataset) -> None:
-    """The folder as an older version wrote it."""
-    header = json.loads((data.folder / "dataset.json").read_text())
-    del header["pixels"]
-    (data.folder / "dataset.json").write_text(json.dumps(header))
-
-
-def test_what_an_older_version_decoded_stays_valid_if_it_has_eight_bits(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = write_folder(tmp_path / "x", PICTURE, ".png")
-    before = load(str(root), image_size=16, progress=False)
-    without_notes(before)
-    monkeypatch.setattr(pixels_module, "write", None)  # decoding again would fail
-    again = load(str(root), image_size=16, progress=False)
-    assert (again.folder, again.fingerprint) == (before.folder, before.fingerprint)
-    monkeypatch.setattr(pixels_module, "needs_range", None)  # the headers are read once
-    assert load(str(root), image_size=16, progress=False).folder == before.folder
-
-
-def test_what_an_older_version_made_of_deep_images_is_made_anew(tmp_path: Path) -> None:
-    root = write_folder(tmp_path / "x", PICTURE.astype(np.uint16) * 16, ".png")
-    data = load(str(root), image_size=16, progress=False)
-    older = data.folder.with_name(data.folder.name.removesuffix("-range"))
-    data.folder.rename(older)
-    without_notes(data := Dataset.open(older))
-    again = load(str(root), image_size=16, progress=False)
-    assert again.folder != older
-    assert again.notes.deep == 24
 
 
 @pytest.mark.parametrize(

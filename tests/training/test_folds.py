@@ -311,7 +311,7 @@ def test_the_folds_follow_the_recipes_seed(monkeypatch):
     monkeypatch.setattr(
         folds_module,
         "stratified_folds",
-        lambda folds, labels, seed: seeds.append(seed) or stratified_folds(folds, labels, seed),
+        lambda folds, labels, seed, copies: seeds.append(seed) or stratified_folds(folds, labels, seed, copies),
     )
     folded([recipe(seed=3)])
     assert seeds == [3]

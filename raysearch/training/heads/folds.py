@@ -41,6 +41,7 @@ class FoldedPack:
         still: the training images without augmentation, which a fold is validated on; what they are trained on itself,
             if it has none.
         metric: whose cv_ figure decides.
+        copies: as of `stratified_folds`, for the training images.
 
     Raises:
         InputError: a class has fewer images than there are folds.
@@ -56,6 +57,7 @@ class FoldedPack:
         still: Activations,
         metric: str,
         device: torch.device,
+        copies: np.ndarray | None = None,
     ) -> None:
         train, labels = images.train.activations, np.asarray(images.train.labels)
         check_folds(folds, labels, images.classes)
@@ -75,7 +77,7 @@ class FoldedPack:
                 metric=metric,
                 device=device,
             )
-            for rest, held_out in stratified_folds(folds, labels, self._pack.seed)
+            for rest, held_out in stratified_folds(folds, labels, self._pack.seed, copies)
         ]
 
     def __len__(self) -> int:
