@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import sys
 from collections.abc import Callable, Iterable
 from typing import ParamSpec, TypeVar
 
 P = ParamSpec("P")
 T = TypeVar("T")
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says where a disk, a quota or a file is full."""
 
 
 class InputError(ValueError):
@@ -52,3 +59,15 @@ class NothingSucceededError(RuntimeError):
 
 class StorageError(OSError):
     """The storage refused for longer than one waits for it; says what was tried, and the last refusal."""
+
+
+def escape_output() -> None:
+    """Let standard output escape what its encoding lacks, instead of failing at it: names come in any script."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def told(error: OSError) -> str:
+    """An error of the operating system as a sentence: what it was about, and what it was."""
+    where = f"{error.filename}: " if error.filename is not None else ""
+    return f"{where}{error.strerror or error}"

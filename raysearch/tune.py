@@ -7,7 +7,6 @@ is enough to see it work: it runs on the bundled images and weights. Give it you
 
 from __future__ import annotations
 
-import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -15,7 +14,7 @@ from collections.abc import Sequence
 import tyro
 from rich.console import Console
 
-from raysearch.errors import InputError, NothingSucceededError, StorageError
+from raysearch.errors import FULL, InputError, NothingSucceededError, StorageError, escape_output, told
 from raysearch.job.flags import Flags
 from raysearch.pipeline.entry import plan, search
 
@@ -27,6 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: 0 done, 1 no trial succeeded or nothing could be written, 2 bad input, 130 stopped by Ctrl-C.
     """
+    escape_output()
     logging.basicConfig(format="%(levelname)s %(name)s: %(message)s", level=logging.WARNING)
     flags = tyro.cli(Flags, args=arguments, prog="python -m raysearch.tune", config=(tyro.conf.FlagCreatePairsOff,))
     errors = Console(stderr=True)
@@ -43,10 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         errors.print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise
-        told = f"error: {error}: make room, and start again; a run that had begun goes on with --resume"
-        errors.print(told, style="red", markup=False, highlight=False, soft_wrap=True)
+        full = error.errno in FULL
+        way_out = (
+            "make room, and start again; a run that had begun goes on with --resume"
+            if full
+            else ("see that it is there and may be used; a run that had begun goes on with --resume")
+        )
+        errors.print(f"error: {told(error)}: {way_out}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130

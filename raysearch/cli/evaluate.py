@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from raysearch.cli.arguments import Bar, DeviceName, Results, RunName, device_of
+from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
 if TYPE_CHECKING:
@@ -65,17 +67,16 @@ def evaluate(
     source, dataset = _images(best, folder, data)
     measured = _splits(dataset, split)
     if not measured:
-        raise InputError(f"{source!r} has no images in its {split} split")
+        raise InputError(f"{source!r} has no images in its {split} split; --split all takes every image of it")
     logits, labels = _answers(best, measured, chosen)
     metrics = detailed_metrics(logits, labels, best.labels)
+    missing = [name for name in best.labels if not metrics["per_class"][name]["support"]]
     if as_json:
-        told = {"source": source, "split": split, "images": len(labels), **metrics}
+        told = {"source": source, "split": split, "images": len(labels), "missing": missing, **metrics}
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show_metrics(metrics, best.labels, f"{folder.name} on {len(labels)} images ({split}) of {source}")
-        if dataset.skipped:
-            first = dataset.skipped[0].path
-            Console().print(f"{len(dataset.skipped)} unreadable image(s) skipped, e.g. {first}", markup=False)
+        _show_gaps(dataset, missing)
     return 0
 
 
@@ -93,7 +94,10 @@ def _images(best: Best, folder: Path, data: str | None) -> tuple[str, Dataset]:
     source = data if data is not None else settings.get("data")
     if source is None:
         raise InputError(f"{str(folder)!r} does not say what it was trained on: name labelled images by --data SOURCE")
-    dataset = dataset_for(best, source, seed=settings.get("seed", 0))
+    # The run's own images are taken as the search took them, so that its test images are the same.
+    kept = True if data is not None else settings.get("keep_copies", True)
+    seed = settings.get("seed", 0)
+    dataset = dataset_for(best, source, seed=seed, measuring=data is not None, keep_copies=kept)
     if data is None and dataset.fingerprint != info.get("fingerprints", {}).get("data", dataset.fingerprint):
         logging.warning("the images of %s are not those that the run was started with", source)
     return source, dataset
@@ -121,6 +125,19 @@ def _answers(best: Best, splits: Sequence[Split], device: torch.device) -> tuple
     return torch.cat(logits), np.concatenate([split.labels for split in splits])
 
 
+def _show_gaps(dataset: Dataset, missing: Sequence[str]) -> None:
+    """What the figures do not cover, and what is odd."""
+    lines = []
+    if missing:
+        lines.append(f"There are no images of {', '.join(missing)}: nothing is known of them here")
+    if dataset.skipped:
+        first = dataset.skipped[0]
+        lines.append(f"{len(dataset.skipped)} image(s) skipped, e.g. {first.path}: {first.reason}")
+    lines += [f"Warning: {doubt.line()}" for doubt in dataset.account.doubts]
+    for line in lines:
+        Console().print(one_line(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
 def _show_metrics(metrics: Metrics, classes: Sequence[str], title: str) -> None:
     console = Console()
     console.print(title, style="bold", markup=False, highlight=False)
@@ -137,5 +154,5 @@ def _show_metrics(metrics: Metrics, classes: Sequence[str], title: str) -> None:
         worst = max(mistakes, key=lambda other: mistakes[other], default="")
         taken = f"{worst} ({mistakes[worst]})" if worst else ""
         shares = (f"{share:.3f}" for share in (row["precision"], row["recall"], row["f1"]))
-        table.add_row(label, *shares, str(row["support"]), taken)
+        table.add_row(Text(label), *shares, str(row["support"]), Text(taken))
     console.print(table)

@@ -9,17 +9,19 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from raysearch.cli.cache import cache
+from raysearch.cli.data import data
 from raysearch.cli.elsewhere import sweep, tensorboard, wandb
 from raysearch.cli.evaluate import evaluate
 from raysearch.cli.export import export
 from raysearch.cli.predict import predict
 from raysearch.cli.runs import fetch, report, show
-from raysearch.errors import InputError
+from raysearch.errors import InputError, escape_output, told
 
 # torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.
 
 VERBS: dict[str, Callable[..., int]] = {
     "cache": cache,
+    "data": data,
     "evaluate": evaluate,
     "export": export,
     "fetch": fetch,
@@ -40,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns: the exit code: 0, 1 (done, but not for every image) or 2 (bad input; every problem on stderr).
     """
+    escape_output()
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
     try:
         return tyro.extras.subcommand_cli_from_dict(
@@ -53,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for problem in error.problems:
             print(f"error: {problem}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {told(error)}", file=sys.stderr)
+        return 1
     except SystemExit as stop:  # tyro's own, after --help (0) or arguments that it cannot read (2)
         return stop.code if isinstance(stop.code, int) else 2
     except KeyboardInterrupt:

@@ -12,6 +12,7 @@ import tyro
 from rich.console import Console
 
 from raysearch.cli.arguments import Bar, DeviceName, Results, RunName, device_of
+from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
 if TYPE_CHECKING:
@@ -117,7 +118,7 @@ class Told:
                 self.named[label] += 1
                 yield answer, self._explainer(image, label) if self._explainer is not None else None
             else:
-                self._err.print(f"{answer.image}: cannot be read: {answer.error}", markup=False)
+                self._err.print(f"{one_line(answer.image)}: cannot be read: {answer.error}", markup=False)
                 yield answer, None
 
 
@@ -186,7 +187,7 @@ def _print_lines(told: Told, top: int, out: Console) -> None:
     for answer, _ in told:
         if likeliest := answer.top(top):
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
-            out.print(f"{answer.image}  {shown}", markup=False)
+            out.print(f"{one_line(answer.image)}  {shown}", markup=False)
 
 
 def _shown(answer: Prediction, top: int, picture: Path | None) -> Shown:

@@ -41,3 +41,18 @@ def unify(labels: Sequence[str], splits: Sequence[str]) -> tuple[list[str], list
             where = " and ".join(sorted(homes[label]))
             doubts.append(Doubt(f"{label!r} in {where} is taken for the class {meant[0]!r} of train.", ""))
     return [spelt[label] for label in labels], doubts
+
+
+def matched(names: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """The class that each name means among those that are known: the same one, or the only one spelt nearly so.
+
+    Names that mean none of them are missing. "Nearly" is as of `unify`.
+    """
+    found = {}
+    for name in names:
+        for form in (str, same_form, loose_form):
+            meant = [one for one in known if form(one) == form(name)]
+            if len(meant) == 1:
+                found[name] = meant[0]
+                break
+    return found

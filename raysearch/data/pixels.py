@@ -16,7 +16,7 @@ from raysearch.data.listing import Listing
 from raysearch.data.source import list_source
 from raysearch.data.store import write
 from raysearch.data.value_range import PixelRange
-from raysearch.errors import InputError
+from raysearch.errors import FULL, InputError
 from raysearch.storage.cache import cache_root
 
 _FORMAT = 1
@@ -54,7 +54,8 @@ def load(
 
     Raises:
         InputError: bad source or settings, too many unreadable images, values without a range in common, or a cache
-            that cannot be written or has no space; all problems together.
+            that cannot be written or has too little space; all problems together.
+        OSError: the disk became full on the way.
     """
     problems = []
     if image_size is not None and not MIN_IMAGE_SIZE <= image_size <= MAX_IMAGE_SIZE:
@@ -80,6 +81,8 @@ def load(
                 options = {"keep_copies": keep_copies, "measuring": measuring}
                 write(listing, size, fit, fingerprint, folder, progress, pixel_range, **options)
     except OSError as error:
+        if error.errno in FULL:
+            raise
         reason = error.strerror or str(error)
         raise InputError(
             f"The cache {root.parent} cannot be written ({reason}); set RAYSEARCH_CACHE to a folder that can be."

@@ -54,6 +54,12 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False) -> Listi
     return Listing(source, classes, tuple(found.paths), labels, splits, found.reader, found.skipped, account)
 
 
+def in_full(source: str) -> str:
+    """What names the same source from anywhere: the whole path of a folder or file, any other name as it is."""
+    path = Path(source).expanduser()
+    return str(path.absolute()) if path.exists() else source
+
+
 def _cut(splits: NDArray[np.str_], seed: int) -> list[str]:
     """What is said of splits that the source does not give."""
     missing = missing_splits(splits)

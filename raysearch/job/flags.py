@@ -42,6 +42,11 @@ class Flags:
     """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
     (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
     through torchvision. Default: cifar10-mini."""
+    keep_copies: bool = False
+    """Keep training and validation images that are copies of validation or test images (by their decoded pixels).
+    Default: they are left out, and counted."""
+    strict: bool = False
+    """Refuse images in which something is probably wrong, instead of warning of it: see raysearch data SOURCE."""
     backbone: Annotated[str | None, _unset("NAME", f"{', '.join(NAMES)}. Default: densenet121.")] = None
     """Name of a backbone."""
     weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
@@ -111,7 +116,7 @@ class Flags:
     """The run's name. Default: the space and the time."""
     resume: Annotated[str | None, _unset("RUN")] = None
     """Go on with this run (a path, a name under --results, or its URI under --storage), with its own settings; --trials
-    may add more."""
+    may add more, and --data say where its images are now."""
     wandb: Annotated[str | None, _unset("PROJECT")] = None
     """Show the search in this project (or ENTITY/PROJECT) of Weights & Biases. Default: not there."""
     wandb_mode: Annotated[Literal["online", "offline"] | None, _unset("online|offline")] = None
@@ -132,6 +137,7 @@ class Flags:
 # With --resume, all other flags are the run's own.
 _ON_RESUME = {
     "resume",
+    "data",
     "trials",
     "time_budget",
     "results",

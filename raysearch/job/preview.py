@@ -10,6 +10,7 @@ import numpy as np
 import psutil
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from raysearch.data.dataset import Dataset
@@ -20,6 +21,7 @@ from raysearch.job.needs import Needs, trial_needs
 from raysearch.models.boundary import build_classifier
 from raysearch.models.summary import block_table
 from raysearch.recipe import Recipe
+from raysearch.reporting.intake import show_intake
 from raysearch.space.space import describe
 from raysearch.storage.files import replace_with
 
@@ -69,11 +71,11 @@ def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | Non
     classes, size = len(plan.dataset.classes), plan.dataset.image_size
     _heading(console, f"Data: {plan.dataset.source}, {classes} classes, {size} x {size} px ({plan.dataset.fit})")
     console.print(splits_table(plan.dataset))
+    show_intake(plan.dataset.account.as_json(), console)
     if plan.dataset.skipped:
         first = plan.dataset.skipped[0]
-        console.print(
-            f"{len(plan.dataset.skipped)} unreadable image(s) would be skipped, e.g. {first.path}: {first.reason}"
-        )
+        told = f"{len(plan.dataset.skipped)} image(s) would be skipped, e.g. {first.path}: {first.reason}"
+        console.print(told, markup=False, highlight=False, soft_wrap=True)
     replace_with(sheet, lambda path: contact_sheet(plan.dataset, recipe, plan.max_batches).save(path))
     strength = recipe.schedule[-1].strength
     console.print(
@@ -104,7 +106,7 @@ def splits_table(dataset: Dataset) -> Table:
         counts[name] = np.bincount(labels, minlength=len(dataset.classes))
         table.add_column(name, str(len(labels)), justify="right")
     for i, label in enumerate(dataset.classes):
-        table.add_row(label, *(str(count[i]) for count in counts.values()))
+        table.add_row(Text(label), *(str(count[i]) for count in counts.values()))
     return table
 
 

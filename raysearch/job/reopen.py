@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import load
+from raysearch.data.source import in_full
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import most_to_start
 from raysearch.job.flags import Flags
@@ -40,6 +41,8 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     machine_flags_fit = check_numbers(flags, problems)
     settings = _extended(settings, flags, problems)
     space = _space(settings, saved, space_file, problems)
+    if flags.data is not None:
+        settings = settings.model_copy(update={"data": in_full(flags.data)})
     dataset, weights = _images(settings, problems), _weights(settings, problems)
     storage = problems.attempt(storage_at, settings.storage) if settings.storage is not None else None
     problems.check(
@@ -97,7 +100,20 @@ def _space(settings: Settings, saved: RunInfo, file: Path, problems: Problems) -
 
 
 def _images(settings: Settings, problems: Problems) -> Dataset | None:
-    return problems.attempt(load, settings.data, image_size=settings.image_size, fit=settings.fit, seed=settings.seed)
+    """The images, where the settings say that they are; they may have moved."""
+    try:
+        return load(
+            settings.data,
+            image_size=settings.image_size,
+            fit=settings.fit,
+            seed=settings.seed,
+            keep_copies=settings.keep_copies,
+        )
+    except InputError as error:
+        problems.found += error.problems
+        moved = "if the images of the run are elsewhere now, say where by --data: they are known by their content"
+        problems.check(Path(settings.data).exists(), moved)
+        return None
 
 
 def _weights(settings: Settings, problems: Problems) -> Weights | None:

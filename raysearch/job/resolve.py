@@ -11,10 +11,11 @@ from pathlib import Path
 from raysearch.activations.store import default_limit
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import MIN_IMAGE_SIZE, load
-from raysearch.data.source import list_source
+from raysearch.data.source import in_full, list_source
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import budget_of, trial_rungs
 from raysearch.job.flags import Flags
+from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
@@ -46,7 +47,7 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
     """
     problems, wanted = Problems(), Wanted.of(flags)
     machine_flags_fit = check_numbers(flags, problems)
-    _check_folder(folder, problems)
+    _check_folder(folder, flags.results, problems)
     time_budget = problems.attempt(seconds, flags.time_budget) if flags.time_budget is not None else None
     problems.attempt(check_tracking, flags.wandb, flags.wandb_mode)
     storage = _storage(flags.storage, folder, problems)
@@ -58,6 +59,8 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
     weights = _weights(wanted, problems)
     dataset, classes = _images(wanted, flags, problems)
     _check_metric(wanted.metric, classes, problems)
+    if dataset is not None:
+        dataset = checked(dataset, wanted.metric, flags.strict, problems)
     if space is not None:
         _check_classes(space, classes, problems)
         _check_folds(space, dataset, flags, problems)
@@ -73,7 +76,11 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
     return Job(settings, settled(space, settings), dataset, weights, machine, head, storage)
 
 
-def _check_folder(folder: Path | None, problems: Problems) -> None:
+def _check_folder(folder: Path | None, results: Path, problems: Problems) -> None:
+    in_the_way = next((path for path in (results, *results.parents) if path.exists() and not path.is_dir()), None)
+    if in_the_way is not None:
+        problems.found.append(f"--results {results}: {in_the_way} is a file; name a folder")
+        return
     problems.check(
         folder is None or not folder.exists(),
         f"the run folder {folder} is there already: go on with it by --resume {folder}, or choose another --run-name",
@@ -122,7 +129,13 @@ def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset |
         listing = problems.attempt(list_source, wanted.data, seed=seed)
         return None, listing.classes if listing is not None else None
     dataset = problems.attempt(
-        load, wanted.data, image_size=wanted.image_size, fit=wanted.fit, seed=seed, progress=not flags.quiet
+        load,
+        wanted.data,
+        image_size=wanted.image_size,
+        fit=wanted.fit,
+        seed=seed,
+        progress=not flags.quiet,
+        keep_copies=flags.keep_copies,
     )
     return dataset, dataset.classes if dataset is not None else None
 
@@ -193,7 +206,8 @@ def _settings(
     epochs = space.level_epochs(budget.max_epochs)
     return Settings(
         space=flags.space,
-        data=wanted.data,
+        data=in_full(wanted.data),
+        keep_copies=flags.keep_copies,
         image_size=dataset.image_size,
         fit=wanted.fit,
         backbone=wanted.backbone,

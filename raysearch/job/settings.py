@@ -47,6 +47,9 @@ class Settings(BaseModel):
 
     space: str
     data: str
+    """As it was typed; the path of a folder or a file, in full."""
+    keep_copies: bool = True
+    """Whether images of train and val stay that val or test has too; runs from before this was asked kept them."""
     image_size: int
     """pixels"""
     fit: Fit

@@ -26,6 +26,7 @@ from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trial
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.sync import RunSync
+from raysearch.reporting.intake import show_intake
 from raysearch.reporting.live_view import LiveView
 from raysearch.reporting.summary import summary
 from raysearch.reporting.tracking.process import tracked
@@ -48,6 +49,8 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
         began: when the person started it (`time.monotonic`); a time budget counts from there.
     """
     chatter = _chatter(flags, console)
+    intake = job.dataset.account.as_json()
+    show_intake(intake, chatter)
     chatter.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
     with ExitStack() as session:
         if job.machine.elsewhere:  # what is measured there needs it; what is measured here is better off alone
@@ -63,6 +66,7 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
             weights={"origin": job.weights.origin, "reason": job.weights.reason},
             classes=list(job.dataset.classes),
             skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
+            intake=intake,
             cache=record(chosen, costs),
             **(
                 {}

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals

@@ -28,7 +28,7 @@ from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.events import Event
 from raysearch.record.info import RunInfo
 from raysearch.record.tables import heads_table, history_table, trials_table
-from raysearch.storage.files import insist, plain, replace_json, replace_with
+from raysearch.storage.files import insist, json_text, replace_json, replace_with
 
 if TYPE_CHECKING:
     from raysearch.storage.remote import Storage
@@ -117,7 +117,7 @@ class RunFolder:
         A line that a crash left torn is closed first, so that the new ones stand alone.
         """
         at = round(time.time(), 3)
-        lines = [json.dumps(plain({**event, "time": at}), ensure_ascii=False).encode() + b"\n" for event in events]
+        lines = [json_text({**event, "time": at}).encode() + b"\n" for event in events]
         insist(lambda: self._append(b"".join(lines)))
 
     def _append(self, lines: bytes) -> None:
@@ -224,6 +224,8 @@ def locate(run: Path | str, results: Path | str = "results") -> Path:
         if folder.is_dir() and str(run):
             return folder
     known = sorted(p.name for p in Path(results).iterdir() if p.is_dir()) if Path(results).is_dir() else []
+    if Path(results).exists() and not Path(results).is_dir():
+        raise InputError(f"--results {results} is a file; name a folder")
     near = difflib.get_close_matches(str(run), known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else f"runs there: {', '.join(known[-5:]) or 'none'}"
     raise InputError(f"no run {str(run)!r}: it is neither a folder nor a name under {str(results)!r}; {hint}")

@@ -58,6 +58,8 @@ class RunInfo(TypedDict, total=False):
     head: HeadInfo
     cache: Json
     """What was decided of the frozen work: see `raysearch.job.frozen_work.record`."""
+    intake: Json
+    """What the images were taken as, and what is odd of them: see `raysearch.data.account.Account.as_json`."""
     skipped: list[SkippedImage]
     failures: list[Json]
     """The events of the log by which work was lost."""

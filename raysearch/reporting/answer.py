@@ -12,6 +12,7 @@ from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.tables import cell, deciding, missing, stages_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table, spaced
+from raysearch.reporting.intake import Intake, caveats
 from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence
 
 
@@ -34,6 +35,7 @@ def answer_section(
     tables: Sequence[pd.DataFrame],
     winner: str | None,
     metric: str,
+    intake: Intake,
 ) -> Answer:
     """The recipe in a sentence, the figures, and what they are to be held against."""
     rows = [row for table in tables for row in table[table["trial"] == winner].to_dict("records")]
@@ -69,6 +71,7 @@ def answer_section(
     columns = ["model", "trial", "trainings", "cost", "accuracy", "macro-F1", f"{what} against it"]
     answer["models"] = Table(columns, models, frozenset({0, 1}))
     answer["notes"] += _how_to_read(evaluation)
+    answer["notes"] += caveats(intake, evaluation)
     if evaluation.get("optimism") is not None:
         answer["notes"].append(
             f"The search flattered its winner by {evaluation['optimism']:+.4f}: its best validation {spaced(metric)} "

@@ -10,6 +10,7 @@ from raysearch.record.events import Event
 from raysearch.record.info import RunInfo
 from raysearch.record.tables import cell
 from raysearch.reporting.elements import Table
+from raysearch.reporting.intake import Intake
 
 _LISTED = 50  # skipped images and failures that are spelled out
 
@@ -19,6 +20,7 @@ class Record(TypedDict):
 
     facts: list[tuple[str, str]]
     settings: Table | None
+    intake: Intake
     cache: list[str]
     """What was decided of the frozen work."""
     outcome: Table | None
@@ -53,6 +55,7 @@ def record_section(folder: Path, info: RunInfo, events: Sequence[Event]) -> Reco
     return {
         "facts": [(name, value) for name, value in facts.items() if value],
         "settings": Table(["setting", "value"], settings, frozenset({0, 1})) if settings else None,
+        "intake": info.get("intake", {}),
         "cache": cache.get("lines", []),
         "outcome": _cache_outcome(cache.get("outcome") or {}),
         "skipped": Table(["image", "why"], skipped[:_LISTED], frozenset({0, 1})) if skipped else None,

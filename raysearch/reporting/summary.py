@@ -16,6 +16,7 @@ from raysearch.record.trial import State
 from raysearch.reporting.ceiling import warnings_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.comparison import comparison_line, comparison_of
+from raysearch.reporting.intake import caveats, leak
 from raysearch.reporting.measured import measured_models, plus_minus, threshold_sentence
 from raysearch.reporting.sentences import incidents, short, verdict_line
 from raysearch.reporting.trials import compared_images
@@ -40,8 +41,11 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
         for event in {event["level"]: event for event in levels}.values():
             console.print(verdict_line(event), highlight=False, soft_wrap=True)
     if run.evaluation is not None:
-        _heading(console, "On the test images, which nothing has seen before")
+        intake = run.info.get("intake", {})
+        _heading(console, "On the test images" + ", which nothing has seen before" * (leak(intake) is None))
         _measured(run, run.evaluation, metric, console)
+        for caveat in caveats(intake, run.evaluation):
+            console.print(caveat, style="yellow", markup=False, highlight=False, soft_wrap=True)
     else:
         console.print("There is no final evaluation yet.")
     if (comparison := comparison_of(events)) is not None:

@@ -109,13 +109,27 @@ def _replace_with(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
-    """Replaces `path` with `text` in UTF-8, atomically."""
+    """Replaces `path` with `text` in UTF-8, atomically; what is no text (lone surrogates) is escaped."""
     replace_with(path, lambda temporary: _write_text(temporary, text))
 
 
 def replace_json(path: Path, tree: Any) -> None:
     """Replaces `path` with `tree` as indented, strict JSON (see `plain`), atomically."""
-    replace_text(path, json.dumps(plain(tree), indent=2, ensure_ascii=False) + "\n")
+    replace_text(path, json_text(tree, indent=2) + "\n")
+
+
+def json_text(tree: Any, indent: int | None = None) -> str:
+    """`tree` as strict JSON (see `plain`) that can be encoded in UTF-8, and reads back as it was.
+
+    Letters stand for themselves, unless the tree holds bytes that are no text, as names of files may (Python keeps them
+    as lone surrogates): then all but ASCII is escaped.
+    """
+    text = json.dumps(plain(tree), indent=indent, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(plain(tree), indent=indent)
+    return text
 
 
 def plain(tree: Any) -> Any:
@@ -150,4 +164,4 @@ def _to_disk(path: Path) -> None:
 
 
 def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8", newline="\n")
+    path.write_text(text, encoding="utf-8", errors="backslashreplace", newline="\n")

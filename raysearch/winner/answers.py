@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,14 @@ from PIL import Image
 from torch import nn
 
 from raysearch.data.decode import EXTENSIONS
+from raysearch.data.names import readable
+from raysearch.data.walk import walk_folder
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.storage.files import replace_with
 from raysearch.training.numerics import full_precision
+
+logger = logging.getLogger(__name__)
 
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 Images = ImageLike | Sequence[ImageLike]
@@ -41,6 +46,8 @@ class Prediction:
 def find_images(images: Images) -> list[ImageLike]:
     """One or many images, paths or folders as a flat list: folders are searched to the bottom, sorted by path.
 
+    What a folder holds of images is what training would take of it.
+
     Raises:
         InputError: paths that do not exist, or nothing to predict at all; all problems together.
     """
@@ -53,7 +60,11 @@ def find_images(images: Images) -> list[ImageLike]:
         elif not isinstance(image, str | Path):
             found.append(image)
         elif Path(image).is_dir():
-            inside = sorted(p for p in Path(image).rglob("*") if p.suffix.lower() in EXTENSIONS and p.is_file())
+            walked = walk_folder(Path(image))
+            inside = sorted(Path(image) / name for name in walked.images)
+            for tally in walked.passed.result():
+                if tally.remedy:
+                    logger.warning("%s: passed over are %s", image, tally.line())
             if not inside:
                 problems.append(f"the folder {str(image)!r} has no images ({', '.join(EXTENSIONS)})")
             found += inside
@@ -70,7 +81,7 @@ def find_images(images: Images) -> list[ImageLike]:
 
 def name_of(image: ImageLike, i: int) -> str:
     """What a person calls an image: its path, or "image 3" for one that has none."""
-    return str(image) if isinstance(image, str | Path) else f"image {i}"
+    return readable(str(image)) if isinstance(image, str | Path) else f"image {i}"
 
 
 def probabilities(model: nn.Module, images: np.ndarray, device: torch.device, mirrored: bool = False) -> np.ndarray:

@@ -19,6 +19,7 @@ from raysearch.recipe import Augmentation, Recipe, Stage
 from raysearch.record.evaluation import ClassSpreads, EvaluationDocument
 from raysearch.record.folder import RunFolder
 from raysearch.record.info import RunInfo
+from raysearch.reporting.intake import leak, left_out
 from raysearch.reporting.measured import measured_models, plus_minus
 
 _NAMED_CONFUSIONS = 5
@@ -122,8 +123,9 @@ def _results(
     )
     optimism = evaluation.get("optimism")
     flattered = "" if optimism is None else f" The search flattered it by {optimism:+.4f} on validation."
+    unseen = "" if data.account.leaks else " that the search never saw"
     measured = (
-        f"On {len(data.test)} test images that the search never saw, read {_times(evaluation.get('test_reads', 1))}. "
+        f"On {len(data.test)} test images{unseen}, read {_times(evaluation.get('test_reads', 1))}. "
         f"{trainings}The classifier in this folder has accuracy {values[shipped]:.4f}; the last column compares it "
         "with the others, image by image (95 % interval of the paired difference)."
     )
@@ -169,12 +171,13 @@ def _confusions(confusion: Sequence[Sequence[float]], classes: Sequence[str]) ->
 
 
 def _data(data: Dataset, info: RunInfo) -> str:
-    seed = info.get("settings", {}).get("seed", 0)
+    seed, intake = info.get("settings", {}).get("seed", 0), data.account.as_json()
     skipped = f" {len(data.skipped)} files could not be read and were left out." * bool(data.skipped)
+    told = "".join(f" {line}" for line in (leak(intake), left_out(intake)) if line is not None)
     return (
         f"## Data\n\n{_source(data)}: {len(data.train)} images to train on, {len(data.val)} to choose by, "
         f"{len(data.test)} to measure with. Splits that the data did not give were made stratified, with seed {seed}."
-        f"{skipped} SHA-256 of pixels, labels and splits: {data.fingerprint}."
+        f"{skipped}{told} SHA-256 of pixels, labels and splits: {data.fingerprint}."
     )
 
 
@@ -239,7 +242,7 @@ def _limits(recipe: Recipe, data: Dataset, shares: np.ndarray) -> str:
 
 def _source(data: Dataset) -> str:
     """The source's name, without the folders of the machine that it lay on."""
-    return Path(data.source).name or data.source
+    return Path(data.source).absolute().name or data.source
 
 
 def _times(n: int) -> str:
@@ -248,4 +251,8 @@ def _times(n: int) -> str:
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_cell, line)) + " |" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return " ".join(str(value).replace("|", "\\|").splitlines())

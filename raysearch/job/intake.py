@@ -1,0 +1,59 @@
+"""The checks of a search on its images, beyond whether they can be read: enough of each class, nothing odd if asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from raysearch.data.account import Doubt
+from raysearch.data.dataset import Dataset
+from raysearch.errors import Problems
+
+FEW_IMAGES = 5
+"""Validation or test images of a class that are too few to tell how good a model is at it."""
+_UNEVEN = 10
+"""By what factor classes may differ before accuracy says little."""
+
+
+def checked(dataset: Dataset, metric: str, strict: bool, problems: Problems) -> Dataset:
+    """The images with the whole account of them: what is odd for this metric, too.
+
+    Args:
+        dataset: as it was loaded.
+        metric: what the search will be led by.
+        strict: whether what is odd is a problem.
+        problems: gets what cannot be used.
+    """
+    account = dataset.account.adding(doubts=class_doubts(dataset.account.counts, metric))
+    val = dataset.account.counts.get("val", {})
+    absent = [name for name, n in val.items() if not n]
+    problems.check(
+        metric != "auroc" or len(val) != 2 or not absent,
+        f"metric 'auroc' needs validation images of both classes, there are none of {', '.join(absent)}",
+    )
+    if strict:
+        problems.found += [f"--strict: {doubt.line()}" for doubt in account.doubts]
+    return replace(dataset, account=account)
+
+
+def class_doubts(counts: Mapping[str, Mapping[str, int]], metric: str) -> list[Doubt]:
+    """Classes with too few images to choose by, or to be measured on, and classes that accuracy hardly sees."""
+    doubts = []
+    weighing = "--metric balanced_accuracy gives every class the same weight; more images of it help more."
+    for split, used in (("val", "validation"), ("test", "test")):
+        few = {name: n for name, n in counts.get(split, {}).items() if 0 < n < FEW_IMAGES}
+        if few:
+            told = "; ".join(f"{name} has {n} {used} image{'s' * (n != 1)}" for name, n in list(few.items())[:3])
+            told += f"; and {len(few) - 3} more classes have as few" * (len(few) > 3)
+            remedy = weighing if split == "val" and metric == "accuracy" else "More images of it are needed."
+            doubts.append(Doubt(f"{told}.", remedy))
+    train = {name: n for name, n in counts.get("train", {}).items() if n}
+    if train and metric == "accuracy" and max(train.values()) >= _UNEVEN * min(train.values()):
+        most, least = max(train, key=lambda name: train[name]), min(train, key=lambda name: train[name])
+        share = train[most] / sum(train.values())
+        told = (
+            f"{most} has {train[most]:,} training images and {least} {train[least]:,}: who always answers {most} is "
+            f"right in {share:.0%}."
+        )
+        doubts.append(Doubt(told, "--metric balanced_accuracy or macro_f1 sees the small classes."))
+    return doubts
