@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from raysearch.data.names import one_line
+
 EXAMPLES = 3
 """Names that a line of the account shows."""
 
@@ -191,8 +193,8 @@ class Account:
         """What `from_json` reads, with the lines and doubts as text for those who only show them."""
         return {
             **asdict(self),
-            "lines": self.lines(),
-            "warnings": [doubt.line() for doubt in self.doubts],
+            "lines": [one_line(line) for line in self.lines()],
+            "warnings": [one_line(doubt.line()) for doubt in self.doubts],
             "leaks": self.leaks,
         }
 
@@ -245,5 +247,5 @@ class Tallies:
 
 
 def _sum_up(removed: Mapping[str, int]) -> str:
-    told = " and ".join(f"{n:,} of {split}" for split, n in removed.items() if n)
+    told = " and ".join(f"{n:,} image{'s' * (n != 1)} of {split}" for split, n in removed.items() if n)
     return f"{told} {'is' if sum(removed.values()) == 1 else 'are'}"

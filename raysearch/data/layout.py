@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from raysearch.data.account import Doubt, Tally
-from raysearch.data.listing import some
+from raysearch.data.listing import SPLITS, some
 from raysearch.data.names import loose_form, readable
 from raysearch.data.split_names import is_unlabelled, remainders, split_folders, split_name
 from raysearch.data.tree import Node, take_masks, tree_of
@@ -131,7 +131,7 @@ def _read_splits(node: Node, splits: Mapping[str, str], layout: Layout, source: 
     outside = len(node.path) + bool(node.path)
     places = [
         f"{readable(place[outside:])}/" + f" ({split})" * (place.rpartition("/")[2] != split)
-        for place, split in layout.places.items()
+        for place, split in sorted(layout.places.items(), key=lambda item: SPLITS.index(item[1]))
     ]
     layout.reading = f"{count} classes in {_and(places)}"
 

@@ -10,6 +10,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from raysearch.data.names import one_line
+
 _TILE_PIXELS = 112
 
 
@@ -27,7 +29,7 @@ def sheet(pixels: np.ndarray, names: Sequence[str]) -> Image.Image:
     )
     draw = ImageDraw.Draw(page)
     font = ImageFont.truetype(Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", 12)
-    for i, (image, name) in enumerate(zip(pixels, names, strict=True)):
+    for i, (image, name) in enumerate(zip(pixels, map(one_line, names), strict=True)):
         x, y = gap + i % columns * (tile_width + gap), gap + i // columns * (tile_height + text + gap)
         page.paste(Image.fromarray(image).resize((tile_width, tile_height), Image.Resampling.NEAREST), (x, y))
         while len(name) > 1 and draw.textlength(name, font) > tile_width:

@@ -62,5 +62,6 @@ def caveats(intake: Intake, evaluation: Mapping[str, Any]) -> list[str]:
         (unmeasured(evaluation), "There are no test images of {}: nothing is known of how well it does on them."),
     ):
         if names:
-            found.append(what.format(", ".join(names[:5]) + f" and {len(names) - 5} more" * (len(names) > 5)))
+            told = ", ".join(" ".join(name.splitlines()) for name in names[:5])
+            found.append(what.format(told + f" and {len(names) - 5} more" * (len(names) > 5)))
     return found
