@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +21,9 @@ def fill(root: Path, counts: dict[str, int], start: int = 0) -> Path:
     """Make `counts` images in each folder below `root`, all different: {"train/cat": 5, …}."""
     number = start
     for name, count in counts.items():
-        folder = os.fsencode(root) + b"/" + os.fsencode(name)
-        os.makedirs(folder, exist_ok=True)
+        (root / name).mkdir(parents=True, exist_ok=True)
         for position in range(count):
-            with open(folder + b"/%03d.png" % position, "wb") as file:
-                file.write(picture(number))
+            (root / name / f"{position:03}.png").write_bytes(picture(number))
             number += 1
     return root
 

@@ -49,12 +49,17 @@ def test_copies_of_test_images_leave_train_and_val(leaky: Path) -> None:
     assert copies.removed == {"train": 2, "val": 1}
     assert (len(data.train), len(data.val), len(data.test)) == (20, 8, 8)
     assert data.account.counts["train"] == {"cat": 10, "dog": 10}
-    assert not {"train/cat/another.png", "train/cat/again.png", "val/dog/one.png"} & {*data.train.paths, *data.val.paths}
+    assert not {"train/cat/another.png", "train/cat/again.png", "val/dog/one.png"} & {
+        *data.train.paths,
+        *data.val.paths,
+    }
     tested = {image.tobytes() for image in np.asarray(data.test.pixels)}
     assert not tested & {image.tobytes() for image in np.asarray(data.train.pixels)}
     assert not data.account.leaks
     said = "\n".join(doubt.line() for doubt in data.account.doubts)
-    assert "2 of train are in test too, 1 of val is in test too (e.g. train/cat/another.png is test/cat/000.png)" in said
+    assert (
+        "2 of train are in test too, 1 of val is in test too (e.g. train/cat/another.png is test/cat/000.png)" in said
+    )
     assert "2 images of train and 1 image of val are left out" in said
 
 

@@ -94,7 +94,9 @@ def images(n: int, start: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("style", ["{}_images {}_labels", "x_{} y_{}"])
-@pytest.mark.parametrize(("word", "split"), [("valid", "val"), ("validation", "val"), ("dev", "val"), ("testing", "test")])
+@pytest.mark.parametrize(
+    ("word", "split"), [("valid", "val"), ("validation", "val"), ("dev", "val"), ("testing", "test")]
+)
 def test_arrays_of_other_spellings_are_read(tmp_path: Path, style: str, word: str, split: str) -> None:
     """Case 10."""
     parts = {"train": 8, word: 4}
