@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 
@@ -269,7 +268,7 @@ def test_photos_that_are_not_read_are_told_with_how_to_convert_them(tmp_path: Pa
     assert "30 HEIC photos are not read (cat/IMG_0.HEIC" in doubts(listing)
     assert "convert them to JPEG" in doubts(listing)
     for number in range(10):
-        os.remove(root / "cat" / f"{number:03}.png")
+        (root / "cat" / f"{number:03}.png").unlink()
     assert "cat (30 HEIC photos are in it)" in refusal(root)
     assert "30 HEIC photos" in refusal(root / "cat")
 

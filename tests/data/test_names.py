@@ -24,10 +24,10 @@ def test_bytes_that_are_no_utf8_are_escaped_and_found_again(tmp_path: Path) -> N
     """Case 2: from a latin-1 archive."""
     root = os.fsencode(tmp_path / "d")
     for name in (b"caf\xe9", b"dog"):
-        os.makedirs(root + b"/" + name)
+        Path(os.fsdecode(root + b"/" + name)).mkdir(parents=True)
         for number in range(8):
-            with open(root + b"/" + name + b"/\xe9t\xe9%d.png" % number, "wb") as file:
-                file.write(picture(number + len(name) * 10))
+            file = Path(os.fsdecode(root + b"/" + name + b"/\xe9t\xe9%d.png" % number))
+            file.write_bytes(picture(number + len(name) * 10))
     listing = list_source(str(tmp_path / "d"))
     assert listing.classes == ("caf\\xe9", "dog")
     assert listing.paths[0] == "caf\\xe9/\\xe9t\\xe90.png"
@@ -36,7 +36,7 @@ def test_bytes_that_are_no_utf8_are_escaped_and_found_again(tmp_path: Path) -> N
     for text in (*data.train.paths, *data.classes, json.dumps(data.account.as_json(), ensure_ascii=False)):
         text.encode("utf-8")
     found = data.test.paths[0].encode().decode("unicode_escape").encode("latin-1")
-    assert os.path.exists(root + b"/" + found)
+    assert Path(os.fsdecode(root + b"/" + found)).exists()
 
 
 def test_a_source_whose_own_name_is_no_utf8(tmp_path: Path) -> None:
