@@ -64,10 +64,11 @@ def evaluate_run(
     document = measured.document(winner, reads)
     frame = measured.predictions()
     replace_with(run.folder / "predictions.parquet", lambda path: frame.to_parquet(path, index=False))
-    card = model_card(run, models.recipes[single], job.dataset, document, measured.on_test(), single)
+    shipment = measured.shipment()
+    card = model_card(run, shipment, job.dataset, document, measured.on_test())
     write_best(
         run.folder / "best",
-        measured.shipment(),
+        shipment,
         job.dataset.classes,
         job.weights.digest,
         card,

@@ -157,8 +157,8 @@ def sureness_section(evaluation: EvaluationDocument | None) -> Sureness:
                 "reliability",
                 figure,
                 f"How often answers are right, on {support(shipped['test']['per_class'])} test images",
-                "A point is a group of answers that are about as sure; on the dotted line they are as sure as right, "
-                "below it too sure.",
+                "A point is a group of answers that are about as sure, the larger the more; on the dotted line they "
+                "are as sure as right, below it too sure. Before and after the temperature.",
             )
         )
     if curve := shipped.get("curve"):

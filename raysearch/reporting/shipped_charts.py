@@ -26,12 +26,12 @@ def frontier(points: Sequence[FrontierPoint], shipped: str, default: AccuracyInt
         _with_bars("test images", "circle", _TEST, points, test, _BESIDE),
     ]
     if default is not None:
-        level, label = rounded(default["accuracy"]), "the default, as the search trained it (test)"
+        level, label = rounded(default["accuracy"]), "the default on test"
         data.append(line_trace([(-0.5, level), (len(points) - 0.5, level)], _BOUND, 1.5, label, dash="dot"))
     chosen = [place for place, one in enumerate(points) if one["kind"] == shipped]
     ring = line_trace([(place + _BESIDE, rounded(test[place]["accuracy"])) for place in chosen], "@ink", 2, "shipped")
     ring |= {"mode": "markers", "marker": {"size": 18, "symbol": "circle-open", "color": "@ink", "line": {"width": 2}}}
-    layout = base_layout("cost of a prediction: passes through a network", "accuracy", height=400)
+    layout = base_layout("cost: passes through a network", "accuracy", height=400)
     ticks = [f"{html.escape(one['kind'])}<br>{one['cost']}" for one in points]
     layout["xaxis"] |= {
         "range": [-0.5, len(points) - 0.5],
@@ -89,8 +89,8 @@ def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin
     start = max(0.0, round(least - 0.05, 1))
     data = [line_trace([(start, start), (1, 1)], "@muted", 1, "as sure as right", dash="dot")]
     if tempered:
-        data.append(_bins("before the temperature", "square-open", _BOUND, before))
-    data.append(_bins("after it" if tempered else "what is shipped", "circle", _TEST, after))
+        data.append(_bins("before", "square-open", _BOUND, before))
+    data.append(_bins("after" if tempered else "what is shipped", "circle", _TEST, after))
     layout = base_layout("probability of the answer", "share of right answers", height=340)
     layout["xaxis"] |= {"range": [start, 1.02], "tickformat": ".0%"}
     layout["yaxis"] |= {"range": [-0.03, 1.05], "tickformat": ".0%"}
@@ -99,9 +99,11 @@ def reliability(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin
 
 def _bins(name: str, symbol: str, colour: str, bins: Sequence[ReliabilityBin]) -> Trace:
     points = [(rounded(one["confidence"]), rounded(one["accuracy"])) for one in bins]
+    most = max((one["images"] for one in bins), default=1)
+    sizes = [round(4 + 10 * (one["images"] / most) ** 0.5, 1) for one in bins]
     return line_trace(points, colour, 1.5, name) | {
         "mode": "lines+markers",
-        "marker": {"size": 7, "symbol": symbol, "color": colour},
+        "marker": {"size": sizes, "symbol": symbol, "color": colour},
         "text": [f"{one['images']} images" for one in bins],
         "hoverinfo": "all",
         "hovertemplate": "said %{x:.1%}, right %{y:.1%}, %{text}<extra>" + name + "</extra>",
