@@ -10,10 +10,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Split
+from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError
 from raysearch.recipe import Augmentation
 from raysearch.training.metrics import classification_metrics
@@ -46,6 +48,24 @@ def split():
 def best(tmp_path, model):
     write_best(tmp_path / "best", Shipment.of(model, RECIPE), CLASSES, "abc", "")
     return load_best(tmp_path / "best")
+
+
+def test_images_are_scaled_by_the_range_of_training(tmp_path, model, caplog):
+    """The new images' own values would say 8 bits: 60 would be 60, and is 60 * 255 / 4095 = 4."""
+    for name in CLASSES:
+        (tmp_path / "new" / name).mkdir(parents=True)
+        for i in range(7):
+            Image.fromarray(np.full((16, 16), 60 + i, np.uint16)).save(tmp_path / "new" / name / f"{i}.png")
+    seen = {}
+    for kept in (PixelRange(0, 4095), None):
+        write_best(tmp_path / "best", model, RECIPE, CLASSES, "", "", pixel_range=kept)
+        dataset = dataset_for(load_best(tmp_path / "best"), str(tmp_path / "new"))
+        seen[kept] = {
+            path: int(np.asarray(dataset.train.pixels)[k].max()) for k, path in enumerate(dataset.train.paths)
+        }
+    assert set(seen[PixelRange(0, 4095)].values()) == {4}
+    assert set(seen[None].values()) == {60 + int(path[-5]) for path in seen[None]}
+    assert "the classifier was trained on 8: the range 0 to 255 is taken" in caplog.text
 
 
 @given(st.integers(2, 5), st.integers(1, 40), st.integers(0, 10_000))

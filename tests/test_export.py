@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 from raysearch.cli.main import main
+from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError
 from raysearch.models.boundary import build_classifier, prepare
 from raysearch.models.registry import BACKBONES
@@ -20,6 +22,7 @@ from raysearch.run import Run
 from raysearch.winner import formats
 from raysearch.winner.best import load_best
 from raysearch.winner.best_files import write_best
+from raysearch.winner.description import describe
 from raysearch.winner.export import BATCHES, TOLERANCE, ExportError, check_images, export, largest_difference
 from raysearch.winner.formats import SUFFIXES
 from raysearch.winner.shipment import Shipment
@@ -95,6 +98,13 @@ def test_who_has_only_pillow_and_onnxruntime_gets_what_predict_says(best, onnx_f
         (shares,) = session.run(["probabilities"], {described["input"]["name"]: pixels[None]})
         assert described["classes"][shares[0].argmax()] == answer["label"]
         assert shares[0] == pytest.approx([answer[f"p_{name}"] for name in described["classes"]], abs=1e-4)
+
+
+def test_the_description_says_which_values_are_black_and_white(best):
+    assert describe(best, "torch")["before_the_graph"]["range"] is None
+    deep = describe(replace(best, pixel_range=PixelRange(-1, 1)), "torch")["before_the_graph"]
+    assert deep["range"] == {"low": -1, "high": 1}
+    assert "-1 to 1 linearly to 0 to 255, clipped" in deep["values"]
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.recipe import Augmentation, Head, Recipe, Stage
@@ -102,6 +103,32 @@ def test_an_unreadable_image_is_reported_and_the_others_are_predicted(best_folde
 def test_a_batch_in_one_array_is_as_many_images(best_folder):
     batch = np.stack([picture(name, 5) for name in ("red", "blue")])
     assert load_best(best_folder).predict(batch)["label"].tolist() == ["red", "blue"]
+
+
+def test_the_range_of_training_is_kept_and_used(tmp_path, model):
+    """12 bits: each image is scaled by 4095, whatever its own largest value is."""
+    write_best(tmp_path / "best", model, RECIPE, CLASSES, "", "", pixel_range=PixelRange(0, 4095))
+    kept = json.loads((tmp_path / "best" / "labels.json").read_text())["preprocessing"]["range"]
+    assert kept == {"low": 0, "high": 4095}
+    best = load_best(tmp_path / "best")
+    eight = picture("red", 1, (16, 16)) // 2  # no value near the white of 12 bits
+    Image.fromarray(eight[..., 0].astype(np.uint16) * 16).save(tmp_path / "deep.png")
+    assert np.abs(best.pixels(tmp_path / "deep.png") - eight[..., :1].astype(int)).max() <= 1
+    deep = best.pixels(eight.astype(np.uint16) * 16)
+    assert np.array_equal(deep, np.rint(eight * (16 * 255 / 4095)))
+    assert np.array_equal(best.pixels(eight), eight)
+
+
+def test_values_that_leave_white_open_are_refused_where_no_range_is_known(best_folder):
+    """A model of 8-bit images, or one whose labels.json an older version wrote: nothing is stretched by itself."""
+    info = json.loads((best_folder / "labels.json").read_text())
+    del info["preprocessing"]["range"]
+    (best_folder / "labels.json").write_text(json.dumps(info))
+    best, eight = load_best(best_folder), picture("red", 1, (16, 16))
+    assert np.array_equal(best.pixels(eight.astype(np.uint16) * 257), eight)
+    assert np.array_equal(best.pixels((eight / 255).astype(np.float32)), eight)
+    answers = list(best.answers([eight.astype(np.uint16) * 16, (eight / 127.5 - 1).astype(np.float32), eight]))
+    assert ["save it with 8 bits" in (answer.error or "") for answer in answers] == [True, True, False]
 
 
 def test_inputs_are_what_the_model_takes(best_folder, tmp_path):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.data.account import Doubt
 from raysearch.data.listing import some
 from raysearch.data.value_range import PixelRange
 
@@ -29,7 +30,7 @@ class PixelNotes:
     deep: int = 0
     """Images of more than eight bits."""
     largest: str = ""
-    """The image that has the largest value of them."""
+    """The image that has the largest value of them, from which the range follows; "" where the range was given."""
     looked: int = 0
     """Images that were looked at for their brightness."""
     dark: tuple[str, ...] = ()
@@ -42,18 +43,22 @@ class PixelNotes:
         if self.pixel_range is None:
             return []
         low, high = self.pixel_range.low, self.pixel_range.high
-        return [f"{self.deep} images have more than 8 bits: values from {low:g} (black) to {high:g} (white) are used."]
+        return [
+            f"{self.deep:,} images have more than 8 bits: values from {low:g} (black) to {high:g} (white) are used."
+        ]
 
-    def warnings(self) -> list[str]:
-        """What is probably wrong; a sentence each."""
-        blame = ""
-        if self.pixel_range is not None:
-            blame = (
-                f" The range of their values, {self.pixel_range}, follows from the largest value, which {self.largest} "
+    def doubts(self) -> list[Doubt]:
+        """What is probably wrong."""
+        way_out = "Look at them: they may be damaged, masks, or values of another scale."
+        if self.pixel_range is not None and self.largest:
+            way_out = (
+                f"The range of their values, {self.pixel_range}, follows from the largest value, which {self.largest} "
                 "has: take that image away if it is unlike the others."
             )
+        elif self.pixel_range is not None:
+            way_out = f"They were scaled by the range of the training images, {self.pixel_range}: scale them as those."
         return [
-            f"{len(images)} of {self.looked} images that were looked at are nearly {colour}: {some(images)}.{blame}"
+            Doubt(f"{len(images):,} of {self.looked:,} images are nearly {colour} ({some(images)}).", way_out)
             for colour, images in (("black", self.dark), ("white", self.bright))
             if images
         ]

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raysearch.data.account import EXAMPLES, Account, Copies, Doubt, Look, Tally
+from raysearch.data.account import EXAMPLES, Account, Copies, Look, Tally
 from raysearch.data.copies import check_left, find_copies, numbered
 from raysearch.data.decoding import DecodedSplit
 from raysearch.data.listing import SPLITS, Listing, Skipped, some
@@ -79,7 +79,7 @@ def write(
         for split in splits.values():
             split.dropped = leaving
         _write_numbers(listing, splits, digests, temporary)
-        notes = _notes(listing, splits, used)
+        notes = _notes(listing, splits, used, pixel_range)
         header = {
             "source": listing.source,
             "classes": listing.classes,
@@ -115,7 +115,7 @@ def _account(listing: Listing, splits: dict[str, DecodedSplit], notes: PixelNote
     return Account(
         notes=tuple(notes.told()),
         passed_over=(Tally("images that cannot be read", len(failed), tuple(failed[:EXAMPLES])),) if failed else (),
-        doubts=(*copies.doubts(), *(Doubt(sentence, "") for sentence in notes.warnings())),
+        doubts=(*copies.doubts(), *notes.doubts()),
         counts={
             name: dict(
                 zip(
@@ -169,7 +169,9 @@ def _decode_deep(source: str, splits: dict[str, DecodedSplit], given: PixelRange
     return pixel_range
 
 
-def _notes(listing: Listing, splits: dict[str, DecodedSplit], used: PixelRange | None) -> PixelNotes:
+def _notes(
+    listing: Listing, splits: dict[str, DecodedSplit], used: PixelRange | None, given: PixelRange | None
+) -> PixelNotes:
     """Writes the pixels, and says what is to be known of them."""
     looked = 0
     dark: list[str] = []
@@ -182,7 +184,7 @@ def _notes(listing: Listing, splits: dict[str, DecodedSplit], used: PixelRange |
         looked += seen
         for images, places in zip((dark, bright), found, strict=True):
             images += [paths[place] for place in places]
-    largest = listing.paths[max(deep, key=lambda row: deep[row].high)] if deep else ""
+    largest = listing.paths[max(deep, key=lambda row: deep[row].high)] if deep and given is None else ""
     return PixelNotes(used, len(deep), largest, looked, tuple(dark), tuple(bright))
 
 

@@ -105,7 +105,7 @@ def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[
     images = on.images(held_out=False)
     if folds:
         still = on.train_activations(augmented=False)
-        about = {"metric": bench.metric, "device": bench.device, "copies": on.train.copies}
+        about = {"metric": bench.metric, "device": bench.device, "copies": on.copies}
         pack = FoldedPack(recipes, images, folds=folds, still=still, **about)
         return pack, on.signature()
     return HeadPack(recipes, images, metric=bench.metric, device=bench.device), on.signature()
@@ -142,6 +142,11 @@ class _Place:
             self._train = _Part("train", fold.images, fold.train[quick_places(len(fold.train), most, stage.batch_size)])
             judging = quick_places(len(fold.val), most, QUICK_VALIDATION_BATCH)
             self._val = _Part("labelled", fold.images, fold.val[judging])
+
+    @property
+    def copies(self) -> NDArray[np.int64] | None:
+        """Which training images are the same: see `Split.copies`."""
+        return self._train.split.copies
 
     def images(self, *, held_out: bool) -> Images:
         """What the stage sees: training images in the training's precision, the others exact.

@@ -80,7 +80,7 @@ def test_a_folder_of_deep_images(
     data = load(str(write_folder(tmp_path / "x", values, ending)), image_size=16, progress=False)
     assert data.notes.pixel_range == PixelRange(*expected)
     assert data.notes.deep == 24
-    assert data.notes.warnings() == []
+    assert data.notes.doubts() == []
     low, high = expected
     found = by_path(data)
     assert len(found) == 24
@@ -154,16 +154,17 @@ def test_nearly_black_and_nearly_white_images_are_told(tmp_path: Path) -> None:
     images[:3] //= 12
     images[4] = 255 - images[4] // 12
     told = load(str(write_folder(tmp_path / "x", images, ".png")), image_size=16, progress=False).account.doubts
-    assert any("3 of 24 images that were looked at are nearly black: " in doubt.what for doubt in told)
-    assert any("1 of 24 images that were looked at are nearly white: cat/04.png" in doubt.what for doubt in told)
+    assert any("3 of 24 images are nearly black (" in doubt.what for doubt in told)
+    assert any("1 of 24 images are nearly white (cat/04.png)" in doubt.what for doubt in told)
 
 
 def test_the_image_that_made_all_others_black_is_named(tmp_path: Path) -> None:
     values = PICTURE.astype(np.uint16) * 16
     values[7, 0, 0] = 65535  # burnt in
     data = load(str(write_folder(tmp_path / "x", values, ".png")), image_size=16, progress=False)
-    assert "24 of 24" in data.notes.warnings()[0]
-    assert "dog/07.png has" in data.notes.warnings()[0]
+    (doubt,) = data.notes.doubts()
+    assert doubt.what.startswith("24 of 24 images are nearly black")
+    assert "dog/07.png has" in doubt.remedy
 
 
 def test_a_given_range_is_used_and_is_part_of_the_key(tmp_path: Path) -> None:
