@@ -59,6 +59,8 @@ ONLY_IN: dict[str, set[str]] = {
     },
     **{name: {"raysearch/winner/formats.py"} for name in ("onnx", "onnx_ir", "onnxruntime", "onnxscript")},
     "pyarrow": {"raysearch/storage/remote.py"},
+    "pydicom": {"raysearch/data/dicom.py"},
+    "pillow_heif": {"raysearch/data/extras.py"},
     "wandb": {"raysearch/reporting/tracking/wandb_runs.py"},
     "tensorboardX": {"raysearch/reporting/tracking/tensorboard.py"},
 }

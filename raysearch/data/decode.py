@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from raysearch.data.deep import is_deep_colour, is_tiff, orientation, read_values
+from raysearch.data.extras import open_extra
 from raysearch.data.value_range import Extremes, PixelRange, RangeNeededError
 
 Fit = Literal["squash", "crop", "pad"]
@@ -102,12 +103,14 @@ def _is_deep_grey(image: Image.Image) -> bool:
 
 
 def _open_file(data: bytes) -> Image.Image | NDArray[np.generic]:
-    """What Pillow makes of a file; values, of a file of fractions in colour, which Pillow does not read."""
+    """What Pillow makes of a file; the values of one that Pillow does not read: fractions in colour, or DICOM."""
     try:
         return Image.open(io.BytesIO(data))
     except UnidentifiedImageError:
         if is_tiff(data):
             return read_values(data)
+        if (extra := open_extra(data)) is not None:
+            return extra
         # Pillow's own message gives the address of the buffer.
         raise UnidentifiedImageError("not an image of a known format") from None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import PurePath
 
 from raysearch.data.decode import EXTENSIONS
+from raysearch.data.extras import DICOM, HEIF, extra_of, is_installed, readable_endings
 
 HEAD_BYTES = 132
 """Bytes of a file that tell what it is; DICOM's mark stands at 128."""
@@ -17,11 +18,15 @@ _TO_PICTURES = "convert them to PNG or JPEG"
 _UNREAD: dict[str, tuple[str, str]] = {
     ending: (what, remedy)
     for what, endings, remedy in (
-        ("HEIC photos", ".heic .heif .hif", "convert them to JPEG (sips or Preview on a Mac, heif-convert elsewhere)"),
+        (
+            "HEIC photos",
+            " ".join(HEIF.endings),
+            f"{HEIF.way_out}, or convert them to JPEG (sips or Preview on a Mac, heif-convert elsewhere)",
+        ),
         ("camera raw photos", ".cr2 .cr3 .nef .arw .dng .orf .raf .rw2 .srw", "develop them to JPEG or TIFF"),
         ("images of a format that is not read", ".jp2 .j2k .jxl .tga .ico .exr .hdr .dds .pcx", _TO_PICTURES),
         ("drawings and layered images", ".svg .psd .ai .eps .xcf .indd", _TO_PICTURES),
-        ("DICOM files", ".dcm .dicom", _TO_PICTURES),
+        ("DICOM files", " ".join(DICOM.endings), f"{DICOM.way_out}, or {_TO_PICTURES}"),
         ("volumes", ".nii .nii.gz .mha .mhd .nrrd", "cut them into slices, as PNG or TIFF"),
         ("videos", ".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv", "cut them into frames"),
         ("archives", ".zip .tar .gz .tgz .rar .7z .bz2 .xz", "unpack them"),
@@ -68,7 +73,7 @@ def kind_of(name: str, head: Callable[[], bytes]) -> tuple[str, str]:
     lower = name.lower()
     if name.startswith("."):
         return (HIDDEN_IMAGES, "") if lower.endswith(EXTENSIONS) else ("", "")
-    if lower.endswith(EXTENSIONS):
+    if lower.endswith((*EXTENSIONS, *readable_endings())):
         return IMAGE, ""
     ending = ".nii.gz" if lower.endswith(".nii.gz") else PurePath(lower).suffix
     if ending in _UNREAD:
@@ -86,14 +91,10 @@ def by_content(head: bytes) -> tuple[str, str]:
         return IMAGE_BY_CONTENT, ""
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0":
         return IMAGE_BY_CONTENT, ""
+    if (extra := extra_of(head)) is not None:
+        return (IMAGE_BY_CONTENT, "") if is_installed(extra.library) else _UNREAD[extra.endings[0]]
     if head[4:8] == b"ftyp":
-        if head[8:12] == b"avif":
-            return IMAGE_BY_CONTENT, ""
-        if head[8:12] in (b"heic", b"heix", b"mif1", b"heif"):
-            return _UNREAD[".heic"]
-        return _UNREAD[".mp4"]
-    if head[128:132] == b"DICM":
-        return _UNREAD[".dcm"]
+        return (IMAGE_BY_CONTENT, "") if head[8:12] in (b"avif", b"avis") else _UNREAD[".mp4"]
     return OTHER, ""
 
 
