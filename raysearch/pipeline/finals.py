@@ -87,8 +87,6 @@ class Finals:
     classes: tuple[str, ...] = field(repr=False)
     metric: str
     seed: int
-    copies: NDArray[np.int64] | None = field(default=None, repr=False)
-    """Which of the images are the same, so that no fold holds out what it was trained on: see `Split.copies`."""
     max_batches: int | None = None
     """That a fold is judged by, for a quick look; None: by all its images."""
     copies: NDArray[np.int64] | None = field(default=None, repr=False)

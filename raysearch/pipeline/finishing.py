@@ -52,7 +52,6 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
         job.dataset.classes,
         job.settings.metric,
         job.settings.seed,
-        copies=labelled.copies,
         max_batches=job.settings.max_batches,
         copies=labelled.copies,
     )
