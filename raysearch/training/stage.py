@@ -105,8 +105,15 @@ def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[
     images = on.images(held_out=False)
     if folds:
         still = on.train_activations(augmented=False)
-        about = {"metric": bench.metric, "device": bench.device, "copies": on.copies}
-        pack = FoldedPack(recipes, images, folds=folds, still=still, **about)
+        pack = FoldedPack(
+            recipes,
+            images,
+            folds=folds,
+            still=still,
+            metric=bench.metric,
+            device=bench.device,
+            copies=on.copies,
+        )
         return pack, on.signature()
     return HeadPack(recipes, images, metric=bench.metric, device=bench.device), on.signature()
 
