@@ -55,7 +55,8 @@ from machine import machine
 from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from raysearch.recipe import Recipe, Stage
-from raysearch.record.events import Role, Row, SegmentEnded, SegmentStarted, epoch_trained
+from raysearch.record.events import Role, SegmentEnded, SegmentStarted, epoch_trained
+from raysearch.record.final_events import Row
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller, Proposal
 from raysearch.search.rules import Rules

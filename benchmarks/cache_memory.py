@@ -93,7 +93,9 @@ def open_trainer(options: argparse.Namespace) -> Trainer:
         pixels = np.broadcast_to(np.zeros((1, 1, 1, 1), np.uint8), (n, size, size, 3))
         labels = np.arange(n, dtype=np.int64) % len(CLASSES)
         splits[name] = Split(pixels, labels, tuple(f"{name}/{number}.png" for number in range(n)))
-    dataset = Dataset("black", CLASSES, size, "squash", "black", **splits, skipped=(), folder=Path())
+    dataset = Dataset(
+        "black", CLASSES, size, "squash", "black", splits["train"], splits["val"], splits["test"], (), Path()
+    )
     stage = Stage(
         depth=options.depth,
         epochs=1 + options.epochs,

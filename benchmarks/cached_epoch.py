@@ -91,7 +91,9 @@ def noise(image_size: int, images: int) -> Dataset:
         pixels = random.integers(0, 256, (n, image_size, image_size, 3), np.uint8)
         labels = np.arange(n, dtype=np.int64) % len(CLASSES)
         splits[name] = Split(pixels, labels, tuple(f"{name}/{number}.png" for number in range(n)))
-    return Dataset("noise", CLASSES, image_size, "squash", "noise", **splits, skipped=(), folder=Path())
+    return Dataset(
+        "noise", CLASSES, image_size, "squash", "noise", splits["train"], splits["val"], splits["test"], (), Path()
+    )
 
 
 def fill(trainer: Trainer) -> float:

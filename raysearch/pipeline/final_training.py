@@ -12,9 +12,9 @@ from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import CONFIDENCE, Finals, Race
 from raysearch.pipeline.finishing import Finish, finals_of, finish_of
 from raysearch.pipeline.progress import Progress
-from raysearch.record.events import (
+from raysearch.record.events import Event
+from raysearch.record.final_events import (
     Chosen,
-    Event,
     FinalsBegun,
     FoldTrained,
     Raced,

@@ -18,7 +18,7 @@ from raysearch.pipeline.finishing import Finish, averaged_look
 from raysearch.pipeline.looking import LABELLED, Look, look, settled
 from raysearch.pipeline.measured import Measured
 from raysearch.pipeline.models import Models
-from raysearch.record.events import TestRead
+from raysearch.record.final_events import TestRead
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, NotRequired, TypedDict, cast
 
+from raysearch.record.final_events import (
+    Chosen,
+    FinalsBegun,
+    FoldTrained,
+    Line,
+    Raced,
+    RefitFailed,
+    RefitLost,
+    Refitted,
+    Row,
+    TestRead,
+)
 from raysearch.record.info import Json
-
-Row = Mapping[str, float]
-"""The figures of an epoch: "epoch", "lr", "seconds", "train_…", "val_…", and "cv_…" of a head that was cross-validated.
-Epoch 0 is the state that a trial was handed."""
 
 Role = Literal["default", "control"]
 """Trials that are trained to the end whatever their rivals do: of the known-good recipe; of a level's leader with no
@@ -17,10 +24,6 @@ block opened."""
 
 Cause = Literal["process", "machine"]
 """What was lost with a segment: a process, which may be its trial's fault; a machine, which is nobody's."""
-
-
-class _Line(TypedDict):
-    time: NotRequired[float]
 
 
 # ---- what becomes of trials ------------------------------------------------------------------------------------------
@@ -33,7 +36,7 @@ class Origin(TypedDict):
     trial: str
 
 
-class TrialMade(_Line):
+class TrialMade(Line):
     """A trial or head is made; its first segment is due."""
 
     event: Literal["trial"]
@@ -49,14 +52,14 @@ class TrialMade(_Line):
     origin: NotRequired[Origin]
 
 
-class Promoted(_Line):
+class Promoted(Line):
     """A trial may go on to the next rung."""
 
     event: Literal["promoted"]
     trial: str
 
 
-class SegmentStarted(_Line):
+class SegmentStarted(Line):
     """A worker was given a segment of a trial."""
 
     event: Literal["segment"]
@@ -68,7 +71,7 @@ class SegmentStarted(_Line):
     pack: NotRequired[int]
 
 
-class Waiting(_Line):
+class Waiting(Line):
     """A segment waits for a machine."""
 
     event: Literal["waiting"]
@@ -76,14 +79,14 @@ class Waiting(_Line):
     needs: str
 
 
-class Placed(_Line):
+class Placed(Line):
     """A segment that waited has its machine."""
 
     event: Literal["placed"]
     trial: str
 
 
-class HandedOver(_Line):
+class HandedOver(Line):
     """A stage began with the loss that its parent ended with, but for `delta`."""
 
     event: Literal["handover"]
@@ -92,7 +95,7 @@ class HandedOver(_Line):
     delta: float
 
 
-class EpochTrained(_Line):
+class EpochTrained(Line):
     """An epoch was trained. The line has all figures of its row."""
 
     event: Literal["epoch"]
@@ -105,7 +108,7 @@ class EpochTrained(_Line):
     """Those of `seconds` that filled the cache of activations."""
 
 
-class SegmentEnded(_Line):
+class SegmentEnded(Line):
     """A segment came to its end."""
 
     event: Literal["segment_end"]
@@ -119,7 +122,7 @@ class SegmentEnded(_Line):
     """The trial's best epoch so far."""
 
 
-class SegmentLost(_Line):
+class SegmentLost(Line):
     """A segment was lost with its worker, and runs again."""
 
     event: Literal["segment_lost"]
@@ -130,7 +133,7 @@ class SegmentLost(_Line):
     cause: Cause
 
 
-class SegmentPaused(_Line):
+class SegmentPaused(Line):
     """A segment was broken off because the search stopped."""
 
     event: Literal["segment_paused"]
@@ -139,7 +142,7 @@ class SegmentPaused(_Line):
     reason: str
 
 
-class TrialFailed(_Line):
+class TrialFailed(Line):
     """A trial has failed for good."""
 
     event: Literal["failed"]
@@ -147,7 +150,7 @@ class TrialFailed(_Line):
     error: str
 
 
-class Dropped(_Line):
+class Dropped(Line):
     """A stopped trial can never be promoted; its checkpoints are deleted."""
 
     event: Literal["dropped"]
@@ -157,7 +160,7 @@ class Dropped(_Line):
 # ---- what becomes of the search --------------------------------------------------------------------------------------
 
 
-class BudgetSet(_Line):
+class BudgetSet(Line):
     """How many heads and trials the search has from here on, all told."""
 
     event: Literal["budget"]
@@ -166,7 +169,7 @@ class BudgetSet(_Line):
     max_epochs: int
 
 
-class Brought(_Line):
+class Brought(Line):
     """What a level brought: its leader against its control, on images that chose nothing."""
 
     verdict: Literal["gain", "none", "undecided", "untested"]
@@ -199,7 +202,7 @@ class RateCurve(TypedDict):
     high: float
 
 
-class RatesTested(_Line):
+class RatesTested(Line):
     """The learning rates of a level were tested, at each depth that it may have."""
 
     event: Literal["lr_find"]
@@ -210,7 +213,7 @@ class RatesTested(_Line):
     """Why there are none."""
 
 
-class StorageRefuses(_Line):
+class StorageRefuses(Line):
     """What a worker writes is refused; it tries again."""
 
     event: Literal["storage_refuses"]
@@ -218,7 +221,7 @@ class StorageRefuses(_Line):
     error: str
 
 
-class StorageRefused(_Line):
+class StorageRefused(Line):
     """What was written was refused for some time; by the driver's copy of the run folder, where no trial is named."""
 
     event: Literal["storage_refused"]
@@ -227,114 +230,14 @@ class StorageRefused(_Line):
     error: str
 
 
-class FinalsBegun(_Line):
-    """The trainings after the search begin: see `raysearch.pipeline.effort.Effort` for how many there are."""
-
-    event: Literal["finals"]
-    finalists: list[str]
-    """The trials that are compared, the default first; without folds, the one that is trained again."""
-    confidence: float
-    folds: int
-    challengers: int
-    seeds: int
-    refits: int
-    on: str
-
-
-class FoldTrained(_Line):
-    """A finalist was trained without one of the folds, the one numbered `fold` (from 1) of so many."""
-
-    event: Literal["fold"]
-    name: str
-    """The training's."""
-    trial: str
-    seed: int
-    fold: int
-    of: int
-    best: Row | None
-    seconds: float
-
-
-class Refitted(_Line):
-    """A recipe was trained with a fresh seed on all images that it may be trained on."""
-
-    event: Literal["refit"]
-    name: NotRequired[str]
-    """The training's; older logs have none."""
-    trial: str
-    seed: int
-    recipe: Json
-    best: Row | None
-    seconds: float
-
-
-class RefitFailed(_Line):
-    """A training after the search has failed."""
-
-    event: Literal["refit_failed"]
-    name: NotRequired[str]
-    trial: str
-    seed: int
-    error: str
-
-
-class Raced(_Line):
-    """How a challenger stands against the default after some folds: by how much it is better, and the interval."""
-
-    event: Literal["race"]
-    against: str
-    trial: str
-    folds: int
-    goes_on: bool
-    """Whether it is worth another fold."""
-    mean: float
-    low: float
-    high: float
-    images: int
-
-
-class ShippablePoint(TypedDict):
-    """Something that could be shipped, and how many networks' time an answer of it takes."""
-
-    kind: str
-    cost: int
-
-
-class Chosen(_Line):
-    """What is shipped was decided."""
-
-    event: Literal["chosen"]
-    trial: str
-    default: str
-    shipped: str
-    points: list[ShippablePoint]
-    temperature: float
-
-
-class RefitLost(_Line):
-    """The job of the trainings after the search was lost, and is started again."""
-
-    event: Literal["refit_lost"]
-    reason: str
-
-
-class TestRead(_Line):
-    """The test images were looked at, for models that are named here."""
-
-    event: Literal["test_read"]
-    winner: str
-    default: NotRequired[str]
-    head: NotRequired[str]
-
-
-class Interrupted(_Line):
+class Interrupted(Line):
     """The search was stopped."""
 
     event: Literal["interrupted"]
     reason: str
 
 
-class Finished(_Line):
+class Finished(Line):
     """The search is over."""
 
     event: Literal["finished"]

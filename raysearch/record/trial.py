@@ -10,7 +10,8 @@ from enum import StrEnum
 from functools import cached_property
 
 from raysearch.recipe import Recipe
-from raysearch.record.events import Event, Role, Row, TrialMade, trial_of
+from raysearch.record.events import Event, Role, TrialMade, trial_of
+from raysearch.record.final_events import Row
 from raysearch.record.info import Json
 
 

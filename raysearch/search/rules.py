@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf
 
-from raysearch.record.events import Row
+from raysearch.record.final_events import Row
 from raysearch.record.trial import Trial
 
 

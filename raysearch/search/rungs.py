@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
 
-from raysearch.record.events import Row
+from raysearch.record.final_events import Row
 from raysearch.record.trial import Trial
 from raysearch.search.asha import Rung
 from raysearch.search.rules import Rules

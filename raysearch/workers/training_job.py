@@ -21,7 +21,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.data.shared import bring_images
-from raysearch.record.events import Row
+from raysearch.record.final_events import Row
 from raysearch.record.folder import BEST
 from raysearch.storage.files import insist, patient, replace_text
 from raysearch.storage.remote import Storage

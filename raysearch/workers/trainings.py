@@ -14,7 +14,7 @@ from typing import Literal
 import torch
 
 from raysearch.recipe import Recipe
-from raysearch.record.events import Row
+from raysearch.record.final_events import Row
 from raysearch.record.folder import BEST
 from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import load_tensors

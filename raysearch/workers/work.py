@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from raysearch.record.events import Row
+from raysearch.record.final_events import Row
 from raysearch.search.messages import Result, Unsaved
 from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from raysearch.record.events import Event, Row, row_of
+from raysearch.record.events import Event, row_of
+from raysearch.record.final_events import Row
 from raysearch.record.trial import Trial, Trials
 from raysearch.storage.files import plain
 

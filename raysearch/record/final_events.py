@@ -1,0 +1,118 @@
+"""The events of a run's log that are of what follows the search, and what every event has."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NotRequired, TypedDict
+
+from raysearch.record.info import Json
+
+Row = Mapping[str, float]
+"""The figures of an epoch: "epoch", "lr", "seconds", "train_…", "val_…", and "cv_…" of a head that was cross-validated.
+Epoch 0 is the state that a trial was handed."""
+
+
+class Line(TypedDict):
+    """A line of the log: when it was written, beside what it says."""
+
+    time: NotRequired[float]
+
+
+class FinalsBegun(Line):
+    """The trainings after the search begin: see `raysearch.pipeline.effort.Effort` for how many there are."""
+
+    event: Literal["finals"]
+    finalists: list[str]
+    """The trials that are compared, the default first; without folds, the one that is trained again."""
+    confidence: float
+    folds: int
+    challengers: int
+    seeds: int
+    refits: int
+    on: str
+
+
+class FoldTrained(Line):
+    """A finalist was trained without one of the folds, the one numbered `fold` (from 1) of so many."""
+
+    event: Literal["fold"]
+    name: str
+    """The training's."""
+    trial: str
+    seed: int
+    fold: int
+    of: int
+    best: Row | None
+    seconds: float
+
+
+class Refitted(Line):
+    """A recipe was trained with a fresh seed on all images that it may be trained on."""
+
+    event: Literal["refit"]
+    name: NotRequired[str]
+    """The training's; older logs have none."""
+    trial: str
+    seed: int
+    recipe: Json
+    best: Row | None
+    seconds: float
+
+
+class RefitFailed(Line):
+    """A training after the search has failed."""
+
+    event: Literal["refit_failed"]
+    name: NotRequired[str]
+    trial: str
+    seed: int
+    error: str
+
+
+class Raced(Line):
+    """How a challenger stands against the default after some folds: by how much it is better, and the interval."""
+
+    event: Literal["race"]
+    against: str
+    trial: str
+    folds: int
+    goes_on: bool
+    """Whether it is worth another fold."""
+    mean: float
+    low: float
+    high: float
+    images: int
+
+
+class ShippablePoint(TypedDict):
+    """Something that could be shipped, and how many networks' time an answer of it takes."""
+
+    kind: str
+    cost: int
+
+
+class Chosen(Line):
+    """What is shipped was decided."""
+
+    event: Literal["chosen"]
+    trial: str
+    default: str
+    shipped: str
+    points: list[ShippablePoint]
+    temperature: float
+
+
+class RefitLost(Line):
+    """The job of the trainings after the search was lost, and is started again."""
+
+    event: Literal["refit_lost"]
+    reason: str
+
+
+class TestRead(Line):
+    """The test images were looked at, for models that are named here."""
+
+    event: Literal["test_read"]
+    winner: str
+    default: NotRequired[str]
+    head: NotRequired[str]
