@@ -58,7 +58,7 @@ ONLY_IN: dict[str, set[str]] = {
         "raysearch/space/domains.py",
     },
     **{name: {"raysearch/winner/formats.py"} for name in ("onnx", "onnx_ir", "onnxruntime", "onnxscript")},
-    "pyarrow": {"raysearch/storage/remote.py"},
+    "pyarrow": {"raysearch/storage/remote.py", "raysearch/data/parquet.py"},
     "pydicom": {"raysearch/data/dicom.py"},
     "pillow_heif": {"raysearch/data/extras.py"},
     "wandb": {"raysearch/reporting/tracking/wandb_runs.py"},

@@ -20,6 +20,16 @@ RunName = Annotated[
         "(s3://bucket/prefix/run). A folder that holds only a best/ will do.",
     ),
 ]
+ImagesFolder = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="DIR", help="The folder of the images that a .csv lists. Default: the .csv's own."),
+]
+Columns = Annotated[
+    str | None,
+    tyro.conf.arg(
+        metavar="path=NAME,label=NAME,split=NAME", help="The columns of a table; common names are recognised."
+    ),
+]
 Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Where runs are looked for by name.")]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="Where the network runs.")]
 

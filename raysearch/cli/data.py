@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from raysearch.cli.arguments import Columns, ImagesFolder
 from raysearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,10 +25,12 @@ _SHEET_IMAGES = 64
 def data(
     source: Annotated[
         str,
-        tyro.conf.arg(metavar="SOURCE", help="A folder, .zip, .csv, .npz, or a name, as for --data of a search."),
+        tyro.conf.arg(metavar="SOURCE", help="A folder, .zip, .csv, … or a name, as for --data of a search."),
     ],
     /,
     *,
+    images: ImagesFolder = None,
+    columns: Columns = None,
     metric: Annotated[
         str, tyro.conf.arg(metavar="NAME", help="What a search would be led by: tells which classes are too small.")
     ] = "accuracy",
@@ -53,6 +56,7 @@ def data(
         raysearch data photos/ --out sheet.png --strict
     """
     from raysearch.data.pixels import load
+    from raysearch.data.reading import Reading
     from raysearch.errors import Problems
     from raysearch.job.intake import checked
     from raysearch.record.metric import check_metric
@@ -60,7 +64,9 @@ def data(
 
     if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--out {out}: give a name that ends in .png or .jpg")
-    dataset = load(source, image_size=image_size, seed=max(0, seed), keep_copies=keep_copies, progress=not as_json)
+    reading = Reading.of(columns, images)
+    how: dict[str, Any] = {"keep_copies": keep_copies, "progress": not as_json, "reading": reading}
+    dataset = load(source, image_size=image_size, seed=max(0, seed), **how)
     problems = Problems()
     problems.attempt(check_metric, metric, dataset.classes)
     dataset = checked(dataset, metric, strict=False, problems=problems)

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.cli.arguments import Bar, DeviceName, Results, RunName, device_of
+from raysearch.cli.arguments import Bar, Columns, DeviceName, ImagesFolder, Results, RunName, device_of
 from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from raysearch.data.dataset import Dataset, Split
+    from raysearch.data.reading import Reading
     from raysearch.record.evaluation import Metrics
     from raysearch.winner.best import Best
 
@@ -34,9 +35,11 @@ def evaluate(
         str | None,
         tyro.conf.arg(
             metavar="SOURCE",
-            help="Labelled images: a folder, .zip, .csv, .npz, or a name, as for the search. The run's own by default.",
+            help="Labelled images: a folder, .zip, .csv, … or a name, as for the search. The run's own by default.",
         ),
     ] = None,
+    images: ImagesFolder = None,
+    columns: Columns = None,
     split: Annotated[
         Literal["test", "val", "train", "all"],
         tyro.conf.arg(help="What of SOURCE is measured; all: every image, for data that the search has never seen."),
@@ -54,6 +57,7 @@ def evaluate(
         raysearch evaluate fine_tune-1
         raysearch evaluate fine_tune-1 --data new-photos/ --split all
     """
+    from raysearch.data.reading import Reading
     from raysearch.record.folder import locate
     from raysearch.winner.best import load_best
     from raysearch.winner.evaluate import detailed_metrics
@@ -61,10 +65,15 @@ def evaluate(
     problems = Problems()
     folder = problems.attempt(locate, run, results)
     chosen = problems.attempt(device_of, device)
+    reading = problems.attempt(Reading.of, columns, images)
+    problems.check(
+        data is not None or not reading,
+        "--images and --columns are about --data SOURCE: name it; those of the run's own images are known",
+    )
     problems.stop_if_any()
-    assert folder is not None and chosen is not None
+    assert folder is not None and chosen is not None and reading is not None
     best = load_best(folder)
-    source, dataset = _images(best, folder, data)
+    source, dataset = _images(best, folder, data, reading)
     measured = _splits(dataset, split)
     if not measured:
         raise InputError(f"{source!r} has no images in its {split} split; --split all takes every image of it")
@@ -80,12 +89,13 @@ def evaluate(
     return 0
 
 
-def _images(best: Best, folder: Path, data: str | None) -> tuple[str, Dataset]:
+def _images(best: Best, folder: Path, data: str | None, reading: Reading) -> tuple[str, Dataset]:
     """The images to measure on, those of the run if no others are named, and the name of their source.
 
     Raises:
         InputError: nothing says what the images are, or they cannot be read.
     """
+    from raysearch.data.reading import Reading
     from raysearch.run import Run
     from raysearch.winner.evaluate import dataset_for
 
@@ -96,8 +106,16 @@ def _images(best: Best, folder: Path, data: str | None) -> tuple[str, Dataset]:
         raise InputError(f"{str(folder)!r} does not say what it was trained on: name labelled images by --data SOURCE")
     # The run's own images are taken as the search took them, so that its test images are the same.
     kept = True if data is not None else settings.get("keep_copies", True)
-    seed = settings.get("seed", 0)
-    dataset = dataset_for(best, source, seed=seed, measuring=data is not None, keep_copies=kept)
+    if data is None:
+        reading = Reading.of(settings.get("columns"), settings.get("images"))
+    dataset = dataset_for(
+        best,
+        source,
+        seed=settings.get("seed", 0),
+        measuring=data is not None,
+        keep_copies=kept,
+        reading=reading,
+    )
     if data is None and dataset.fingerprint != info.get("fingerprints", {}).get("data", dataset.fingerprint):
         logging.warning("the images of %s are not those that the run was started with", source)
     return source, dataset

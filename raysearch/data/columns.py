@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -20,6 +21,8 @@ _YES = frozenset(("true", "1", "1.0", "yes", "y", "t"))
 _NO = frozenset(("false", "0", "0.0", "no", "n", "f"))
 _NO_LABEL = frozenset(("nan", "none", "null", "n/a", "na", "#n/a", "<na>", "nat", "undefined"))
 """What programs write where there is nothing."""
+_SEVERAL = re.compile(r"[|;]|^\[.*\]$")
+"""In what holds more than one label: a separator, or a list."""
 
 
 def split_values(source: str, columns: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
@@ -83,3 +86,34 @@ def not_read(source: str, columns: Sequence[str]) -> list[str]:
     if not columns:
         return []
     return [f"the column{'s' * (len(columns) > 1)} {some(columns, 10)} of {source}"]
+
+
+def label_problems(source: str, labels: Sequence[str]) -> list[str]:
+    """What makes labels something other than one class an image."""
+    problems = []
+    empty = sum(not label for label in labels)
+    if empty:
+        problems.append(f"{source}: {empty} images have no label.")
+    distinct = {label for label in labels if label}
+    several = sorted(label for label in distinct if _SEVERAL.search(label))
+    if several:
+        problems.append(
+            f"{source} looks multi-label (labels such as {some(several)}): only single-label classification is "
+            "supported. Choose one label an image."
+        )
+    numbers = [_number(label) for label in distinct]
+    if distinct and all(number is not None for number in numbers):
+        broken = sorted(label for label in distinct if not float(label).is_integer())
+        if broken:
+            problems.append(
+                f"{source} looks like regression (targets such as {some(broken)}): only classification is supported. "
+                "Give class names or whole numbers as labels."
+            )
+    return problems
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

@@ -83,6 +83,12 @@ def kind_of(name: str, head: Callable[[], bytes]) -> tuple[str, str]:
     return by_content(head())
 
 
+def remedy_for(name: str) -> str:
+    """What to do with a file of a known kind that is not read, by its name; "" where nothing is known."""
+    lower = name.lower()
+    return _UNREAD.get(".nii.gz" if lower.endswith(".nii.gz") else PurePath(lower).suffix, ("", ""))[1]
+
+
 def by_content(head: bytes) -> tuple[str, str]:
     """The kind of a file of an unknown ending, by its first bytes."""
     if head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")):

@@ -13,6 +13,7 @@ from filelock import FileLock
 from raysearch.data.dataset import Dataset
 from raysearch.data.decode import FITS, shorter_side
 from raysearch.data.listing import Listing
+from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.source import list_source
 from raysearch.data.store import write
 from raysearch.data.value_range import PixelRange
@@ -38,6 +39,7 @@ def load(
     pixel_range: PixelRange | None = None,
     keep_copies: bool = False,
     measuring: bool = False,
+    reading: Reading = AS_IT_IS,
 ) -> Dataset:
     """List, check, split and decode a source; what is in the cache already is only mapped.
 
@@ -51,6 +53,7 @@ def load(
         pixel_range: which values are black and white in images of more than eight bits; None: the source's own range.
         keep_copies: whether images of train and val stay that val or test has too.
         measuring: whether a finished classifier is measured on it: see `list_source`.
+        reading: how its table is to be read: see `list_source`.
 
     Raises:
         InputError: bad source or settings, too many unreadable images, values without a range in common, or a cache
@@ -63,7 +66,7 @@ def load(
     if fit not in FITS:
         problems.append(f"fit must be one of {', '.join(FITS)}, got {fit!r}.")
     try:
-        listing = list_source(source, seed=seed, measuring=measuring)
+        listing = list_source(source, seed=seed, measuring=measuring, reading=reading)
     except InputError as error:
         raise InputError([*problems, *error.problems]) from error
     if problems:

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.account import Doubt
-from raysearch.data.arrays import find_in_arrays
-from raysearch.data.folders import find_in_folder, find_in_zip
+from raysearch.data.finders import find
 from raysearch.data.labels import unify
-from raysearch.data.listing import SPLITS, Found, Listing, class_order, some
-from raysearch.data.manifest import find_in_manifest
-from raysearch.data.named import BUNDLED, TORCHVISION, canonical_name, find_named
+from raysearch.data.listing import SPLITS, Listing, class_order, some
+from raysearch.data.reading import AS_IT_IS, Reading
+from raysearch.data.shards import is_pattern
 from raysearch.data.split import FRACTION, fill_if_enough, fill_splits, missing_splits
 from raysearch.errors import InputError
 
-_FILES = {".zip": find_in_zip, ".csv": find_in_manifest, ".npz": find_in_arrays}
 
-
-def list_source(source: str, *, seed: int = 0, measuring: bool = False) -> Listing:
-    """List and check a source: a folder, .zip, .csv or .npz, or a name (`cifar10-mini` is bundled).
+def list_source(source: str, *, seed: int = 0, measuring: bool = False, reading: Reading = AS_IT_IS) -> Listing:
+    """List and check a source: see `raysearch.data.finders.KINDS`; of the names, `cifar10-mini` is bundled.
 
     Args:
-        source: a path, which wins, or a name.
+        source: a path, which wins, a pattern of paths, or a name.
         seed: of the splits that the source does not give.
         measuring: whether a finished classifier is measured on it, which asks for less: one class will do, and so will
             test images alone. Images that are too few to be split are all in train.
+        reading: the columns of a table, and where its images lie, if it does not say them itself.
 
     Returns:
         every image with its label and split.
@@ -36,7 +33,7 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False) -> Listi
     Raises:
         InputError: the source cannot be used; every problem found, together.
     """
-    found = _find(source)
+    found = find(source, reading)
     given = np.asarray(found.splits, dtype="<U5")
     spelt, doubts = (found.labels, []) if found.classes is not None else unify(found.labels, found.splits)
     classes = class_order(spelt) if found.classes is None else tuple(found.classes)
@@ -55,9 +52,9 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False) -> Listi
 
 
 def in_full(source: str) -> str:
-    """What names the same source from anywhere: the whole path of a folder or file, any other name as it is."""
+    """What names the same source from anywhere: the whole path of folders or files, any other name as it is."""
     path = Path(source).expanduser()
-    return str(path.absolute()) if path.exists() else source
+    return str(path.absolute()) if path.exists() or is_pattern(source) else source
 
 
 def _cut(splits: NDArray[np.str_], seed: int) -> list[str]:
@@ -67,26 +64,6 @@ def _cut(splits: NDArray[np.str_], seed: int) -> list[str]:
         return []
     told = " and ".join(f"{FRACTION:.0%} {name}" for name in missing)
     return [f"Not given, so cut from the training images, class by class: {told} (seed {seed})."]
-
-
-def _find(source: str) -> Found:
-    path = Path(source).expanduser()
-    if not source.strip():
-        raise InputError("The source of the images is empty: give a folder, .zip, .csv, .npz or a name.")
-    if path.is_dir():
-        return find_in_folder(path)
-    if path.is_file():
-        find = _FILES.get(path.suffix.lower())
-        if find is None:
-            raise InputError(f"{source} is a file of no known kind: give a folder, .zip, .csv or .npz.")
-        return find(path)
-    name = canonical_name(source)
-    if name is not None:
-        return find_named(name)
-    known = [*BUNDLED, *TORCHVISION]
-    near = difflib.get_close_matches(source.lower(), known, n=1)
-    hint = f"Did you mean {near[0]}?" if near else f"Names are: {', '.join(known)}."
-    raise InputError(f"{source} is no folder, no file and no known name. {hint}")
 
 
 def _problems(

@@ -39,9 +39,14 @@ class Flags:
     """Search nothing: train one recipe of the space, with the values in this JSON FILE for what it searches. This is
     what agents of a W&B sweep run: see raysearch sweep."""
     data: Annotated[str | None, _unset("SOURCE")] = None
-    """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv
-    (path,label[,split]), a MedMNIST-style .npz, or a name: cifar10-mini is bundled, cifar10, fashion-mnist, … come
-    through torchvision. Default: cifar10-mini."""
+    """SOURCE of images: a folder or .zip of class folders (with train/, val/, test/ or without), a .csv or .jsonl
+    (path,label[,split]), a folder with a Hugging Face metadata.csv, .parquet files or WebDataset shards of images (a
+    file, a folder, or a pattern such as "train-{0000..0009}.tar"), a MedMNIST-style .npz, or a name: cifar10-mini is
+    bundled, cifar10, fashion-mnist, … come through torchvision. Default: cifar10-mini."""
+    images: Annotated[Path | None, _unset("DIR")] = None
+    """The folder of the images that a .csv lists, by their paths or by names without an ending. Default: the .csv's."""
+    columns: Annotated[str | None, _unset("path=NAME,label=NAME,split=NAME")] = None
+    """The columns of a table of images, of which common names are recognised, e.g. path=file,label=class."""
     keep_copies: bool = False
     """Keep training and validation images that are copies of validation or test images (by their decoded pixels).
     Default: they are left out, and counted."""
@@ -138,6 +143,7 @@ class Flags:
 _ON_RESUME = {
     "resume",
     "data",
+    "images",
     "trials",
     "time_budget",
     "results",

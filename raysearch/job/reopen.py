@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import load
+from raysearch.data.reading import Reading
 from raysearch.data.source import in_full
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import most_to_start
@@ -41,8 +42,8 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     machine_flags_fit = check_numbers(flags, problems)
     settings = _extended(settings, flags, problems)
     space = _space(settings, saved, space_file, problems)
-    if flags.data is not None:
-        settings = settings.model_copy(update={"data": in_full(flags.data)})
+    moved = {"data": flags.data, "images": None if flags.images is None else str(flags.images)}
+    settings = settings.model_copy(update={key: in_full(where) for key, where in moved.items() if where is not None})
     dataset, weights = _images(settings, problems), _weights(settings, problems)
     storage = problems.attempt(storage_at, settings.storage) if settings.storage is not None else None
     problems.check(
@@ -108,6 +109,7 @@ def _images(settings: Settings, problems: Problems) -> Dataset | None:
             fit=settings.fit,
             seed=settings.seed,
             keep_copies=settings.keep_copies,
+            reading=Reading.of(settings.columns, settings.images),
         )
     except InputError as error:
         problems.found += error.problems

@@ -11,6 +11,7 @@ from pathlib import Path
 from raysearch.activations.store import default_limit
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import MIN_IMAGE_SIZE, load
+from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.source import in_full, list_source
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import budget_of, trial_rungs
@@ -125,8 +126,9 @@ def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset |
     Where something is wrong already the images are listed and not decoded: there may be a million of them.
     """
     seed = max(0, wanted.seed)
-    if problems.found:
-        listing = problems.attempt(list_source, wanted.data, seed=seed)
+    reading = problems.attempt(Reading.of, flags.columns, flags.images)
+    if problems.found or reading is None:
+        listing = problems.attempt(list_source, wanted.data, seed=seed, reading=reading or AS_IT_IS)
         return None, listing.classes if listing is not None else None
     dataset = problems.attempt(
         load,
@@ -136,6 +138,7 @@ def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset |
         seed=seed,
         progress=not flags.quiet,
         keep_copies=flags.keep_copies,
+        reading=reading,
     )
     return dataset, dataset.classes if dataset is not None else None
 
@@ -207,6 +210,8 @@ def _settings(
     return Settings(
         space=flags.space,
         data=in_full(wanted.data),
+        images=None if flags.images is None else in_full(str(flags.images)),
+        columns=flags.columns,
         keep_copies=flags.keep_copies,
         image_size=dataset.image_size,
         fit=wanted.fit,

@@ -48,6 +48,10 @@ class Settings(BaseModel):
     space: str
     data: str
     """As it was typed; the path of a folder or a file, in full."""
+    images: str | None = None
+    """The folder, in full, that the paths of a table start from; None: the table's own."""
+    columns: str | None = None
+    """The columns of a table, as they were typed."""
     keep_copies: bool = True
     """Whether images of train and val stay that val or test has too; runs from before this was asked kept them."""
     image_size: int

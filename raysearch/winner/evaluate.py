@@ -19,6 +19,7 @@ from torch import nn
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.labels import matched
 from raysearch.data.pixels import load
+from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.models.precision import autocast
@@ -232,7 +233,15 @@ def evaluation_document(
     return cast("EvaluationDocument", document)
 
 
-def dataset_for(best: Best, source: str, *, seed: int = 0, measuring: bool = True, keep_copies: bool = True) -> Dataset:
+def dataset_for(
+    best: Best,
+    source: str,
+    *,
+    seed: int = 0,
+    measuring: bool = True,
+    keep_copies: bool = True,
+    reading: Reading = AS_IT_IS,
+) -> Dataset:
     """The images of SOURCE as the classifier wants them, labels numbered as the classifier numbers them, by name.
 
     Images of more than eight bits are scaled by the range of the images that the classifier was trained on.
@@ -243,12 +252,13 @@ def dataset_for(best: Best, source: str, *, seed: int = 0, measuring: bool = Tru
         seed: of the splits that the source does not give.
         measuring: whether the images are only measured; of those that the search itself took, it was False.
         keep_copies: as of `load`.
+        reading: as of `load`.
 
     Raises:
         InputError: SOURCE has classes that the classifier does not know, or cannot be read.
     """
     size, fit, own = best.recipe.image_size, best.recipe.fit, best.pixel_range
-    how: dict[str, Any] = {"seed": seed, "measuring": measuring, "keep_copies": keep_copies}
+    how: dict[str, Any] = {"seed": seed, "measuring": measuring, "keep_copies": keep_copies, "reading": reading}
     dataset = load(source, image_size=size, fit=fit, **how)
     found = dataset.notes.pixel_range
     if found is not None and own is None:

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from raysearch.data.named import BUNDLED, canonical_name
+from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
@@ -77,24 +78,33 @@ def export_run(folder: Path, kind: Format, file: Path | None = None) -> Exported
         raise InputError(problems)
     whole = best.folder.parent
     run = RunFolder.open(whole) if (whole / "run.json").is_file() else None
-    source = None if run is None else run.info.get("settings", {}).get("data")
-    images, images_of = check_images(best, source)
+    settings = {} if run is None else run.info.get("settings", {})
+    images, images_of = check_images(best, settings.get("data"), settings.get("columns"), settings.get("images"))
     return export(best, kind, target, images, images_of=images_of, evaluation=None if run is None else run.evaluation)
 
 
-def check_images(best: Best, source: str | None) -> tuple[np.ndarray, str]:
+def check_images(
+    best: Best, source: str | None, columns: str | None = None, folder: str | None = None
+) -> tuple[np.ndarray, str]:
     """Images to compare by, as the classifier sees them, and where they are from.
 
     They are spread over `source`, or over the bundled images where that is no longer here or not whole: nothing is
     downloaded for this.
 
+    Args:
+        best: the classifier.
+        source: that it was trained on; `columns` and `folder` as of `Reading.of`.
+        columns: of its table.
+        folder: of its images.
+
     Returns: uint8 (n, image_size, image_size, 3), as many as `BATCHES` has if there are so many, and the source's name.
     """
     name = BUNDLED[0]
-    if source is not None and (Path(source).expanduser().exists() or canonical_name(source) in BUNDLED):
-        name = source
     try:
-        listing = list_source(name)
+        reading = AS_IT_IS
+        if source is not None and (Path(source).expanduser().exists() or canonical_name(source) in BUNDLED):
+            name, reading = source, Reading.of(columns, folder)
+        listing = list_source(name, reading=reading)
     except InputError:
         name = BUNDLED[0]
         listing = list_source(name)

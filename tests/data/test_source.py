@@ -181,7 +181,7 @@ def test_several_problems_come_together(folder: MakeFolder) -> None:
     ("text", "messages"),
     [
         ("", ["lacks the columns path and label"]),
-        ("file,label\na,b\n", ["lacks the column path", "file,label"]),
+        ("thing,label\na,b\n", ["lacks the column path", "thing,label", "--columns path=NAME"]),
         ("path,label\n", ["lists no images"]),
         ("path,label\nx/000.png,cat\nx/001.png,\nnone.png,dog\n", ["1 images have no label", "not there: none.png"]),
         ("path,label,split\nx/000.png,cat,train\nx/001.png,dog,later\n", ["must be train, val or test, got later"]),

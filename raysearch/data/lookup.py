@@ -1,0 +1,97 @@
+"""From what a table calls an image to its file."""
+
+from __future__ import annotations
+
+import os
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+
+from raysearch.data.decode import EXTENSIONS
+from raysearch.data.extras import readable_endings
+from raysearch.data.kinds import junk_folder
+from raysearch.data.listing import some
+from raysearch.data.names import readable
+from raysearch.errors import InputError
+
+
+def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, search: bool = False) -> list[Path | None]:
+    """The file of each path, relative to `folder`; None where there is none.
+
+    A path that is not there as it stands is looked for with Windows' separators turned round, in the other form of
+    Unicode, as the bytes that the table has it in, and with an ending: tables are written on other machines than those
+    that hold the images. With `search` it is last looked for anywhere below the folder, by its name without an ending.
+
+    Args:
+        folder: that the paths start from.
+        paths: as the table has them.
+        encoding: of the table.
+        search: whether the folder is searched to the bottom.
+
+    Raises:
+        InputError: a name is found in several places.
+    """
+    found = [_at(folder, path, encoding) for path in paths]
+    if not search or None not in found:
+        return found
+    below = _below(folder)
+    several = {}
+    for place, path in enumerate(paths):
+        if found[place] is None and path:
+            turned = PurePosixPath(path.replace("\\", "/")).name
+            files = below.get(turned) or below.get(_stem(turned)) or []
+            if len(files) == 1:
+                found[place] = files[0]
+            elif files:
+                several[path] = files
+    if several:
+        path, files = next(iter(several.items()))
+        raise InputError(
+            f"{len(several)} names of images are found in several places below {folder}: {path} as "
+            f"{some([str(file.relative_to(folder)) for file in files])}. Give the folder that holds the right ones by "
+            "--images, or write paths into the table."
+        )
+    return found
+
+
+def _at(folder: Path, path: str, encoding: str) -> Path | None:
+    """The file of one path where it says, in one of its spellings."""
+    if not path:
+        return None
+    turned = path.replace("\\", "/")
+    spellings = [path, turned, unicodedata.normalize("NFC", turned), unicodedata.normalize("NFD", turned)]
+    if encoding not in ("utf-8", "utf-8-sig") and not path.isascii():
+        spellings.append(os.fsdecode(turned.encode(encoding, "replace")))
+    if "\\x" in path:  # as `readable` writes bytes that are no UTF-8
+        spellings.append(_with_bytes(turned))
+    for one in dict.fromkeys(spellings):
+        if (whole := folder / one).is_file():
+            return whole
+    endings = (*EXTENSIONS, *readable_endings())
+    if turned.lower().endswith(endings):
+        return None
+    ended = (folder / f"{turned}{spelt}" for ending in endings for spelt in (ending, ending.upper()))
+    return next((whole for whole in ended if whole.is_file()), None)
+
+
+def _with_bytes(path: str) -> str:
+    """A path in which bytes are written as the name of a file has them."""
+    return os.fsdecode(path.encode("utf-8").decode("unicode_escape").encode("latin-1", "replace"))
+
+
+def _stem(name: str) -> str:
+    return name.rpartition(".")[0] if name.lower().endswith((*EXTENSIONS, *readable_endings())) else name
+
+
+def _below(folder: Path) -> dict[str, list[Path]]:
+    """Images by their names, with and without an ending; folders that no person made for images are passed over."""
+    found: dict[str, list[Path]] = defaultdict(list)
+    endings = (*EXTENSIONS, *readable_endings())
+    for root, folders, files in os.walk(folder):
+        folders[:] = sorted(name for name in folders if junk_folder(name) is None)
+        for name in files:
+            if name.lower().endswith(endings) and not name.startswith("."):
+                for known in dict.fromkeys((readable(name), _stem(readable(name)))):
+                    found[known].append(Path(root, name))
+    return found

@@ -1,0 +1,90 @@
+"""Hugging Face's `imagefolder`: images with a metadata.csv or metadata.jsonl beside them that has their labels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from raysearch.data.account import Account, Tallies
+from raysearch.data.columns import label_doubts, label_problems
+from raysearch.data.files import FileReader
+from raysearch.data.listing import Found, some
+from raysearch.data.lookup import located
+from raysearch.data.manifest import read_table
+from raysearch.data.names import readable
+from raysearch.data.reading import Reading
+from raysearch.data.roles import LABELS, plain_name, read_rows
+from raysearch.data.split_names import split_folders
+from raysearch.data.walk import walk_folder
+from raysearch.errors import InputError
+
+_NAMES = ("metadata.csv", "metadata.jsonl")
+
+
+def metadata_in(folder: Path) -> list[Path]:
+    """The metadata files of a folder, and of the folders in it."""
+    here = [folder / name for name in _NAMES]
+    below = [path for name in _NAMES for path in sorted(folder.glob(f"*/{name}"))]
+    return [path for path in (*here, *below) if path.is_file()]
+
+
+def says_labels(file: Path, reading: Reading) -> bool:
+    """Whether a metadata file says each image's class: else it has captions or the like, and folders say it."""
+    names = {plain_name(name) for name in read_table(file).columns}
+    return "label" in reading.columns or bool(names & set(LABELS))
+
+
+def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found:
+    """The images that metadata files list; a column, or the folders that they lie in, say the splits.
+
+    Args:
+        folder: the source.
+        files: of `metadata_in`; their paths start from their own folders.
+        reading: its columns, where they do not say them.
+
+    Raises:
+        InputError: as of `raysearch.data.manifest.find_in_manifest`.
+    """
+    paths, labels, splits, found, problems = [], [], [], [], []
+    account = Account()
+    doubts = []
+    for file in files:
+        table = read_table(file)
+        inside = file.parent.relative_to(folder)
+        try:
+            rows = read_rows(str(file), table.columns, reading)
+            at = located(file.parent, rows.paths, table.encoding)
+        except InputError as error:
+            problems += error.problems
+            continue
+        absent = [path for path, one in zip(rows.paths, at, strict=True) if one is None]
+        if absent:
+            problems.append(f"{file} lists {len(absent)} files that are not there: {some(absent)}.")
+        paths += [(inside / path.replace("\\", "/")).as_posix() for path in rows.paths]
+        labels, splits = labels + rows.labels, splits + rows.splits
+        found += [one for one in at if one is not None]
+        account = account.adding(notes=(*table.notes, *rows.notes), not_read=rows.not_read)
+        doubts += table.doubts
+    twice = sorted({path for path in paths if paths.count(path) > 1}) if len(set(paths)) < len(paths) else []
+    if twice:
+        problems.append(f"{folder}: the metadata list {len(twice)} images more than once: {some(twice)}.")
+    problems += label_problems(str(folder), labels)
+    if problems:
+        raise InputError(problems)
+    if not any(splits):
+        tops = {path.partition("/")[0] for path in paths if "/" in path}
+        known = split_folders(tops)
+        splits = [known.get(path.partition("/")[0], "") if "/" in path else "" for path in paths]
+    unlisted = Tallies()
+    listed = set(paths)
+    for name in walk_folder(folder).images:
+        if readable(name) not in listed:
+            unlisted.add("images that the metadata do not list", readable(name))
+    account = Account(
+        f"{len(set(labels))} classes in {some([str(file.relative_to(folder)) for file in files])}"
+        + (", in folders that say the splits." if any(splits) else "."),
+        notes=account.notes,
+        passed_over=unlisted.result(),
+        not_read=account.not_read,
+        doubts=(*doubts, *label_doubts(str(folder), labels)),
+    )
+    return Found(paths, labels, splits, FileReader(found), account=account)
