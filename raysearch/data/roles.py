@@ -6,6 +6,7 @@ import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 
 from raysearch.data.columns import not_read, split_values
 from raysearch.data.decode import EXTENSIONS
@@ -95,12 +96,15 @@ def read_rows(source: str, columns: Mapping[str, Sequence[str]], reading: Readin
     if problems:
         raise InputError(problems)
     labels = list(columns[chosen["label"]]) if not hot else _classes_of(hot)
+    file, split = PurePath(source).name, chosen.pop("split", None)
     told = [f"{name} is the {role}" for role, name in chosen.items() if plain_name(name) != role]
-    notes = [f"Of the columns of {source}, {', '.join(told)}."] if told else []
+    notes = [f"Of the columns of {file}, {' and '.join(told)}."] if told else []
+    if split is not None and plain_name(split) != "split":
+        notes.append(f"The column {split} says the splits.")
     if hot:
-        notes.append(f"The classes of {source} are its columns {some(list(hot), 10)}: each row has a single 1.")
-    unread = [name for name in others if name != chosen.get("split")]
-    return Rows(list(columns[chosen["path"]]), labels, splits, tuple(notes), tuple(not_read(source, unread)))
+        notes.append(f"The classes of {file} are its columns {some(list(hot), 10)}: each row has a single 1.")
+    unread = [name for name in others if name != split]
+    return Rows(list(columns[chosen["path"]]), labels, splits, tuple(notes), tuple(not_read(file, unread)))
 
 
 def _named(source: str, columns: Mapping[str, Sequence[str]], reading: Reading, problems: list[str]) -> dict[str, str]:

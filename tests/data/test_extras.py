@@ -12,7 +12,6 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from raysearch.data import extras
 from raysearch.data.decode import decode
 from raysearch.data.pixels import load
 from raysearch.data.source import list_source
@@ -149,14 +148,11 @@ HEIC_HEAD = b"\0\0\0\x18ftypheic" + bytes(120)
 DICOM_HEAD = bytes(128) + b"DICM"
 
 
+@pytest.mark.usefixtures("no_extras")
 @pytest.mark.parametrize(
     ("head", "ending", "what"), [(HEIC_HEAD, ".HEIC", "heif"), (DICOM_HEAD, ".dcm", "dicom")], ids=["heic", "dicom"]
 )
-def test_without_the_library_the_way_out_is_told(
-    folder: MakeFolder, monkeypatch: pytest.MonkeyPatch, head: bytes, ending: str, what: str
-) -> None:
-    monkeypatch.setattr(extras, "is_installed", lambda library: False)
-    monkeypatch.setattr("raysearch.data.kinds.is_installed", lambda library: False)
+def test_without_the_library_the_way_out_is_told(folder: MakeFolder, head: bytes, ending: str, what: str) -> None:
     root = folder({"cat": 5, "dog": 5})
     for name in (f"a{ending}", "no-ending"):
         (root / "cat" / name).write_bytes(head)

@@ -258,6 +258,7 @@ def test_a_zip_of_unflagged_utf8_names(tmp_path: Path) -> None:
     assert list_source(str(tmp_path / "b.zip")).classes == ("dog", "né")
 
 
+@pytest.mark.usefixtures("no_extras")
 def test_photos_that_are_not_read_are_told_with_how_to_convert_them(tmp_path: Path) -> None:
     """Case 6."""
     root = fill(tmp_path / "x", {"cat": 10, "dog": 10})
@@ -273,6 +274,7 @@ def test_photos_that_are_not_read_are_told_with_how_to_convert_them(tmp_path: Pa
     assert "30 HEIC photos" in refusal(root / "cat")
 
 
+@pytest.mark.usefixtures("no_extras")
 def test_images_of_other_endings_are_known_by_their_content(tmp_path: Path) -> None:
     """Case 7."""
     root = fill(tmp_path / "x", {"cat": 6, "dog": 6})
