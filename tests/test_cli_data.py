@@ -17,7 +17,9 @@ from raysearch.job.intake import checked, class_doubts
 from raysearch.job.resolve import resolve
 from raysearch.reporting.intake import caveats
 from raysearch.tune import main as tune
-from raysearch.winner.best import find_images, write_best
+from raysearch.winner.answers import find_images
+from raysearch.winner.best_files import write_best
+from raysearch.winner.shipment import Shipment
 from raysearch.workers.session import short_folder
 from tests.data.pictures import fill, picture, put
 from tests.trained import CLASSES, RECIPE, classifier, write_pictures
@@ -177,7 +179,7 @@ class TestMeasuring:
     @classmethod
     def run(cls, tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder = tmp_path_factory.mktemp("runs") / "one"
-        write_best(folder / "best", classifier(), RECIPE, CLASSES, "abc", "")
+        write_best(folder / "best", Shipment.of(classifier(), RECIPE), CLASSES, "abc", "")
         return folder
 
     def told(self, run: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, object]:

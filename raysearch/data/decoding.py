@@ -108,7 +108,7 @@ class DecodedSplit:
             pixels = decode(self._listing.reader.read(row), self._size, self._fit, pixel_range, meet)
             self._pixels[place] = pixels
             # While the other threads decode: it takes a hundredth of what decoding does.
-            self.digests[row] = hashlib.blake2b(np.ascontiguousarray(pixels), digest_size=_DIGEST_BYTES).digest()
+            self.digests[row] = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=_DIGEST_BYTES).digest()
         except RangeNeededError as needed:
             self.deep[row] = needed.extremes
         except MemoryError:

@@ -159,15 +159,15 @@ def _read_classes(node: Node, layout: Layout, source: str) -> None:
         return
     if len(kinds) > 1:
         some_class = next(name for name, found in inner.items() if found)
-        folder = node.folders[some_class].folders[next(iter(inner[some_class]))]
-        split = next(iter(inner[some_class].values()))
+        within, split = next(iter(inner[some_class].items()))
+        example = node.folders[some_class].folders[within]
         _ask(
             source,
             f"{readable(some_class)}/ has folders that look like splits ({_listed(inner[some_class])}), and not every "
             "folder beside it has",
             {
-                "they are splits": _line(folder, some_class, split=split),
-                "they are none": _line(folder, some_class, split=""),
+                "they are splits": _line(example, some_class, split=split),
+                "they are none": _line(example, some_class, split=""),
             },
         )
     _take_classes(node, "", layout, source)

@@ -71,7 +71,8 @@ def _problems(
 ) -> tuple[list[str], list[Doubt]]:
     """Everything that keeps labelled images from being split and learnt; and what is odd, but can be."""
     counts = {name: np.bincount(labels[splits == name], minlength=len(classes)) for name in ("", *SPLITS)}
-    problems, doubts = [], []
+    problems: list[str] = []
+    doubts: list[Doubt] = []
     present = np.unique(labels)
     if len(present) < 2:
         only = f"only the class {classes[int(present[0])]}" if len(present) else "no images"

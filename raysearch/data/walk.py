@@ -129,7 +129,7 @@ def walk_zip(archive: zipfile.ZipFile) -> tuple[Walked, dict[str, str]]:
     for name in members:
         inside, _, own = name.rpartition("/")
         holds.setdefault(inside, set()).add(own)
-    left_out = {inside: own for inside, names in holds.items() if inside and (own := _ours(names))}
+    left_out = {inside: made for inside, names in holds.items() if inside and (made := _ours(names))}
     for inside in holds:
         for folder in _with_parents(inside):
             if junk := junk_folder(folder.rpartition("/")[2]):

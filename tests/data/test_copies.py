@@ -15,7 +15,7 @@ from raysearch.data.account import Account, Copies
 from raysearch.data.pixels import load
 from raysearch.data.split import parts, together
 from raysearch.errors import InputError
-from raysearch.training.heads.folds import copies_together, stratified_folds
+from raysearch.training.stratified import stratified_folds
 from tests.data.pictures import fill, put
 
 SPLITS = {f"{split}/{name}": n for split, n in (("train", 10), ("val", 4), ("test", 4)) for name in ("cat", "dog")}
@@ -127,12 +127,10 @@ def test_halves_and_folds_do_not_part_copies() -> None:
     assert (half[40:50] == half[:10]).all()
     np.testing.assert_array_equal(parts(labels, 2, 0, np.arange(60)), parts(labels, 2, 0))
     np.testing.assert_array_equal(together(np.array([5, 6, 7]), np.array([1, 2, 1])), [5, 6, 5])
-    folds = stratified_folds(3, labels, 0)
     held_out = np.empty(60, int)
-    for number, (rest, held) in enumerate(copies_together(folds, copies)):
+    for number, (rest, held) in enumerate(stratified_folds(3, labels, 0, copies)):
         assert sorted([*rest, *held]) == list(range(60))
         held_out[held] = number
     assert (held_out[40:50] == held_out[:10]).all()
-    assert copies_together(folds, np.arange(60)) is not None
-    for one, other in zip(copies_together(folds, None), folds, strict=True):
+    for one, other in zip(stratified_folds(3, labels, 0, np.arange(60)), stratified_folds(3, labels, 0), strict=True):
         np.testing.assert_array_equal(one[1], other[1])
