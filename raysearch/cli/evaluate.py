@@ -51,8 +51,8 @@ def evaluate(
     """Measure the winner of a run on labelled images, in eval mode and fp32.
 
     The model is read from the run's best/ alone. The classes of SOURCE must be among the model's; they are matched by
-    name. Images without a test/ folder are split as the search splits them, with the run's seed, so that its own
-    source gives its own test images.
+    name. Of two classes the threshold that is stored with the model says which is the answer. Images without a test/
+    folder are split as the search splits them, with the run's seed, so that its own source gives its own test images.
 
         raysearch evaluate fine_tune-1
         raysearch evaluate fine_tune-1 --data new-photos/ --split all
@@ -60,7 +60,7 @@ def evaluate(
     from raysearch.data.reading import Reading
     from raysearch.record.folder import locate
     from raysearch.winner.best import load_best
-    from raysearch.winner.evaluate import detailed_metrics
+    from raysearch.winner.evaluate import metrics_of_answers
 
     problems = Problems()
     folder = problems.attempt(locate, run, results)
@@ -78,13 +78,18 @@ def evaluate(
     if not measured:
         raise InputError(f"{source!r} has no images in its {split} split; --split all takes every image of it")
     logits, labels = _answers(best, measured, chosen)
-    metrics = detailed_metrics(logits, labels, best.labels)
+    threshold = best.confidence.threshold
+    metrics = metrics_of_answers(logits, labels, best.labels, threshold)
     missing = [name for name in best.labels if not metrics["per_class"][name]["support"]]
     if as_json:
-        told = {"source": source, "split": split, "images": len(labels), "missing": missing, **metrics}
+        stored = {} if threshold is None else {"threshold": threshold}
+        told = {"source": source, "split": split, "images": len(labels), "missing": missing, **stored, **metrics}
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show_metrics(metrics, best.labels, f"{folder.name} on {len(labels)} images ({split}) of {source}")
+        if threshold is not None:
+            said = f"The answer is {best.labels[1]} from a probability of {threshold:.3f} on, as stored with the model."
+            Console().print(said, markup=False, highlight=False, soft_wrap=True)
         _show_gaps(dataset, missing)
     return 0
 

@@ -30,6 +30,14 @@ Mirrored = Annotated[
     bool,
     tyro.conf.arg(help="Test-time augmentation: the mean over the image and its mirror image; takes twice the time."),
 ]
+Abstain = Annotated[
+    float | None,
+    tyro.conf.arg(
+        metavar="ERROR",
+        help="Leave images that the model is unsure of without a label, so that at most this share of the answers is "
+        "wrong, e.g. 0.05, on images like those that the search knew. Refused where these were too few to say.",
+    ),
+]
 TableFile = Annotated[
     Path | None,
     tyro.conf.arg(
@@ -54,6 +62,7 @@ def predict(
     *,
     top: Top = 3,
     tta: Mirrored = False,
+    abstain: Abstain = None,
     csv: TableFile = None,
     as_json: AsJson = False,
     explain: PictureFolder = None,
@@ -67,11 +76,12 @@ def predict(
 
         raysearch predict fine_tune-1 cat.jpg holiday/ --top 2
         raysearch predict fine_tune-1 holiday/ --tta --csv holiday.csv
+        raysearch predict fine_tune-1 holiday/ --abstain 0.05
     """
     problems = Problems()
     problems.check(top >= 1, f"--top must be at least 1, got {top}")
     problems.check(csv is None or not as_json, "--csv and --json say in two ways where the answers go; give one")
-    best, found, answers, chosen = _given(run, results, images, device, tta, problems)
+    best, found, answers, chosen = _given(run, results, images, device, tta, abstain, problems)
     explainer = _explainer(best, explain, chosen)
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
     with Bar(err, "predicting", len(found)) as progress:
@@ -105,8 +115,8 @@ class Told:
         err: Console,
         progress: Bar,
     ) -> None:
-        self.named: Counter[str] = Counter()
-        """How many images were given each label."""
+        self.named: Counter[str | None] = Counter()
+        """How many images were given each label; None: no label, for the classifier is unsure."""
         self._images, self._answers, self._explainer = images, answers, explainer
         self._err, self._progress = err, progress
 
@@ -114,9 +124,9 @@ class Told:
         for image, answer in zip(self._images, self._answers, strict=True):
             self._progress()
             if answer.error is None:
-                label = answer.top(1)[0][0]
-                self.named[label] += 1
-                yield answer, self._explainer(image, label) if self._explainer is not None else None
+                self.named[answer.label] += 1
+                likeliest = answer.top(1)[0][0]
+                yield answer, self._explainer(image, likeliest) if self._explainer is not None else None
             else:
                 self._err.print(f"{one_line(answer.image)}: cannot be read: {answer.error}", markup=False)
                 yield answer, None
@@ -130,18 +140,27 @@ class Likely(TypedDict):
 
 
 class Shown(TypedDict):
-    """An image, as --json shows it: what it was named, or why it could not be read."""
+    """An image, as --json shows it: what it was named, or why it could not be read.
+
+    Label and probability are null where the classifier is unsure.
+    """
 
     image: str
     error: NotRequired[str]
-    label: NotRequired[str]
-    probability: NotRequired[float]
+    label: NotRequired[str | None]
+    probability: NotRequired[float | None]
     top: NotRequired[list[Likely]]
     explanation: NotRequired[str]
 
 
 def _given(
-    run: str, results: Path, images: list[str], device: str, tta: bool, problems: Problems
+    run: str,
+    results: Path,
+    images: list[str],
+    device: str,
+    tta: bool,
+    abstain: float | None,
+    problems: Problems,
 ) -> tuple[Best, list[ImageLike], Iterator[Prediction], torch.device]:
     """The classifier, the images, its answers for them (none is made yet), and where it runs.
 
@@ -157,7 +176,7 @@ def _given(
     chosen = problems.attempt(device_of, device)
     answers = None
     if best is not None:
-        answers = problems.attempt(best.answers, found or [], device=chosen or "cpu", tta=tta)
+        answers = problems.attempt(best.answers, found or [], device=chosen or "cpu", tta=tta, abstain=abstain)
     problems.stop_if_any()
     assert best is not None and found is not None and chosen is not None and answers is not None
     return best, found, answers, chosen
@@ -179,7 +198,11 @@ def _write_table(file: Path, labels: Sequence[str], told: Told) -> str:
         write_csv(file, labels, (answer for answer, _ in told))
     except OSError as error:
         raise InputError(f"--csv {file} cannot be written: {error.strerror}") from error
-    return f"{file}  {', '.join(f'{label} {n}' for label, n in told.named.most_common())}"
+    return f"{file}  {', '.join(f'{_named(label)} {n}' for label, n in told.named.most_common())}"
+
+
+def _named(label: str | None) -> str:
+    return "no label, unsure:" if label is None else label
 
 
 def _print_lines(told: Told, top: int, out: Console) -> None:
@@ -187,18 +210,18 @@ def _print_lines(told: Told, top: int, out: Console) -> None:
     for answer, _ in told:
         if likeliest := answer.top(top):
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
-            out.print(f"{one_line(answer.image)}  {shown}", markup=False)
+            unsure = "unsure: " * answer.unsure
+            out.print(f"{one_line(answer.image)}  {unsure}{shown}", markup=False)
 
 
 def _shown(answer: Prediction, top: int, picture: Path | None) -> Shown:
     if answer.error is not None:
         return {"image": answer.image, "error": answer.error}
     likeliest: list[Likely] = [{"label": label, "probability": p} for label, p in answer.top(top)]
-    first = likeliest[0]
     shown: Shown = {
         "image": answer.image,
-        "label": first["label"],
-        "probability": first["probability"],
+        "label": answer.label,
+        "probability": answer.confidence,
         "top": likeliest,
     }
     if picture is not None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
@@ -18,6 +21,7 @@ from raysearch.data.names import readable
 from raysearch.data.walk import walk_folder
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
+from raysearch.record.decision import decided
 from raysearch.storage.files import replace_with
 from raysearch.training.numerics import full_precision
 
@@ -37,10 +41,79 @@ class Prediction:
     """The probability of every class, in the order of the classes; empty if the image could not be read."""
     error: str | None = None
     """Why the image could not be read."""
+    label: str | None = None
+    """The answer: the likeliest class, or of two what the threshold says. None: the image could not be read, or the
+    classifier is not sure enough to answer."""
+
+    @property
+    def unsure(self) -> bool:
+        """Whether the image was read, and the answer is withheld."""
+        return self.error is None and self.label is None
+
+    @property
+    def confidence(self) -> float | None:
+        """The probability of the answer; None where there is none."""
+        return None if self.label is None else self.probabilities[self.label]
 
     def top(self, k: int) -> list[tuple[str, float]]:
-        """The `k` likeliest classes with their probabilities, likeliest first."""
-        return sorted(self.probabilities.items(), key=lambda item: -item[1])[:k]
+        """`k` classes with their probabilities: the answer, then the others, likeliest first."""
+        return sorted(self.probabilities.items(), key=lambda item: (item[0] != self.label, -item[1]))[:k]
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How an answer follows from probabilities.
+
+    Args:
+        labels: the classes, in their order.
+        threshold: as of `raysearch.record.decision.decided`.
+        least: the smallest probability of an answer that is given; None: every answer is.
+    """
+
+    labels: Sequence[str]
+    threshold: float | None = None
+    least: float | None = None
+
+    def __call__(self, image: str, shares: NDArray[np.float64]) -> Prediction:
+        """What is said of an image.
+
+        Args:
+            image: its name.
+            shares: the probability of every class, shape (classes,).
+        """
+        said = int(decided(shares[None], self.threshold)[0])
+        label = self.labels[said] if self.least is None or shares[said] >= self.least else None
+        return Prediction(image, dict(zip(self.labels, shares.tolist(), strict=True)), label=label)
+
+
+def predictions(
+    images: Sequence[ImageLike],
+    read: Callable[[ImageLike], NDArray[np.uint8] | str],
+    ask: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
+    decide: Decision,
+    batch_size: int,
+) -> Iterator[Prediction]:
+    """What is said of each image, in order, as the batches are done.
+
+    One batch is decoded, by a thread a core, while the one before is in the network.
+
+    Args:
+        images: as `find_images` lists them.
+        read: gives an image's pixels, or says why there are none.
+        ask: gives the probabilities (n, classes) of such images, (n, h, w, 3).
+        decide: makes the answers of them.
+        batch_size: images at a time; twice as many are in memory.
+    """
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        ahead = pool.map(read, images[:batch_size])
+        for start in range(0, len(images), batch_size):
+            batch = list(ahead)
+            ahead = pool.map(read, images[start + batch_size : start + 2 * batch_size])
+            readable = [image for image in batch if not isinstance(image, str)]
+            rows = iter(ask(np.stack(readable)) if readable else ())
+            for i, image in enumerate(batch, start):
+                name = name_of(images[i], i)
+                yield Prediction(name, {}, image) if isinstance(image, str) else decide(name, next(rows))
 
 
 def find_images(images: Images) -> list[ImageLike]:
@@ -102,7 +175,8 @@ def probabilities(model: nn.Module, images: np.ndarray, device: torch.device, mi
 def write_csv(file: Path, labels: Sequence[str], answers: Iterable[Prediction]) -> None:
     """Writes answers as they come, a line an image that could be read: path, label, confidence, then "p_" and a class.
 
-    `file` is replaced when all are written. `confidence` is the probability of `label`.
+    `file` is replaced when all are written. `confidence` is the probability of `label`; where the classifier is not
+    sure enough to answer, both are empty.
     """
 
     def write(path: Path) -> None:
@@ -112,7 +186,7 @@ def write_csv(file: Path, labels: Sequence[str], answers: Iterable[Prediction]) 
             for answer in answers:
                 if answer.error is None:
                     numbers = [f"{answer.probabilities[name]:.6g}" for name in labels]
-                    label, confidence = answer.top(1)[0]
-                    table.writerow([answer.image, label, f"{confidence:.6g}", *numbers])
+                    confidence = "" if answer.confidence is None else f"{answer.confidence:.6g}"
+                    table.writerow([answer.image, answer.label or "", confidence, *numbers])
 
     replace_with(file, write)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +14,19 @@ from torch import nn
 
 from raysearch.data.decode import decode
 from raysearch.data.value_range import PixelRange, RangeNeededError, assumed_range
-from raysearch.errors import InputError
+from raysearch.errors import InputError, Problems
 from raysearch.models.boundary import build_classifier, prepare
 from raysearch.recipe import Recipe
-from raysearch.winner.answers import ImageLike, Images, Prediction, find_images, name_of, probabilities
+from raysearch.winner.answers import (
+    Decision,
+    ImageLike,
+    Images,
+    Prediction,
+    find_images,
+    name_of,
+    predictions,
+    probabilities,
+)
 from raysearch.winner.best_files import MODEL, Labels, read_best, read_tensors, tensors_of
 from raysearch.winner.shipment import Confidence, Network, Shipment
 
@@ -124,7 +131,13 @@ class Best:
         return prepare(np.stack([one for one in pixels if not isinstance(one, str)]), torch.device("cpu"))
 
     def predict(
-        self, images: Images, *, device: str | torch.device = "cpu", batch_size: int = 64, tta: bool = False
+        self,
+        images: Images,
+        *,
+        device: str | torch.device = "cpu",
+        batch_size: int = 64,
+        tta: bool = False,
+        abstain: float | None = None,
     ) -> pd.DataFrame:
         """The answers as a table, a row an image, in the order given (folders: sorted by path).
 
@@ -133,19 +146,19 @@ class Best:
                 as `raysearch.data.decode.decode` takes it, e.g. uint8 (h, w, 3); or an array (n, h, w, 3) of several.
             device: where the network runs.
             batch_size: images at a time.
-            tta: see `answers`.
+            tta, abstain: see `answers`.
 
-        Returns: columns image, label, probability, error (None unless the image could not be read), then the
-            probability of each class, in a column named "p_" and the class.
+        Returns: columns image, label and probability (None where there is no answer), error (None unless the image
+            could not be read), then the probability of each class, in a column named "p_" and the class.
 
         Raises:
-            InputError: a path that does not exist.
+            InputError: a path that does not exist, and whatever `answers` refuses.
         """
-        rows = []
-        for answer in self.answers(find_images(images), device=device, batch_size=batch_size, tta=tta):
-            label, probability = answer.top(1)[0] if answer.error is None else (None, None)
-            row = {"image": answer.image, "label": label, "probability": probability, "error": answer.error}
-            rows.append([*row.values(), *(answer.probabilities.get(name) for name in self.labels)])
+        found = find_images(images)
+        rows = [
+            [one.image, one.label, one.confidence, one.error, *(one.probabilities.get(name) for name in self.labels)]
+            for one in self.answers(found, device=device, batch_size=batch_size, tta=tta, abstain=abstain)
+        ]
         return pd.DataFrame(
             rows, columns=["image", "label", "probability", "error", *(f"p_{name}" for name in self.labels)]
         )
@@ -157,45 +170,42 @@ class Best:
         device: str | torch.device = "cpu",
         batch_size: int = 64,
         tta: bool = False,
+        abstain: float | None = None,
     ) -> Iterator[Prediction]:
-        """A prediction for each image, in order, as the batches are done.
-
-        One batch is decoded, by a thread a core, while the one before is in the network: of any number of images,
-        `2 * batch_size` are in memory.
+        """A prediction for each image, in order, as the batches are done; see `raysearch.winner.answers.predictions`.
 
         Args:
             images: as `find_images` lists them.
             device: where the network runs.
             batch_size: images at a time.
             tta: the probabilities are the mean of those of the image and of its mirror image (test-time augmentation).
+            abstain: leave images unanswered, so that at most this share of the answers is wrong on images like those
+                that the search knew; None: answer all.
 
         Raises:
-            InputError: tta of a recipe whose augmentation never mirrors: there, a mirrored image may be another class.
+            InputError: tta of a recipe whose augmentation never mirrors: there, a mirrored image may be another class;
+                or a share of errors that nobody can promise.
         """
-        if tta and not self.recipe.augmentation.flip:
-            raise InputError(
-                "test-time augmentation asks for the mirror image too, and this recipe says by augmentation.flip = 0 "
-                "that a mirrored image may be another class: predict without it"
+        problems = Problems()
+        problems.check(
+            not tta or bool(self.recipe.augmentation.flip),
+            "test-time augmentation asks for the mirror image too, and this recipe says by augmentation.flip = 0 "
+            "that a mirrored image may be another class: predict without it",
+        )
+        least = None
+        if abstain is not None:
+            problems.check(
+                not tta,
+                "what abstaining promises was measured without test-time augmentation: take one of the two",
             )
-        return self._answers(images, torch.device(device), batch_size, tta)
+            least = problems.attempt(self.confidence.promise, abstain)
+        problems.stop_if_any()
+        decide, chosen = Decision(self.labels, self.confidence.threshold, least), torch.device(device)
 
-    def _answers(
-        self, images: Sequence[ImageLike], device: torch.device, batch_size: int, tta: bool
-    ) -> Iterator[Prediction]:
-        model = self._ready_model.to(device)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            ahead = pool.map(self._read, images[:batch_size])
-            for start in range(0, len(images), batch_size):
-                batch = list(ahead)
-                ahead = pool.map(self._read, images[start + batch_size : start + 2 * batch_size])
-                readable = [image for image in batch if not isinstance(image, str)]
-                rows = iter(probabilities(model, np.stack(readable), device, tta) if readable else ())
-                for i, image in enumerate(batch, start):
-                    name = name_of(images[i], i)
-                    if isinstance(image, str):
-                        yield Prediction(name, {}, image)
-                    else:
-                        yield Prediction(name, dict(zip(self.labels, next(rows).tolist(), strict=True)))
+        def ask(pixels: np.ndarray) -> np.ndarray:
+            return probabilities(self._ready_model.to(chosen), pixels, chosen, tta)
+
+        return predictions(images, self._read, ask, decide, batch_size)
 
     def _read(self, image: ImageLike) -> np.ndarray | str:
         """What `pixels` gives, or why the image cannot be read."""

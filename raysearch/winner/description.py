@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import metadata
 from typing import NotRequired, TypedDict
 
@@ -11,6 +12,7 @@ from raysearch.recipe import Fit
 from raysearch.record.evaluation import EvaluationDocument, Spread
 from raysearch.winner.best import Best
 from raysearch.winner.formats import NEEDS, OUTPUTS, Format
+from raysearch.winner.shipment import Kind
 
 _FITS: dict[Fit, str] = {
     "squash": "stretch to image_size x image_size",
@@ -55,13 +57,33 @@ class Inside(TypedDict):
     scale: str
     mean: list[float]
     std: list[float]
+    networks: int
+    mirrored: bool
+    """Whether each network sees the image and its mirror image; more than one view are averaged by probability."""
+    temperature: float
+    """What the logits were divided by already."""
+
+
+class After(TypedDict):
+    """What whoever reads the outputs makes of them."""
+
+    threshold: float | None
+    answer: str
+
+
+class ShippedTestFigures(TypedDict):
+    """How good the file itself was on the test images."""
+
+    accuracy: float
+    macro_f1: float
 
 
 class TestFigures(TypedDict):
-    """How good the classifier was on the test images."""
+    """How good single trainings were on the test images, and the file itself, where that is known."""
 
     accuracy: Spread
     macro_f1: Spread
+    shipped: NotRequired[ShippedTestFigures]
 
 
 class Description(TypedDict):
@@ -69,12 +91,15 @@ class Description(TypedDict):
 
     format: Format
     versions: dict[str, str]
+    kind: Kind
+    """single, averaged, mirror or ensemble."""
     backbone: str
     classes: list[str]
     input: Input
     outputs: dict[str, Output]
     before_the_graph: Before
     in_the_graph: Inside
+    after_the_graph: After
     test: NotRequired[TestFigures]
 
 
@@ -87,10 +112,12 @@ def describe(best: Best, kind: Format, evaluation: EvaluationDocument | None = N
         evaluation: evaluation.json, if it is there.
     """
     size, classes = best.recipe.image_size, len(best.labels)
+    shipment = best.shipment()
     output: Output = {"dtype": "float32", "shape": ["batch", classes], "order": "as classes"}
     described: Description = {
         "format": kind,
         "versions": {name: metadata.version(name) for name in ("torch", *NEEDS[kind])},
+        "kind": shipment.kind,
         "backbone": best.recipe.backbone,
         "classes": list(best.labels),
         "input": {
@@ -110,11 +137,22 @@ def describe(best: Best, kind: Format, evaluation: EvaluationDocument | None = N
             "image_size": size,
             "filter": "bilinear with antialiasing, as Pillow's Image.resize(..., BILINEAR)",
         },
-        "in_the_graph": {"scale": "byte / 255", "mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)},
+        "in_the_graph": {
+            "scale": "byte / 255",
+            "mean": list(IMAGENET_MEAN),
+            "std": list(IMAGENET_STD),
+            "networks": len(shipment.networks),
+            "mirrored": shipment.mirrored,
+            "temperature": shipment.confidence.temperature,
+        },
+        "after_the_graph": _after(best.labels, shipment.confidence.threshold),
     }
     if evaluation is not None:
         test = evaluation["test"]
         described["test"] = {"accuracy": test["accuracy"], "macro_f1": test["macro_f1"]}
+        if (shipped := evaluation.get("shipped")) is not None:
+            figures = shipped["test"]
+            described["test"]["shipped"] = {"accuracy": figures["accuracy"], "macro_f1": figures["macro_f1"]}
     return described
 
 
@@ -122,3 +160,11 @@ def _values(pixel_range: PixelRange | None) -> str:
     if pixel_range is None:
         return "8 bits, as they are"
     return f"8 bits as they are; of more bits {pixel_range} linearly to 0 to 255, clipped and rounded, before resizing"
+
+
+def _after(labels: Sequence[str], threshold: float | None) -> After:
+    if threshold is None:
+        return {"threshold": None, "answer": "the class with the largest probability"}
+    first, second = labels
+    answer = f"{second} if its probability is at least the threshold, {first} otherwise"
+    return {"threshold": threshold, "answer": answer}

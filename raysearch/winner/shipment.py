@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, TypedDict
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from raysearch.errors import InputError
 from raysearch.recipe import Recipe
 from raysearch.record.decision import decided
 from raysearch.record.evaluation import CurvePoint, Promise
@@ -60,6 +62,28 @@ class Confidence:
     def least(self, error: float) -> float | None:
         """The confidence from which on at most this share of the answers is wrong; None: nobody can say so."""
         return None if self.curve is None else abstention(self.curve, error)
+
+    def promise(self, error: float) -> float:
+        """The same as `least`, for whoever insists.
+
+        Raises:
+            InputError: the error is no share, or nobody can promise it.
+        """
+        if not 0 < error < 1:
+            raise InputError(f"abstain {error:g}: the share of wrong answers must be between 0 and 1, e.g. 0.05")
+        if self.curve is None:
+            raise InputError(
+                "abstain: how often this classifier is wrong is not known out of fold (its search made no final "
+                "comparison on folds), so nothing can be promised; predict without it, or search with --folds 3"
+            )
+        least = self.least(error)
+        if least is None:
+            smallest = math.ceil(1000 * float(self.curve.bound.min())) / 10
+            raise InputError(
+                f"abstain {error:g}: from {self.images} out-of-fold images nobody can promise that at most "
+                f"{100 * error:g} % of the answers are wrong; the least that they can is {smallest:g} %"
+            )
+        return least
 
     def promises(self, probabilities: Floats, labels: NDArray[np.int64]) -> list[Promise]:
         """What abstaining does for each of `PROMISED`; nothing where there is no curve.

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raysearch.winner.confidence import abstention, calibration_error, decision_threshold, risk_coverage
+from raysearch.winner.confidence import (
+    abstention,
+    calibration_error,
+    decision_threshold,
+    reliability,
+    risk_coverage,
+)
+from raysearch.winner.shipment import Confidence
 
 
 def answers(n: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -66,3 +73,45 @@ def test_a_threshold_is_moved_where_that_is_better_and_left_where_it_is_not():
 
     assert decision_threshold(positive, labels, accuracy) == pytest.approx(0.25)
     assert decision_threshold(np.array([0.1, 0.2, 0.8, 0.9]), labels, accuracy) == 0.5
+
+
+def test_of_answers_that_are_equally_sure_all_are_given_or_none():
+    """Saturated probabilities are alike: a promise that held for the first of them would not for the rest."""
+    sure = np.array([1.0] * 60 + [0.7] * 40)
+    probabilities = np.stack([sure, 1 - sure], axis=1)
+    labels = np.array([0] * 55 + [1] * 5 + [0] * 40)  # the last of the surest are wrong
+    curve = risk_coverage(probabilities, labels)
+    assert curve.confidences.tolist() == [1.0, 0.7]
+    assert curve.risk.tolist() == pytest.approx([5 / 60, 5 / 100])
+    assert abstention(curve, 0.06) is None
+
+
+def test_a_threshold_decides_which_answers_are_counted_and_how_sure_they_are():
+    probabilities = np.array([[0.6, 0.4], [0.9, 0.1]])
+    curve = risk_coverage(probabilities, np.array([1, 0]), threshold=0.3)
+    assert curve.confidences.tolist() == [0.9, 0.4]
+    assert curve.risk.tolist() == [0.0, 0.0]
+    assert risk_coverage(probabilities, np.array([1, 0])).risk.tolist() == [0.0, 0.5]
+
+
+def test_bins_say_how_often_answers_are_right():
+    probabilities = np.array([[0.9, 0.1], [0.92, 0.08], [0.6, 0.4]])
+    unsure, surest = reliability(probabilities, np.array([0, 1, 0]))
+    assert unsure == {"confidence": pytest.approx(0.6), "accuracy": 1.0, "images": 1}
+    assert surest == {"confidence": pytest.approx(0.91), "accuracy": 0.5, "images": 2}
+
+
+def test_what_was_promised_is_held_to_the_test_images():
+    known, test = answers(4000), answers(2000, seed=1)
+    promises = Confidence.of(*known, 1.0, None).promises(*test)
+    assert [one["error"] for one in promises] == [0.01, 0.02, 0.05, 0.1]
+    last = promises[-1]
+    assert last["confidence"] is not None
+    given = test[0].max(axis=1) >= last["confidence"]
+    assert last["test_coverage"] == pytest.approx(given.mean())
+    assert last["coverage"] == pytest.approx((known[0].max(axis=1) >= last["confidence"]).mean())
+    assert last["test_error"] == pytest.approx((test[0].argmax(axis=1) != test[1])[given].mean())
+    assert last["test_error"] <= 0.1
+    few = Confidence.of(*answers(20), 1.0, None).promises(*test)
+    assert few[0] == {"error": 0.01, "confidence": None, "coverage": None, "test_coverage": None, "test_error": None}
+    assert Confidence().promises(*test) == []
