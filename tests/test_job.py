@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -712,3 +713,38 @@ def test_the_shipped_trees_open_blocks_one_by_one(photos, space):
     depths = [stage.depth for stage in job.space.recipe({}, 12).schedule]
     assert depths == [0, 1, 2, 3]
     assert job.rules.tested == (space == "unfreeze_schedule")
+
+
+def test_a_table_and_its_folder_are_found_again_by_a_resume(flags, tmp_path, photos, monkeypatch):
+    """Names without an ending, and images in another folder: both flags are kept, the folder in full."""
+    listed = tmp_path / "elsewhere"
+    listed.mkdir()
+    rows = []
+    for file in sorted(Path(photos).rglob("*.png")):
+        shutil.copy(file, listed / f"{file.parent.name}{file.stem}.png")
+        rows.append(f"{file.parent.name}{file.stem},{file.parent.name},x")
+    (tmp_path / "list.csv").write_text("code,kind,label\n" + "\n".join(rows))
+    monkeypatch.chdir(tmp_path)
+    said = {"data": "list.csv", "images": Path("elsewhere"), "columns": "path=code,label=kind"}
+    job = resolve(flags(**said))
+    assert job.dataset.classes == CLASSES
+    saved = {
+        "settings": json.loads(json.dumps(job.settings.model_dump(mode="json"))),
+        "fingerprints": {"data": job.dataset.fingerprint, "weights": job.weights.digest},
+    }
+    (tmp_path / "space.py").write_text(job.space.source, encoding="utf-8")
+    monkeypatch.chdir("/")
+    assert reopen(saved, tmp_path / "space.py", Flags(resume="it")).dataset.fingerprint == job.dataset.fingerprint
+    listed.rename(tmp_path / "moved")
+    with pytest.raises(InputError, match=r"--images .*elsewhere is no folder"):
+        reopen(saved, tmp_path / "space.py", Flags(resume="it"))
+    moved = Flags(resume="it", images=tmp_path / "moved")
+    assert reopen(saved, tmp_path / "space.py", moved).dataset.fingerprint == job.dataset.fingerprint
+    del saved["settings"]["images"], saved["settings"]["columns"]  # as a run from before wrote them
+    assert Settings.model_validate(saved["settings"]).images is None
+
+
+def test_columns_that_are_not_written_so_are_a_problem_among_others(flags):
+    found = problems_of(flags(columns="file", trials=0, images=Path("nowhere")))
+    assert sum("--columns file" in problem or "--images nowhere" in problem for problem in found) == 2
+    assert len(found) == 3

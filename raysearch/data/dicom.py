@@ -38,8 +38,8 @@ def read_dicom(data: bytes) -> NDArray[np.generic]:
     if dataset.get("PhotometricInterpretation", "") == "PALETTE COLOR":
         from pydicom.pixels import apply_color_lut
 
-        values = apply_color_lut(values, dataset)
-        return (values >> 8).astype(np.uint8) if values.dtype == np.uint16 else values
+        colours: NDArray[np.integer] = apply_color_lut(values, dataset)
+        return (colours >> 8 if colours.dtype == np.uint16 else colours).astype(np.uint8)
     if values.ndim == 3:
         return values
     modality = apply_modality_lut(values, dataset)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from raysearch.data.account import Account, Tallies
+from raysearch.data.account import Account, Doubt, Tallies
 from raysearch.data.columns import label_doubts, label_problems
 from raysearch.data.files import FileReader
 from raysearch.data.listing import Found, some
@@ -44,9 +44,13 @@ def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found
     Raises:
         InputError: as of `raysearch.data.manifest.find_in_manifest`.
     """
-    paths, labels, splits, found, problems = [], [], [], [], []
+    paths: list[str] = []
+    labels: list[str] = []
+    splits: list[str] = []
+    found: list[Path] = []
+    problems: list[str] = []
     account = Account()
-    doubts = []
+    doubts: list[Doubt] = []
     for file in files:
         table = read_table(file)
         inside = file.parent.relative_to(folder)

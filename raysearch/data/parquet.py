@@ -118,13 +118,14 @@ def find_in_parquet(files: Sequence[Path], source: str, reading: Reading) -> Fou
         raise InputError(f"{source} cannot be read as parquet ({error}).") from error
     names = names_within(files)
     rows = [(file, row) for file, table in enumerate(tables) for row in range(table.num_rows)]
-    values: dict[str, list[str]] = {columns.image: [f"{names[file]}/{row}" for file, row in rows]}
+    path = columns.image if "path" in columns.single else "path"  # which needs no word in the account
+    values: dict[str, list[str]] = {path: [f"{names[file]}/{row}" for file, row in rows]}
     for name in columns.single:
         values[name] = [
             _text(value, columns.names.get(name)) for table in tables for value in table.column(name).to_pylist()
         ]
     named = {role: name for role, name in reading.columns.items() if role != "path"}
-    read = read_rows(source, values, Reading({"path": columns.image, **named}))
+    read = read_rows(source, values, Reading({"path": path, **named}))
     splits = read.splits
     by_name = splits_of(source, names)
     if not any(splits):

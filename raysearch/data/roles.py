@@ -123,7 +123,7 @@ def _named(source: str, columns: Mapping[str, Sequence[str]], reading: Reading, 
 
 def _path_column(columns: Mapping[str, Sequence[str]]) -> str | None:
     """The column of the likeliest name; else the only one most of whose values end as images do."""
-    plain = {plain_name(name): name for name, values in reversed(columns.items()) if any(values) or not values}
+    plain = {plain_name(name): name for name, values in reversed(list(columns.items())) if any(values) or not values}
     if (word := next((word for word in PATHS if word in plain), None)) is not None:
         return plain[word]
     images = [
@@ -149,7 +149,7 @@ def label_among(source: str, columns: Mapping[str, Sequence[str]]) -> str | None
 
 def _label_column(source: str, columns: Mapping[str, Sequence[str]], problems: list[str]) -> str | None:
     """One called label; else the only one of another such name, or of several that say the same the one of words."""
-    plain = {plain_name(name): name for name, values in reversed(columns.items()) if any(values) or not values}
+    plain = {plain_name(name): name for name, values in reversed(list(columns.items())) if any(values) or not values}
     found = [plain[word] for word in LABELS if word in plain]
     if not found or "label" in plain:
         return found[0] if found else None

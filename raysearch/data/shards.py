@@ -80,7 +80,8 @@ def shards_below(folder: Path) -> list[Path]:
                 return []
             if lower.endswith(ENDINGS) and not name.startswith("."):
                 found[Path(lower).suffix].append(Path(root, name))
-    return sorted(max(found.values(), key=len))
+    most = max(found, key=lambda ending: len(found[ending]))
+    return sorted(found[most])
 
 
 def names_within(files: Sequence[Path]) -> list[str]:

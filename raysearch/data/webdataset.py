@@ -75,7 +75,8 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
     names = names_within(shards)
     splits = splits_of(source, names)
     paths, labels, given, places = [], [], [], []
-    passed, keys, problems = Tallies(), dict[str, None](), []
+    passed, keys = Tallies(), dict[str, None]()
+    problems: list[str] = []
     samples = [(shard, sample) for shard, file in enumerate(shards) for sample in _samples(file, passed)]
     key = _label_key(source, [sample for _, sample in samples], reading, problems)
     if several := [sample.name for _, sample in samples if len(sample.images) > 1]:
