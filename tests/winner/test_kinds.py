@@ -155,7 +155,7 @@ def two(tmp_path) -> Best:
     model = build_classifier(RECIPE, 2).eval()
     with torch.inference_mode():
         shares = torch.softmax(model(prepare(IMAGES, torch.device("cpu"))).double(), dim=1)[:, 1]
-    threshold = float(shares.sort().values[7:9].mean())  # between two images, as thresholds are chosen
+    threshold = float(shares.sort()[0][7:9].mean())  # between two images, as thresholds are chosen
     confidence = Confidence(1.0, threshold, CURVE, 300)
     write_best(tmp_path / "best", Shipment("single", (Network(RECIPE, model),), False, confidence), ("a", "b"), "", "")
     return load_best(tmp_path)
