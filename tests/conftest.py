@@ -60,3 +60,10 @@ def _shares_with_its_module(item: pytest.Item) -> bool:
     info = getattr(item, "_fixtureinfo", None)  # of a doctest there may be none
     definitions = info.name2fixturedefs.values() if info is not None else ()
     return any(one.scope == "module" for found in definitions for one in found)
+
+
+@pytest.fixture
+def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where neither pillow-heif nor pydicom is installed."""
+    for module in ("extras", "kinds"):
+        monkeypatch.setattr(f"raysearch.data.{module}.is_installed", lambda library: False)

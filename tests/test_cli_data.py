@@ -32,7 +32,7 @@ def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def leaky(tmp_path: Path) -> Path:
+def leaky(tmp_path: Path, no_extras: None) -> Path:
     """Splits with two training images that are test images, too."""
     root = fill(tmp_path / "d", {f"{s}/{c}": 8 for s in ("train", "val", "test") for c in ("cat", "猫[red]")})
     for number in range(2):
@@ -222,6 +222,7 @@ class TestMeasuring:
         shutil.move("new/red", "new/Red ")
         assert self.told(run, capsys, "--split", "all")["accuracy"] == 1.0
 
+    @pytest.mark.usefixtures("no_extras")
     def test_predict_takes_of_a_folder_what_training_takes(self, run: Path, capsys, caplog) -> None:
         """Case 18."""
         put(Path("new/a/1.jpg"), picture(1, "JPEG"))

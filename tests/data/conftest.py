@@ -19,13 +19,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def no_extras(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where neither pillow-heif nor pydicom is installed."""
-    for module in ("extras", "kinds"):
-        monkeypatch.setattr(f"raysearch.data.{module}.is_installed", lambda library: False)
-
-
-@pytest.fixture
 def png() -> Callable[[int], bytes]:
     """A 10 x 12 PNG of its own colour per number."""
 
