@@ -17,7 +17,7 @@ _LOOKED_AT = 2048
 """Images of a split, evenly spaced."""
 _SIDE = 64
 """Pixels a side that are looked at in an image, at most about twice as many."""
-_DARK, _BRIGHT = 24, 231
+_DARK, _BRIGHT, _NEARLY = 24, 231, 0.99
 """An image is nearly black if 99 in 100 values lie below the first, nearly white if as many lie above the second."""
 
 
@@ -101,8 +101,9 @@ def dark_and_bright(pixels: NDArray[np.uint8]) -> tuple[list[int], list[int], in
     dark, bright = [], []
     for place in looked:
         values = pixels[place, ::step, ::step]
-        if np.quantile(values, 0.99) < _DARK:
+        # Counted, not np.quantile, which took a twentieth of a whole intake.
+        if np.count_nonzero(values < _DARK) >= _NEARLY * values.size:
             dark.append(place)
-        elif np.quantile(values, 0.01) > _BRIGHT:
+        elif np.count_nonzero(values > _BRIGHT) >= _NEARLY * values.size:
             bright.append(place)
     return dark, bright, len(looked)
