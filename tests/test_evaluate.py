@@ -58,7 +58,7 @@ def test_images_are_scaled_by_the_range_of_training(tmp_path, model, caplog):
             Image.fromarray(np.full((16, 16), 60 + i, np.uint16)).save(tmp_path / "new" / name / f"{i}.png")
     seen = {}
     for kept in (PixelRange(0, 4095), None):
-        write_best(tmp_path / "best", model, RECIPE, CLASSES, "", "", pixel_range=kept)
+        write_best(tmp_path / "best", Shipment.of(model, RECIPE), CLASSES, "", "", pixel_range=kept)
         dataset = dataset_for(load_best(tmp_path / "best"), str(tmp_path / "new"))
         seen[kept] = {
             path: int(np.asarray(dataset.train.pixels)[k].max()) for k, path in enumerate(dataset.train.paths)

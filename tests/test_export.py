@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -100,9 +99,11 @@ def test_who_has_only_pillow_and_onnxruntime_gets_what_predict_says(best, onnx_f
         assert shares[0] == pytest.approx([answer[f"p_{name}"] for name in described["classes"]], abs=1e-4)
 
 
-def test_the_description_says_which_values_are_black_and_white(best):
+def test_the_description_says_which_values_are_black_and_white(best, tmp_path):
     assert describe(best, "torch")["before_the_graph"]["range"] is None
-    deep = describe(replace(best, pixel_range=PixelRange(-1, 1)), "torch")["before_the_graph"]
+    shipment = Shipment.of(classifier(), RECIPE)
+    write_best(tmp_path / "best", shipment, CLASSES, "", "", pixel_range=PixelRange(-1, 1))
+    deep = describe(load_best(tmp_path / "best"), "torch")["before_the_graph"]
     assert deep["range"] == {"low": -1, "high": 1}
     assert "-1 to 1 linearly to 0 to 255, clipped" in deep["values"]
 

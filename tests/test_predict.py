@@ -107,7 +107,7 @@ def test_a_batch_in_one_array_is_as_many_images(best_folder):
 
 def test_the_range_of_training_is_kept_and_used(tmp_path, model):
     """12 bits: each image is scaled by 4095, whatever its own largest value is."""
-    write_best(tmp_path / "best", model, RECIPE, CLASSES, "", "", pixel_range=PixelRange(0, 4095))
+    write_best(tmp_path / "best", Shipment.of(model, RECIPE), CLASSES, "", "", pixel_range=PixelRange(0, 4095))
     kept = json.loads((tmp_path / "best" / "labels.json").read_text())["preprocessing"]["range"]
     assert kept == {"low": 0, "high": 4095}
     best = load_best(tmp_path / "best")
