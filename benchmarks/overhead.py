@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,8 +185,14 @@ class Sampled:
 
     def _proposal(self, depth: int, stage: int, parent: str | None) -> Proposal:
         params = {"learning_rate": self.rng.uniform(1e-5, 1e-2)}
-        schedule = (Stage(depth=0, epochs=3), Stage(depth=depth, epochs=self.epochs))
-        return Proposal(parent, params, Recipe(backbone="", image_size=8, schedule=schedule[: stage + 1]), stage)
+        return Proposal(parent, params, recipe(depth, self.epochs, stage + 1), stage)
+
+
+@cache
+def recipe(depth: int, epochs: int, stages: int) -> Recipe:
+    """Made once: what is measured is not how long it takes to make one."""
+    schedule = (Stage(depth=0, epochs=3), Stage(depth=depth, epochs=epochs))
+    return Recipe(backbone="", image_size=8, schedule=schedule[:stages])
 
 
 def controller_arm(options: argparse.Namespace) -> Figures:

@@ -91,5 +91,5 @@ def _get(storage: Storage, names: Iterable[str], into: Path) -> None:
 
 
 def _is_checkpoint(name: str) -> bool:
-    """Of a trial; those of refits are few, and a search that goes on asks for them by their path."""
+    """Whether it is a trial's; those of refits are few, and a search that goes on asks for them by their path."""
     return name.startswith(("checkpoints/t", "checkpoints/h"))

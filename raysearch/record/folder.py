@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BEST, LAST = "best.safetensors", "last.pt"
-"""Of a trial, in the order in which they are written: a kill between the two costs an epoch, never a checkpoint."""
+"""A trial's files, in the order in which they are written: a kill between them costs an epoch, never a checkpoint."""
 
 _PACKAGES = ("ray", "torch", "torchvision", "optuna", "albumentations", "numpy", "pandas", "pydantic", "safetensors")
 

@@ -15,6 +15,9 @@ from raysearch.record.metric import larger_is_better
 from raysearch.record.trial import State, Trial, Trials
 from raysearch.storage.files import plain
 
+Cells = dict[str, Any]
+"""A row of a table, by column."""
+
 _LEADING = ["trial", "parent", "depth", "state", "epochs", "seconds", "handover_delta"]
 _FIGURES = ["val_accuracy", "val_loss", "val_macro_f1", "val_auroc"]
 _HISTORY = ["trial", "epoch", "stage", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1"]
@@ -37,7 +40,7 @@ def history_table(events: Iterable[Event]) -> pd.DataFrame:
     later one, whose state the trial went on with.
     """
     order: dict[str, int] = {}
-    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    rows: dict[tuple[str, int], Cells] = {}
     for event in events:
         if event["event"] == "trial":
             order.setdefault(event["trial"], len(order))
@@ -89,9 +92,9 @@ def ancestry(trial: str | None, tables: Sequence[pd.DataFrame]) -> list[str]:
     return path
 
 
-def stages_of(row: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+def stages_of(row: Mapping[str, Any]) -> dict[int, Cells]:
     """The stages of a row's schedule, those that it has."""
-    stages: dict[int, dict[str, Any]] = {}
+    stages: dict[int, Cells] = {}
     for name, value in row.items():
         root, _, rest = name.partition(".")
         number, _, field_name = rest.partition(".")
@@ -106,7 +109,7 @@ def missing(value: Any) -> bool:
 
 
 def cell(value: Any, decimals: int | None = None) -> str:
-    """As a person reads it; empty for what is not there. A number has four digits, or so many decimals."""
+    """A value as a person reads it; empty for what is not there. A number has four digits, or so many decimals."""
     if missing(value):
         return ""
     if isinstance(value, float):
@@ -116,7 +119,7 @@ def cell(value: Any, decimals: int | None = None) -> str:
     return value if isinstance(value, str) else json.dumps(plain(value), ensure_ascii=False)
 
 
-def _row(trial: Trial) -> dict[str, Any]:
+def _row(trial: Trial) -> Cells:
     best = trial.best or {}
     return {
         "trial": trial.name,
@@ -152,7 +155,7 @@ def _table(events: Iterable[Event], *, heads: bool) -> pd.DataFrame:
     return _frame(rows, list(dict.fromkeys(order)))
 
 
-def _frame(rows: Sequence[dict[str, Any]], leading: Sequence[str]) -> pd.DataFrame:
+def _frame(rows: Sequence[Cells], leading: Sequence[str]) -> pd.DataFrame:
     """Rows of different keys as one table: the leading columns first, then the others as they come."""
     names = list(dict.fromkeys([*leading, *(name for row in rows for name in row)]))
     return pd.DataFrame([[row.get(name) for name in names] for row in rows], columns=names)

@@ -72,7 +72,7 @@ class Trial:
     """Why it failed."""
     dropped: bool = False
     handover_delta: float | None = None
-    """By how much the loss that it began with is off the one that its parent ended with."""
+    """The loss that it began with less the one that its parent ended with."""
     rate: float | None = None
     """Learning rate of its last step."""
     best: Row | None = None
@@ -99,7 +99,7 @@ class Trial:
 
     @property
     def number(self) -> int:
-        """Among the heads or the trials of the search, in the order in which they were made."""
+        """Its place among the heads or the trials of the search, in the order in which they were made."""
         return int(self.name[1:])
 
     @property

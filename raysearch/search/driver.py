@@ -1,6 +1,6 @@
-"""Between the controller and whatever runs segments: logs each decision and result, and keeps the checkpoints few.
+"""The driver stands between the controller and whatever runs segments: it logs decisions and results.
 
-Knows no Ray: a runner asks `start` for work, tells `results` what came of it, and stops when `done` says so.
+It knows no Ray: a runner asks `start` for work, tells `results` what came of it, and stops when `done` says so.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Hand:
     waiting: bool = False
     """Whether it was said to wait for a machine."""
     refused: tuple[float, Unsaved] | None = None
-    """Since when the disk refuses what it writes, and what was said of it."""
+    """The time from which the disk refuses what it writes, and what was said of it."""
 
     def __post_init__(self) -> None:
         self._size = len(self.segments)

@@ -95,7 +95,7 @@ class Trained:
     stopped: bool = False
     """Whether it goes on no further, though its stage is not over."""
     handover_delta: float | None = None
-    """With a stage's first row: what the hand-over gate found."""
+    """What the hand-over gate found; only with a stage's first row."""
 
     @property
     def ended(self) -> bool:

@@ -202,7 +202,7 @@ class OptunaProposer:
 
 
 def _recent(latest_first: Iterable[Trial]) -> list[Trial]:
-    """Of all trials those that TPE looks at, in order. Failed ones would tell it nothing.
+    """The trials that TPE looks at, in order. Failed ones would tell it nothing.
 
     Those that run must not take the place of those that were compared: a thousand GPUs run a thousand trials.
     """

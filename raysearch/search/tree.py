@@ -27,15 +27,15 @@ class Tree:
     verdicts: dict[int, LevelJudged] = field(default_factory=dict)
     """The "level" event of each level that was judged, the last one of each."""
     rate_bounds: dict[int, dict[int, tuple[float, float]]] = field(default_factory=dict)
-    """By level and depth, between which learning rates are drawn; of the levels that a range test was made for."""
+    """The bounds between which learning rates are drawn, by level and depth, where a range test was made."""
     leaders: dict[int, Trial] = field(default_factory=dict)
     """The best of each level, controls aside."""
     _trials: dict[int, list[Trial]] = field(default_factory=dict)
-    """Of each level, in order."""
+    """The trials of each level, in order."""
     _regular: dict[int, int] = field(default_factory=dict)
     """How many of them are no controls."""
     _beams: dict[int, list[Trial]] = field(default_factory=dict)
-    """Of each level, the best that were trained to the end, best first."""
+    """The best of each level that were trained to the end, best first."""
     _with_a_role: list[Trial] = field(default_factory=list)
 
     # ---- what happens --------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class Tree:
         return self._regular.get(level, 0)
 
     def going(self) -> list[Trial]:
-        """Of the level, what is trained to the end whatever its rivals do: the default first, the control last."""
+        """The trials of the level that are trained to the end whatever their rivals do: default first, control last."""
         trials = self._trials.get(self.level, [])
         ends = (*trials[:1], *trials[-1:])
         return [trial for trial in ends if trial.role is not None]

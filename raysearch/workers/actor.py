@@ -6,11 +6,11 @@ Tune reuses the actor for other segments, so data, base weights and activations 
 from __future__ import annotations
 
 import logging
-from typing import Any, cast
+from typing import cast
 
 from ray import tune
 
-from raysearch.workers.config import WorkplaceConfig
+from raysearch.workers.config import TuneDict, WorkplaceConfig
 from raysearch.workers.workplace import Workplace
 
 logger = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 class TrialActor(tune.Trainable):
     """Does tasks; a step returns {"results": what it came to}."""
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: TuneDict) -> None:
         """Open what every segment needs.
 
         Args:
@@ -28,12 +28,12 @@ class TrialActor(tune.Trainable):
         self._workplace = Workplace.open(cast(WorkplaceConfig, config))
         self._workplace.take(config["task"])
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: TuneDict) -> bool:
         """Take another task."""
         self._workplace.take(new_config["task"])
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> TuneDict:
         """Train one epoch, or some short ones."""
         try:
             return {"results": self._workplace.step()}

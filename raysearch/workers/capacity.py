@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import floor
 
 Resources = Mapping[str, float]
-"""Of a machine or a trial, in Ray's words: {"CPU": 4.0, "GPU": 1.0}; what is not named is not there."""
+"""What a machine has, or a trial needs, in Ray's words: {"CPU": 4.0, "GPU": 1.0}; what is not named is not there."""
 
 _ROUNDING = 1e-6  # ten trials of 0.1 GPU fit on one
 

@@ -28,7 +28,7 @@ class Call(Protocol):
 
 
 _LOOK_SECONDS = 1.0  # between two looks at the cluster's nodes
-_PATIENCE_SECONDS = 5.0  # until it is said that a machine is waited for
+_TELL_SECONDS = 5.0  # until it is said that a machine is waited for
 MACHINE_LOST = "its machine was lost"
 _VERDICT_SECONDS = 60.0  # for Ray to find out why an actor does not answer
 _LAUNCHED = Path("~/ray_bootstrap_config.yaml")
@@ -106,7 +106,7 @@ class Room:
         self._looked, self._now, self._most = float("-inf"), 0, 0
 
     def now(self) -> int:
-        """On the nodes that are there."""
+        """How many there is room for on the nodes that are there."""
         self._look()
         return self._now
 
@@ -123,7 +123,7 @@ class Room:
 
 
 def call_here(work: Callable[..., T], *arguments: Any) -> T:
-    """In this process."""
+    """Calls it in this process."""
     return work(*arguments)
 
 
@@ -146,7 +146,7 @@ def on_worker(
     told = False
     try:
         while not ray.wait([task], timeout=0.5)[0]:
-            if not told and time.monotonic() - began > _PATIENCE_SECONDS and not look_at_cluster().now(trial):
+            if not told and time.monotonic() - began > _TELL_SECONDS and not look_at_cluster().now(trial):
                 told = True
                 tell(f"Waiting for a machine with {needs(trial)}")
     except KeyboardInterrupt:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from raysearch.record.info import Json
+
+TuneDict = dict[str, Any]
+"""What Tune passes between driver and trainable, and Train to its workers: configurations and results.
+
+Ray has no closer type for them."""
 
 
 class BenchConfig(TypedDict):

@@ -25,7 +25,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.training.ranks import Ranks
 from raysearch.workers.cluster import MACHINE_LOST, lost_with_machine
-from raysearch.workers.config import WorkplaceConfig
+from raysearch.workers.config import TuneDict, WorkplaceConfig
 from raysearch.workers.desk import Desk
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.workplace import Workplace
@@ -105,7 +105,7 @@ class Crews:
         try:
             TorchTrainer(
                 _serve,  # type: ignore[arg-type]  # Ray does not know of typed dictionaries
-                train_loop_config=cast("dict[str, Any]", config),
+                train_loop_config=cast(TuneDict, config),
                 torch_config=OwnNetwork(),
                 scaling_config=ray.train.ScalingConfig(
                     num_workers=self._workers,
@@ -129,7 +129,7 @@ class Crews:
 
 
 def _why(error: Exception) -> str:
-    """In a line: the first worker that failed, and how; the others only lost it."""
+    """Say in a line which worker failed first, and how; the others only lost it."""
     rank, failure = next(iter(getattr(error, "worker_failures", {}).items()), (None, error))
     lines = [line.strip() for line in str(failure).splitlines() if line.strip()] or [type(failure).__name__]
     said = lines[0] if isinstance(failure, RayActorError) else lines[-1]  # of a traceback, the last

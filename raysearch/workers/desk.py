@@ -50,7 +50,7 @@ class _Pending:
 
     answer: asyncio.Future[Answer]
     told: dict[int, list[Result]] = field(default_factory=dict)
-    """By rank."""
+    """What each worker told, by rank."""
     failures: dict[int, list[Result]] = field(default_factory=dict)
     all_told: asyncio.Event = field(default_factory=asyncio.Event)
 

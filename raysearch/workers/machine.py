@@ -27,15 +27,15 @@ class Machine:
     """What one trial gets, and how many run at once."""
 
     concurrent: int
-    """On a cluster, the most that are expected; there are as many as it has room for."""
+    """How many trials run at once; on a cluster, the most that are expected: there are as many as it has room for."""
     cpus: int
     """Threads, and Ray's CPUs, of one worker."""
     gpus: float
-    """Of one worker."""
+    """GPUs of one worker."""
     address: str | None = None
-    """Of a cluster; None: trials run on this machine."""
+    """A cluster's; None: trials run on this machine."""
     at_most: int | None = None
-    """On a cluster, a bound that somebody set on how many run at once."""
+    """A bound that somebody set on how many run at once on a cluster."""
     workers: int = 1
     """Processes of one trial."""
 

@@ -12,7 +12,7 @@ from ray.train.torch.config import _TorchBackend  # there is no public step betw
 
 
 class OwnNetwork(TorchConfig):
-    """As `TorchConfig`, and gloo takes the interface that has the address by which Ray knows the machine.
+    """A `TorchConfig` by which gloo takes the interface that has the address by which Ray knows the machine.
 
     By itself it takes the one of the host's name, which is 127.0.1.1 on many a machine (the installers of Debian and
     Ubuntu write it so): workers on other machines then look for it on their own, and none starts.

@@ -11,6 +11,7 @@ from typing import Any
 import ray
 from ray import tune
 
+from raysearch.workers.config import TuneDict
 from raysearch.workers.desk import Answer
 
 RESOURCES = {"cpu": 0, "node:__internal_head__": 0.001}
@@ -24,7 +25,7 @@ class CrewLostError(RuntimeError):
 class Relay(tune.Trainable):
     """Does tasks as `TrialActor` does, somewhere else."""
 
-    def setup(self, config: dict[str, Any]) -> None:
+    def setup(self, config: TuneDict) -> None:
         """Find the desk.
 
         Args:
@@ -33,13 +34,13 @@ class Relay(tune.Trainable):
         self._desk: Any = ray.get_actor(config["desk"])
         self.reset_config(config)
 
-    def reset_config(self, new_config: dict[str, Any]) -> bool:
+    def reset_config(self, new_config: TuneDict) -> bool:
         """Take another task."""
         self._place, self._task = new_config["place"], new_config["task"]
         self._work = uuid.uuid4().hex
         return True
 
-    def step(self) -> dict[str, Any]:
+    def step(self) -> TuneDict:
         """Have the crew train one epoch, or some short ones."""
         answer: Answer = ray.get(self._desk.step.remote(self._place, self._work, self._task))
         if "lost" in answer:

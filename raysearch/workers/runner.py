@@ -29,12 +29,13 @@ from raysearch.record.events import Cause
 from raysearch.search.driver import Driver
 from raysearch.search.messages import Task
 from raysearch.workers.cluster import MACHINE_LOST, Room, lost_with_machine
+from raysearch.workers.config import TuneDict
 
 
 class _Stateless:
     """Tune pickles what it is given, for a restore that is never asked for: the state is in the log."""
 
-    def __getstate__(self) -> dict[str, Any]:
+    def __getstate__(self) -> dict[str, object]:
         return {}
 
 
@@ -63,7 +64,7 @@ class _SegmentSearcher(_Stateless, Searcher):
             self._driver.concurrency = self._room.wanted()
         return _work_for(self._driver, trial_id)
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+    def on_trial_complete(self, trial_id: str, result: TuneDict | None = None, error: bool = False) -> None:
         """Nothing to note: results say when a segment has ended, and the scheduler hears of errors."""
 
     def save(self, checkpoint_path: str) -> None:
@@ -83,7 +84,7 @@ class _SegmentScheduler(_Stateless, FIFOScheduler):
         super().__init__()
         self._driver = driver
 
-    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: dict[str, Any]) -> str:
+    def on_trial_result(self, tune_controller: Any, trial: TuneTrial, result: TuneDict) -> str:
         if self._driver.results(trial.trial_id, result["results"]):
             return TrialScheduler.CONTINUE
         # Who waits for resources came first: Tune then lets it have this worker's actor.
@@ -141,7 +142,7 @@ class _Stop(_Stateless, tune.Stopper):
     def __init__(self, driver: Driver, time_left: Callable[[], float]) -> None:
         self._driver, self._time_left = driver, time_left
 
-    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+    def __call__(self, trial_id: str, result: TuneDict) -> bool:
         return False
 
     def stop_all(self) -> bool:

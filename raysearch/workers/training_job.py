@@ -30,7 +30,7 @@ from raysearch.training.checkpoint import best_metadata, save_tensors
 from raysearch.training.path import train_recipe
 from raysearch.workers.board import Board
 from raysearch.workers.cluster import look_at_cluster
-from raysearch.workers.config import BenchConfig
+from raysearch.workers.config import BenchConfig, TuneDict
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.trainings import ERROR, HISTORY, LOGITS, Outcome, Training, Wanted, Work
 
@@ -129,7 +129,7 @@ def _job(work: Work, bench: BenchConfig, workers: int, resources: dict[str, floa
     with TemporaryDirectory(prefix="raysearch-trainings-", ignore_cleanup_errors=True) as scratch:
         trainer = TorchTrainer(
             _serve,  # type: ignore[arg-type]  # Ray does not know of typed dictionaries
-            train_loop_config=cast("dict[str, Any]", config),
+            train_loop_config=cast(TuneDict, config),
             torch_config=OwnNetwork(),
             scaling_config=ray.train.ScalingConfig(
                 num_workers=workers, use_gpu=resources["GPU"] > 0, resources_per_worker=resources

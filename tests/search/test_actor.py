@@ -24,7 +24,7 @@ from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
 from raysearch.space.load import load_space
 from raysearch.training.bench import Bench
-from raysearch.training.checkpoint import load_tensors
+from raysearch.training.checkpoint import load_checkpoint, load_tensors, save_checkpoint
 from raysearch.training.ranks import Ranks
 from raysearch.training.stage import open_stage
 from raysearch.workers import pack_work, work
@@ -511,6 +511,15 @@ def test_a_checkpoint_of_another_recipe_is_passed_over(checkpoints, unbroken, ca
     lines(StageWork(bench(), checkpoints, of_trial(0, recipe=other)), steps=3)
     assert lines(StageWork(bench(), checkpoints, of_trial(0))) == unbroken[0]
     assert "t0000 has a checkpoint of another recipe" in caplog.text
+
+
+def test_a_checkpoint_from_when_recipes_had_fewer_fields_is_gone_on_with(checkpoints, unbroken):
+    lines(StageWork(bench(), checkpoints, of_trial(0)), steps=3)
+    last = checkpoints / "t0000" / "last.pt"
+    saved = load_checkpoint(last)
+    assert saved["recipe"].pop("fit") == TRIAL.fit
+    save_checkpoint(last, saved)
+    assert lines(StageWork(bench(), checkpoints, of_trial(3))) == unbroken[0][3:]
 
 
 def test_a_trial_without_a_parent_starts_from_the_weights_alone(tmp_path):

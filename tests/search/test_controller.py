@@ -303,6 +303,16 @@ def test_a_result_for_a_segment_that_does_not_run_is_refused():
         play.emit({"event": "segment_end", "trial": "t0001", "segment": "t0001.9", "epoch": 4})
 
 
+def test_what_was_running_when_the_driver_stopped_runs_again_said_to_be_paused_or_not():
+    """A driver that is killed while it stops may say so before it says what it broke off, which the next one does."""
+    controller, play = started()
+    play.emit({"event": "interrupted", "reason": "Ctrl-C"})
+    assert {trial.state for trial in controller.trials.values()} == {"waiting"}
+    play.emit({"event": "segment_paused", "trial": "t0001", "segment": "t0001.1", "reason": "the driver ended"})
+    (again,) = controller.decide()
+    assert (again["trial"], again["segment"]) == ("t0000", "t0000.2")
+
+
 def test_rungs_are_met_in_order():
     controller, play = started()
     play.to_the_end(0, 12)

@@ -21,7 +21,7 @@ class Sink(Protocol):
     """A place where trials are shown. Whatever it raises is told once, and tried again later."""
 
     label: str
-    """As a person calls it."""
+    """What a person calls it."""
     later: str
     """What a person types to show the run there when it can be reached."""
 

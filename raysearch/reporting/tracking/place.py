@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from raysearch.storage.files import replace_json
+
+
+class _Shown(TypedDict):
+    """What has been shown in one place."""
+
+    sweep: str | None
+    url: str | None
+    shown: dict[str, list[Any]]
+    """By what: how far it was shown."""
 
 
 class Place:
@@ -14,8 +23,8 @@ class Place:
 
     def __init__(self, path: Path, where: str) -> None:
         self._path, self._where = path, where
-        self._all: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        self._here: dict[str, Any] = self._all.setdefault(where, {"sweep": None, "url": None, "shown": {}})
+        self._all: dict[str, _Shown] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        self._here = self._all.setdefault(where, {"sweep": None, "url": None, "shown": {}})
 
     def shown(self, name: str) -> list[Any] | None:
         """What `note` was told."""

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from raysearch.errors import InputError
 from raysearch.record.folder import RunFolder
 
-_PATIENCE_SECONDS = 120.0  # at the end of a search; what is not shown by then is shown later
+_LAST_SECONDS = 120.0  # at the end of a search; what is not shown by then is shown later
 _PROJECT = re.compile(r"([\w.-]+/)?[^/\\#?%:\s]{1,128}")
 
 
@@ -49,7 +49,7 @@ def tracked(run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
     finally:
         tracker.stdin.close()  # by which it knows that nothing more will be logged
         try:
-            tracker.wait(_PATIENCE_SECONDS)
+            tracker.wait(_LAST_SECONDS)
         except subprocess.TimeoutExpired:
             say(f"What is not shown yet in W&B can be shown later: raysearch wandb {run.folder}")
         else:

@@ -8,18 +8,19 @@ from typing import Any
 import pandas as pd
 
 from raysearch.record.folder import RunFolder
+from raysearch.record.info import Json
 
 PICTURES = ("augmentation", "curves")
 """Files of the run folder, .png, that are shown if they are there."""
 
 
-def search_config(run: RunFolder) -> dict[str, Any]:
+def search_config(run: RunFolder) -> Json:
     """The settings of the search, and what it was run on."""
     info = run.info
     return {**info["settings"], **{key: info[key] for key in ("fingerprints", "classes", "versions") if key in info}}
 
 
-def search_summary(run: RunFolder) -> dict[str, Any]:
+def search_summary(run: RunFolder) -> Json:
     """How many trials ended how; once there is an evaluation, its test figures and those it is compared with."""
     counts = {f"trials_{state}": int(n) for state, n in run.trials["state"].value_counts().items()}
     document = run.evaluation

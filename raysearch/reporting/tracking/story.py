@@ -8,6 +8,7 @@ from typing import Any
 
 from raysearch.record.events import Event, row_of
 from raysearch.record.final_events import Row
+from raysearch.record.info import Json
 from raysearch.record.trial import Trial, Trials
 from raysearch.storage.files import plain
 
@@ -35,7 +36,7 @@ class Story:
         """Whether there is anything to show."""
         return bool(self.rows) or self.trial.failed
 
-    def config(self) -> dict[str, Any]:
+    def config(self) -> Json:
         """The recipe, and where the trial stands in the search; lists by index, as {"schedule": {"0": {…}}}.
 
         Flattened, its keys are the recipe's columns in trials.csv. They are not dotted names, which W&B advises against
@@ -45,7 +46,7 @@ class Story:
         place = {"trial": trial.name, "parent": trial.parent, "depth": trial.depth, "role": trial.role}
         return numbered(trial.written_recipe) | place
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> Json:
         """The figures of the best epoch, and how the trial ended."""
         trial, best = self.trial, self.trial.best or {}
         ended = {

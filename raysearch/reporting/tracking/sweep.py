@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from raysearch.recipe import Recipe, shared
 from raysearch.record.folder import RunFolder
+from raysearch.record.info import Json
 from raysearch.record.metric import larger_is_better
 from raysearch.space.load import load_space
 from raysearch.space.space import Space, decode
@@ -17,7 +17,7 @@ from raysearch.space.space import Space, decode
 _METHODS = {"tpe": "bayes", "random": "random", "grid": "grid"}
 
 
-def sweep_config(space: Space, metric: str, name: str) -> dict[str, Any]:
+def sweep_config(space: Space, metric: str, name: str) -> Json:
     """What W&B needs to know of a search: its parameters, nested as the recipe is, and what is compared.
 
     Args:
@@ -25,7 +25,7 @@ def sweep_config(space: Space, metric: str, name: str) -> dict[str, Any]:
         metric: as in `--metric`.
         name: of the sweep.
     """
-    parameters: dict[str, Any] = {}
+    parameters: Json = {}
     for path, distribution in space.distributions.items():
         *above, leaf = path.split(".")
         level = parameters
@@ -40,7 +40,7 @@ def sweep_config(space: Space, metric: str, name: str) -> dict[str, Any]:
     }
 
 
-def parameter(distribution: BaseDistribution) -> dict[str, Any]:
+def parameter(distribution: BaseDistribution) -> Json:
     """A distribution as W&B writes it."""
     if isinstance(distribution, CategoricalDistribution):
         return {"values": [decode(choice) for choice in distribution.choices]}
@@ -79,7 +79,7 @@ def agents_file(space: Space, metric: str, project: str, flags: Mapping[str, obj
     return yaml.safe_dump(about, sort_keys=False, allow_unicode=True)
 
 
-def sweep_of(run: RunFolder) -> dict[str, Any]:
+def sweep_of(run: RunFolder) -> Json:
     """The sweep that a run is."""
     info = run.info
     settings = info["settings"]

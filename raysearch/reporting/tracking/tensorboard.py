@@ -71,5 +71,5 @@ class TensorBoard:
 
 
 def _cell(value: Any) -> Any:
-    """As the page of hyperparameters can show it."""
+    """A value that the page of hyperparameters can show."""
     return value if isinstance(value, bool | int | float | str) else str(value)

@@ -27,6 +27,7 @@ from wandb.sdk.lib import wbauth
 
 from raysearch.errors import InputError
 from raysearch.record.folder import RunFolder
+from raysearch.record.info import Json
 from raysearch.record.tables import leaders
 from raysearch.reporting.plots import confusion_matrix
 from raysearch.reporting.tracking.place import Place
@@ -38,7 +39,7 @@ from raysearch.storage.files import plain
 Mode = Literal["online", "offline"]
 
 BEST_HEADS = 10
-"""Of a search of heads alone, which has hundreds, so many get a run of their own. All are in the table "heads"."""
+"""So many get a run of their own in a search of heads alone, which has hundreds. All are in the table "heads"."""
 
 _ANSWER_SECONDS = 30  # for a server that does not answer
 _RETRIES = 3
@@ -148,7 +149,7 @@ class WandbRuns:
         self._place.note("search", marker)
         return self._place.url
 
-    def _init(self, name: str, job: str, config: dict[str, Any], sweep: str | None) -> Any:
+    def _init(self, name: str, job: str, config: Json, sweep: str | None) -> Any:
         identity = f"{self._stem}-{name}"
         if self._mode == "offline":
             for stale in (self._run.folder / "wandb").glob(f"offline-run-*-{identity}"):
@@ -251,7 +252,7 @@ def has_key() -> bool:
 
 
 def mode_of(wanted: Mode | None) -> Mode:
-    """As wanted; else WANDB_MODE's, if it says offline; else online if there is a key."""
+    """The mode that is wanted; else offline if WANDB_MODE says so; else online if there is a key."""
     if wanted is not None:
         return wanted
     return "online" if os.environ.get("WANDB_MODE", "online") == "online" and has_key() else "offline"
