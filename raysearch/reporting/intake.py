@@ -30,7 +30,7 @@ def show_intake(intake: Intake, console: Console, most: int = _SHOWN) -> None:
 def left_out(intake: Intake) -> str | None:
     """How many images were left out as copies, as a sentence; None where none was."""
     removed = (intake.get("copies") or {}).get("removed", {})
-    told = " and ".join(f"{n:,} images of {split}" for split, n in removed.items())
+    told = " and ".join(f"{n:,} image{'s' * (n != 1)} of {split}" for split, n in removed.items())
     return f"Left out, as copies of images that are measured on: {told}." if told else None
 
 
