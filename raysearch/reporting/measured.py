@@ -50,9 +50,10 @@ def measured_models(evaluation: EvaluationDocument) -> list[Model]:
     Of runs that know nothing of what is shipped, the winner stands in place of the first two.
     """
     others = evaluation.get("others", {})
-    found = [_other(key, label, others[key]) for key, label in OTHERS if key in others]
-    trained: Other = {"trial": evaluation.get("trial", ""), "test": evaluation["test"]}
     shipped = evaluation.get("shipped")
+    told = {"default": "the default recipe, as the search trained it"} if shipped is not None else {}
+    found = [_other(key, told.get(key, label), others[key]) for key, label in OTHERS if key in others]
+    trained: Other = {"trial": evaluation.get("trial", ""), "test": evaluation["test"]}
     if shipped is None:
         return [_other("winner", "the winner", trained), *found]
     first = Model(

@@ -92,7 +92,7 @@ def test_the_summary_begins_with_what_is_shipped_and_holds_it_to_the_default(tmp
     assert f"{accuracy:.4f} [" in rows[0]
     assert "single trainings with fresh seeds" in rows[1]
     assert "0.7100 ± 0.0100" in rows[1]
-    assert "the default recipe" in rows[2]
+    assert "the default recipe, as the search trained it" in rows[2]
     assert "the best head alone" in rows[3]
     paired = paired_difference(tmp_path / "run" / "predictions.parquet", "winner", "default")
     assert f"What is shipped against the default, image by image: {paired}; {paired.verdict}" in test
@@ -115,7 +115,10 @@ def test_each_kind_has_its_name_and_its_cost(kind, words, cost):
 def test_without_refits_the_searchs_own_winner_is_shipped_and_stands_there_once():
     evaluation = with_shipped(evaluated("t0000"), kind="single", images=0) | {"refits": 0}
     labels = [one.label for one in measured_models(evaluation)]
-    assert labels[:2] == ["shipped: the winner as the search trained it", "the default recipe"]
+    assert labels[:2] == [
+        "shipped: the winner as the search trained it",
+        "the default recipe, as the search trained it",
+    ]
 
 
 def test_what_is_shipped_answers_by_its_threshold(tmp_path):
