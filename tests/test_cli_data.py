@@ -48,7 +48,7 @@ def test_the_account_as_a_table(leaky: Path, capsys: pytest.CaptureFixture[str])
         "2 classes in train/, val/ and test/.",
         "Images: all of 12 x 10 px; 50 RGB.",
         "Passed over: 1 HEIC photos (train/cat/x.heic)",
-        "Warning: Copies of images lie in several splits: 2 of train are in test too",
+        "warning: Copies of images lie in several splits: 2 of train are in test too",
     ):
         assert line in shown
     assert "猫[red]" in shown
@@ -91,7 +91,7 @@ def test_the_plan_shows_the_account(leaky: Path, capsys: pytest.CaptureFixture[s
     assert tune(arguments) == 0
     shown = capsys.readouterr().out
     assert "2 classes in train/, val/ and test/." in shown
-    assert "Warning: Copies of images" in shown
+    assert "warning: Copies of images" in shown
 
 
 def test_small_classes_are_told_before_a_search(tmp_path: Path) -> None:

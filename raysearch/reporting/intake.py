@@ -21,7 +21,7 @@ def show_intake(intake: Intake, console: Console, most: int = _SHOWN) -> None:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     warnings = intake.get("warnings", [])
     for warning in warnings[:most]:
-        console.print(f"Warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+        console.print(f"warning: {warning}", style="yellow", markup=False, highlight=False, soft_wrap=True)
     if len(warnings) > most:
         more = f"{len(warnings) - most} more warnings: raysearch data SOURCE shows them"
         console.print(more, style="yellow", markup=False, highlight=False, soft_wrap=True)
