@@ -156,7 +156,7 @@ def _show_gaps(dataset: Dataset, missing: Sequence[str]) -> None:
     if dataset.skipped:
         first = dataset.skipped[0]
         lines.append(f"{len(dataset.skipped)} image(s) skipped, e.g. {first.path}: {first.reason}")
-    lines += [f"Warning: {doubt.line()}" for doubt in dataset.account.doubts]
+    lines += [f"warning: {doubt.line()}" for doubt in dataset.account.doubts]
     for line in lines:
         Console().print(one_line(line), style="yellow", markup=False, highlight=False, soft_wrap=True)
 
