@@ -132,7 +132,8 @@ def searched(cluster, name, flags, process):
         for machine in cluster.machines.values():
             if any(line.startswith(process) for line in machine.processes()):
                 seen.add(machine.name)
-        return any(one["event"] == "finished" for one in events(run))
+        # The page is made after the log has ended.
+        return any(one["event"] == "finished" for one in events(run)) and (run / "report.html").is_file()
 
     wait(finished, 240, lambda: cluster.head.run("tmux capture-pane -p"))
     return run, seen

@@ -73,7 +73,7 @@ def test_refits_are_shared_by_two_workers_and_stopped_by_ctrl_c(desk: Desk, phot
     workers = ["--concurrent", 2, "--refit-workers", 2]
     command = desk.start(
         *("-m", "raysearch.tune", "--space", "baseline", "--data", photos, "--trials", 1, "--max-epochs", 2),
-        *("--refits", 3, "--refit-on", "train+val", "--run-name", "refits", *workers),
+        *("--refits", 3, "--refit-on", "train+val", "--folds", 0, "--run-name", "refits", *workers),
     )
     command.until(lambda: "again with 3 fresh seeds" in command.said)  # Ray Train takes seconds from here
     command.interrupt()

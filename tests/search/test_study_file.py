@@ -30,27 +30,29 @@ def trial(state: TrialState, value: float | None, course: str | int | None) -> F
     )
 
 
-TRIALS = [
-    trial(TrialState.COMPLETE, 0.5, "cosine"),
-    trial(TrialState.COMPLETE, -math.inf, 2),
-    trial(TrialState.PRUNED, 0.25, None),
-    trial(TrialState.FAIL, None, 2),
-    trial(TrialState.RUNNING, None, None),
-]
+def made() -> list[FrozenTrial]:
+    """Trials that begin when this is called: Optuna writes when that was."""
+    return [
+        trial(TrialState.COMPLETE, 0.5, "cosine"),
+        trial(TrialState.COMPLETE, -math.inf, 2),
+        trial(TrialState.PRUNED, 0.25, None),
+        trial(TrialState.FAIL, None, 2),
+        trial(TrialState.RUNNING, None, None),
+    ]
 
 
 def test_it_is_what_optuna_writes(tmp_path):
-    studies = []
+    studies, trials = [], made()
     for name in ("one by one", "at once"):
         storage = optuna.storages.RDBStorage(f"sqlite:///{tmp_path}/{name}.db")
         study = optuna.create_study(study_name="a run", storage=storage, direction="maximize")
         if name == "one by one":
-            study.add_trials(TRIALS)
+            study.add_trials(trials)
         else:
-            write_trials(storage, "a run", TRIALS)
+            write_trials(storage, "a run", trials)
         studies.append(optuna.load_study(study_name="a run", storage=storage))
     ours, theirs = studies[1].trials, studies[0].trials
-    assert len(ours) == len(TRIALS)
+    assert len(ours) == len(trials)
     for mine, its in zip(ours, theirs, strict=True):
         for about in ("number", "state", "values", "params", "distributions", "user_attrs", "system_attrs"):
             assert getattr(mine, about) == getattr(its, about), about
@@ -58,7 +60,7 @@ def test_it_is_what_optuna_writes(tmp_path):
         assert (mine.datetime_complete is None) == (its.datetime_complete is None)
         assert abs(mine.datetime_start - its.datetime_start) < timedelta(minutes=10), "in the same time zone"
     studies[1].optimize(lambda asked: asked.suggest_int("units", 1, 64), n_trials=1)
-    assert [one.number for one in studies[1].trials] == list(range(len(TRIALS) + 1))
+    assert [one.number for one in studies[1].trials] == list(range(len(trials) + 1))
     for study in studies:
         study._storage.remove_session()
         study._storage._backend.engine.dispose()
