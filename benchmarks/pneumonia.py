@@ -92,6 +92,7 @@ def shared_flags(task: Task, options: argparse.Namespace) -> dict[str, Any]:
         "image-size": options.image_size,
         "concurrent": task.concurrent,
         "refits": options.refits,
+        "refit-on": "train",  # the protocol: what is chosen is chosen on val
         "seed": task.seed,
     }
 
