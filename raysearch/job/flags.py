@@ -108,7 +108,8 @@ class Flags:
     (2, 4, 5); fewer where --time-budget or a class is small."""
     ship: Annotated[Literal["single", "averaged", "mirror", "ensemble"] | None, _unset("KIND")] = None
     """What best/ holds: single, one refit; averaged, the mean of the refits' tensors; mirror, that with the mirror
-    image, at twice the cost; ensemble, several networks. Default: what is better out of fold of the first two."""
+    image, at twice the cost; ensemble, several networks. Default: averaged, unless single is surely better out of
+    fold."""
     refit_workers: Annotated[int | None, _unset("N")] = None
     """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
     results: Path = Path("results")

@@ -17,7 +17,7 @@ from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
-from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, best_at, figure_of, frontier
+from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, figure_of, frontier, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.paired import compare
 from raysearch.record.trial import Trial
@@ -146,7 +146,7 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
         return finish
     averaged, mirrored = _looked(job, finish, seeds, done, bench, call)
     points = frontier(seeds, averaged, mirrored, _members(finish, seeds, done))
-    best = best_at(points, 1, seeds, finals.held_out_labels, finals.classes, finals.metric).kind
+    best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.metric, CONFIDENCE)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best
     return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped)

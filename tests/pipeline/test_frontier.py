@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysearch.pipeline.frontier import best_at, figure_of, frontier, greedy
+from raysearch.pipeline.frontier import figure_of, frontier, greedy, shipped_kind
 
 CLASSES = ("a", "b", "c")
 RANDOM = np.random.default_rng(0)
@@ -58,9 +58,12 @@ def test_one_training_a_fold_leaves_nothing_to_average():
     assert [point.kind for point in points] == ["single"]
 
 
-@pytest.mark.parametrize(("averaged", "kind"), [(0.8, "averaged"), (0.3, "single")])
-def test_what_is_shipped_at_cost_one_is_what_is_better_out_of_fold(averaged, kind):
+@pytest.mark.parametrize(("averaged", "kind"), [(0.8, "averaged"), (0.59, "averaged"), (0.3, "single")])
+def test_the_average_is_shipped_unless_a_single_training_is_surely_better(averaged, kind):
     seeds = [answers(0.6, 1), answers(0.6, 2)]
     points = frontier(seeds, answers(averaged, 3), answers(0.9, 4), {})
-    assert best_at(points, 1, seeds, LABELS, CLASSES, "accuracy").kind == kind
-    assert best_at(points, 2, seeds, LABELS, CLASSES, "accuracy").kind == "mirror"
+    assert shipped_kind(points, LABELS, CLASSES, "accuracy", 0.9) == kind
+
+
+def test_without_an_average_a_single_training_is_shipped():
+    assert shipped_kind(frontier([answers(0.6)], None, None, {}), LABELS, CLASSES, "accuracy", 0.9) == "single"
