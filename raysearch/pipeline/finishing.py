@@ -17,7 +17,7 @@ from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
-from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, figure_of, frontier, shipped_kind
+from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, figure_of, frontier, logarithms, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.paired import compare
 from raysearch.record.trial import Trial
@@ -30,9 +30,6 @@ from raysearch.winner.confidence import decision_threshold
 from raysearch.winner.evaluate import at_threshold
 from raysearch.workers.cluster import Call
 from raysearch.workers.trainings import Outcome
-
-LEAST = 1e-12
-"""A probability below it is taken for it: it has no logarithm worth the name."""
 
 
 def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
@@ -102,7 +99,7 @@ class Finish:
         metric, labels = self.finals.metric, self.finals.held_out_labels if self.points else None
         if self.point is None or labels is None or len(self.finals.classes) != 2 or metric in ("auroc", "loss"):
             return None
-        logits = torch.from_numpy(np.log(np.maximum(self.point.probabilities, LEAST))) / self.temperature
+        logits = logarithms(self.point.probabilities) / self.temperature
         positive = torch.softmax(logits, dim=1)[:, 1].numpy()
 
         def figure(said: NDArray[np.int64]) -> float:
@@ -118,7 +115,7 @@ class Finish:
         """What the logits of what is shipped are divided by; 1 where nothing out of fold can tell."""
         if self.point is None:
             return 1.0
-        logits = torch.from_numpy(np.log(np.maximum(self.point.probabilities, LEAST)))
+        logits = logarithms(self.point.probabilities)
         return fitted_temperature(logits, torch.as_tensor(self.finals.held_out_labels))
 
 

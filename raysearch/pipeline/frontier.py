@@ -52,7 +52,7 @@ class Point:
 
 def figure_of(probabilities: Floats, labels: NDArray[np.int64], classes: Sequence[str], metric: str) -> float:
     """The metric of probabilities (n, classes), so that larger is better."""
-    return score(classification_metrics(_logarithms(probabilities), torch.as_tensor(labels), classes), metric)
+    return score(classification_metrics(logarithms(probabilities), torch.as_tensor(labels), classes), metric)
 
 
 def greedy(
@@ -133,12 +133,13 @@ def shipped_kind(
     from one head was better by half a point to a point wherever it was measured (benchmarks/payoff.py): less than some
     thousand images can tell, so that the better figure of the two would often be the worse network's.
     """
-    by_kind = {point.kind: _logarithms(point.probabilities) for point in points if point.cost == 1}
+    by_kind = {point.kind: logarithms(point.probabilities) for point in points if point.cost == 1}
     if "averaged" not in by_kind:
         return "single"
     gain = compare(metric, by_kind["single"], by_kind["averaged"], labels, classes, confidence)
     return "single" if gain.low > 0 else "averaged"
 
 
-def _logarithms(probabilities: Floats) -> torch.Tensor:
+def logarithms(probabilities: Floats) -> torch.Tensor:
+    """Logits whose softmax these probabilities are, (n, classes); of what is next to nothing, a number all the same."""
     return torch.from_numpy(np.log(np.maximum(probabilities, _LEAST)))

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from raysearch.intervals import wilson
 from raysearch.job.job import Job
-from raysearch.pipeline.finishing import LEAST, Finish
-from raysearch.pipeline.frontier import Floats, Kind, Point
+from raysearch.pipeline.finishing import Finish
+from raysearch.pipeline.frontier import Floats, Kind, Point, logarithms
 from raysearch.pipeline.models import Models
 from raysearch.record.evaluation import AccuracyInterval, EvaluationDocument, FrontierPoint, Metrics, ShippedFigures
 from raysearch.record.trial import Trial
@@ -180,7 +180,7 @@ class Measured:
 
     def _metrics(self, probabilities: Floats, labels: NDArray[np.int64]) -> Metrics:
         """Of calibrated probabilities; what counts answers counts those by the threshold."""
-        logits = _logarithms(probabilities)
+        logits = logarithms(probabilities)
         return metrics_of_answers(logits, labels, self._job.dataset.classes, self.confidence.threshold)
 
     def _frontier(self) -> list[FrontierPoint]:
@@ -240,11 +240,7 @@ class Measured:
 
 def tempered(probabilities: Floats, temperature: float) -> Floats:
     """Probabilities (n, classes) of logits that are divided by a temperature."""
-    return torch.softmax(_logarithms(probabilities) / temperature, dim=1).numpy()
-
-
-def _logarithms(probabilities: Floats) -> torch.Tensor:
-    return torch.from_numpy(np.log(np.maximum(probabilities, LEAST)))
+    return torch.softmax(logarithms(probabilities) / temperature, dim=1).numpy()
 
 
 def _with_interval(probabilities: Floats, labels: NDArray[np.int64]) -> AccuracyInterval:

@@ -85,12 +85,16 @@ class Work:
         self._storage = storage
         self.done: dict[str, Outcome] = {}
         self._all: dict[str, Training] = {}
+        self._asked_at = -1  # outcomes that were known when it was last asked what is wanted
 
     def missing(self) -> list[Training]:
         """What is wanted by now and not done; what an earlier job has left is taken on the way."""
         while True:
-            for training in self._wanted(self.done):
-                self._all.setdefault(training.name, training)
+            # It follows from what is done, and reads answers of all images: it is not asked at every look.
+            if self._asked_at != len(self.done):
+                self._asked_at = len(self.done)
+                for training in self._wanted(self.done):
+                    self._all.setdefault(training.name, training)
             if not self._take_found():
                 return [training for name, training in self._all.items() if name not in self.done]
 
