@@ -91,7 +91,6 @@ class Finals:
     """That a fold is judged by, for a quick look; None: by all its images."""
     copies: NDArray[np.int64] | None = field(default=None, repr=False)
     """A number that images have in common whose pixels are the same, as `labels` are; None: all differ."""
-    _members: dict[int, dict[str, float]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def held_out(self) -> list[NDArray[np.int64]]:
@@ -167,7 +166,7 @@ class Finals:
 
         Trainings of the chosen recipe are alike and count as one member. None as long as they are not done.
         """
-        chosen, known = self.chosen(done), len(done)
+        chosen = self.chosen(done)
         if chosen is None or not self.effort.folds:
             return None
         names = [
@@ -175,19 +174,15 @@ class Finals:
         ]
         if not all(name in done for name in names):
             return None
-        if known not in self._members:
-            seeds = self.chosen_seeds(chosen, done)
-            others = {
-                one.trial: found
-                for one in self.finalists
-                if one is not chosen and (found := self.out_of_fold(one, 0, done)) is not None
-            }
-            together = {chosen.trial: np.mean(seeds, axis=0)} if seeds else {}
-            candidates = {**together, **others} if seeds else {}
-            self._members[known] = (
-                greedy(candidates, self.held_out_labels, self.classes, self.metric) if candidates else {}
-            )
-        return self._members[known]
+        if not (seeds := self.chosen_seeds(chosen, done)):
+            return {}
+        others = {
+            one.trial: found
+            for one in self.finalists
+            if one is not chosen and (found := self.out_of_fold(one, 0, done)) is not None
+        }
+        candidates = {chosen.trial: np.mean(seeds, axis=0), **others}
+        return greedy(candidates, self.held_out_labels, self.classes, self.metric)
 
     def chosen_seeds(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Floats]:
         """Out-of-fold probabilities of each of its seeds that was trained on every fold."""
