@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.e2e.commands import Desk, DeskHere, events, table
 from tests.e2e.conftest import CLASSES, Search
-from tests.search.tracking.written import KEY, wandb_variables
+from tests.reporting.tracking.written import KEY, wandb_variables
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,8 @@ import yaml
 from raysearch.recipe import flatten
 from raysearch.run import Run
 from tests.e2e.commands import DeskHere, events
-from tests.search.tracking.offline import offline_runs
-from tests.search.tracking.written import wandb_variables
+from tests.reporting.tracking.offline import offline_runs
+from tests.reporting.tracking.written import wandb_variables
 
 pytestmark = pytest.mark.slow
 

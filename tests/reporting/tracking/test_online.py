@@ -16,8 +16,8 @@ from raysearch.recipe import flatten
 from raysearch.record.tables import history_table
 from raysearch.run import Run
 from tests.reporting.events import LOG
-from tests.search.tracking.wandb_server import ENTITY, Server
-from tests.search.tracking.written import KEY, command, environment, written_run
+from tests.reporting.tracking.wandb_server import ENTITY, Server
+from tests.reporting.tracking.written import KEY, command, environment, written_run
 
 pytestmark = pytest.mark.slow
 

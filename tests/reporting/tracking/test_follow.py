@@ -11,7 +11,7 @@ from raysearch.reporting.tracking import follow as following
 from raysearch.reporting.tracking.follow import follow, show_now
 from raysearch.reporting.tracking.process import check_tracking, tracked
 from tests.reporting.events import LOG
-from tests.search.tracking.written import written_run
+from tests.reporting.tracking.written import written_run
 
 
 class Shelf:

@@ -21,7 +21,7 @@ from raysearch.run import Run
 from raysearch.tune import main
 from tests.reporting.events import LOG
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ def test_help_lists_the_verbs_and_teaches_each(capsys):
 
 def test_help_answers_at_once_without_torch():
     code = "import sys; from raysearch.cli.main import main; sys.exit(main(['--help']) or 'torch' in sys.modules)"
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[2]
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=root, capture_output=True, text=True, timeout=60, check=False
     )

@@ -12,7 +12,7 @@ from raysearch.reporting.tracking.follow import show_now
 from raysearch.reporting.tracking.story import Stories
 from raysearch.reporting.tracking.tensorboard import TensorBoard
 from tests.reporting.events import LOG
-from tests.search.tracking.written import written_run
+from tests.reporting.tracking.written import written_run
 
 
 def read(run, trial):

@@ -12,8 +12,8 @@ from raysearch.record.tables import history_table
 from raysearch.reporting.tracking.follow import show_now
 from raysearch.reporting.tracking.wandb_runs import BEST_HEADS, WandbRuns
 from tests.reporting.events import LOG, end, epoch, recipe, row, segment, trial
-from tests.search.tracking.offline import offline_runs
-from tests.search.tracking.written import written_run
+from tests.reporting.tracking.offline import offline_runs
+from tests.reporting.tracking.written import written_run
 
 
 @pytest.fixture(autouse=True)
