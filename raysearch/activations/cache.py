@@ -44,7 +44,7 @@ class CacheSettings:
     """What of a search's activations is cached, and how: the planner's choice, in plain values."""
 
     depths: tuple[int, ...]
-    """Whose boundaries are cached."""
+    """The depths whose boundaries are cached."""
     views: int = 1
     """Augmented views before they repeat."""
     dtype: str = "fp16"
@@ -129,7 +129,7 @@ class CachedActivations(Derived):
         return gather(self._rows, indices, self._live.device, self._columns(self._rows.shape[-1]))
 
     def _columns(self, stored: int) -> slice:
-        """Which of the last dimension are ours."""
+        """The places of the last dimension that belong to this pooling."""
         half = stored // 2
         return {"avg": slice(half), "max": slice(half, None)}.get(self._pooling or "", slice(None))
 

@@ -92,7 +92,7 @@ class Forecast:
         return {d: filling.get(d, 0.0) + self.training(d, cached=d in filling) for d in self._work.depths}
 
     def training(self, depth: int, *, cached: bool) -> float:
-        """All but filling."""
+        """Seconds of all work at a depth but filling."""
         work, cost, reads = self._work, self.costs.depths[depth], self._work.depths[depth]
         images, val_images = reads.epochs * work.images, reads.epochs * work.val_images
         workers = work.workers if depth else 1

@@ -58,8 +58,8 @@ def wandb(
 ) -> int:
     """Upload a run to Weights & Biases, as a sweep with a run a trial.
 
-    For runs that were offline or not tracked at all, finished or not. What is there already is not sent again, so it
-    can be repeated. Needs a key (wandb login). Exit code 1 if not everything could be sent.
+    It is for runs that were offline or not tracked at all, finished or not. What is there already is not sent again, so
+    it can be repeated. Needs a key (wandb login). Exit code 1 if not everything could be sent.
 
         raysearch wandb fine_tune-1 --project flowers
     """

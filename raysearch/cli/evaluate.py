@@ -51,7 +51,7 @@ def evaluate(
     """Measure the winner of a run on labelled images, in eval mode and fp32.
 
     The model is read from the run's best/ alone. The classes of SOURCE must be among the model's; they are matched by
-    name. Of two classes the threshold that is stored with the model says which is the answer. Images without a test/
+    name. For two classes, the threshold that is stored with the model says which is the answer. Images without a test/
     folder are split as the search splits them, with the run's seed, so that its own source gives its own test images.
 
         raysearch evaluate fine_tune-1

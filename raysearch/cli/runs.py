@@ -112,8 +112,8 @@ def report(
 ) -> int:
     """Write a run's report.html: one page with everything that the search found, which loads nothing.
 
-    A search writes it at its end; this makes it anew, while the search runs or after it was killed, too. Of a run in a
-    storage, it is put there as well.
+    A search writes it at its end; this makes it anew, while the search runs or after it was killed, too. The page of a
+    run in a storage is put there as well.
 
         raysearch report fine_tune-1
         raysearch report fine_tune-1 --serve

@@ -22,7 +22,7 @@ _NO = frozenset(("false", "0", "0.0", "no", "n", "f"))
 _NO_LABEL = frozenset(("nan", "none", "null", "n/a", "na", "#n/a", "<na>", "nat", "undefined"))
 """What programs write where there is nothing."""
 _SEVERAL = re.compile(r"[|;]|^\[.*\]$")
-"""In what holds more than one label: a separator, or a list."""
+"""What a field with more than one label holds: a separator, or a list."""
 
 
 def split_values(source: str, columns: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:

@@ -1,4 +1,4 @@
-"""From a file's bytes to square uint8 RGB pixels, with the colours that a person sees in a viewer."""
+"""Makes square uint8 RGB pixels of a file's bytes, with the colours that a person sees in a viewer."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def open_image(data: bytes | NDArray[np.generic] | Image.Image, pixel_range: Pix
 
 
 def shorter_side(data: bytes | NDArray[np.generic] | Image.Image) -> int:
-    """Of an image's height and width the smaller one, in pixels, from its header if it is a file."""
+    """The smaller of an image's height and width in pixels; a file's is read from its header."""
     opened = _open_file(data) if isinstance(data, bytes) else data
     return min(opened.shape[:2] if isinstance(opened, np.ndarray) else opened.size)
 

@@ -1,4 +1,4 @@
-"""From what a table calls an image to its file."""
+"""Finds the file of an image by what a table calls it."""
 
 from __future__ import annotations
 

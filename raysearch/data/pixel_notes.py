@@ -26,7 +26,7 @@ class PixelNotes:
     """How the values of a data set became pixels, and what looks odd about these."""
 
     pixel_range: PixelRange | None = None
-    """Of the images that have more than eight bits; None: none has."""
+    """The range of the images that have more than eight bits; None: none has."""
     deep: int = 0
     """Images of more than eight bits."""
     largest: str = ""

@@ -68,7 +68,7 @@ def _without_braces(pattern: str) -> list[str]:
 def shards_below(folder: Path) -> list[Path]:
     """The shards of a folder and of the folders in it, sorted by path; none where folders of images lie in it.
 
-    Of several kinds, the kind of which there are more.
+    Where there are several kinds, the kind of which there are more is taken.
     """
     found: dict[str, list[Path]] = {ending: [] for ending in ENDINGS}
     for root, folders, files in os.walk(folder):

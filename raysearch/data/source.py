@@ -1,4 +1,4 @@
-"""From what a person types as SOURCE to a checked listing of images, labels and splits."""
+"""Makes a checked listing of images, labels and splits of what a person types as SOURCE."""
 
 from __future__ import annotations
 

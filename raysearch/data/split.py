@@ -47,7 +47,7 @@ def fill_splits(splits: NDArray[np.str_], labels: NDArray[np.int64], seed: int) 
 
 
 def fill_if_enough(splits: NDArray[np.str_], labels: NDArray[np.int64], seed: int) -> NDArray[np.str_]:
-    """As `fill_splits` does it; where a class has too few images for that, all without a split are in train."""
+    """Fills splits as `fill_splits` does; if a class has too few images for that, all without a split are in train."""
     try:
         return fill_splits(splits, labels, seed)
     except ValueError:

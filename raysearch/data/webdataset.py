@@ -37,7 +37,7 @@ class _Sample:
     """Offset and size in bytes, by ending."""
     label: str | None = None
     told: dict[str, str] = field(default_factory=dict)
-    """Of its .json."""
+    """What its .json says, by key."""
 
 
 class TarReader:

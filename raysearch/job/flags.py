@@ -79,7 +79,7 @@ class Flags:
     seed: Annotated[int | None, _unset("N")] = None
     """Seeds splits, proposals, first weights, batches and views. Default: 0."""
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"] | None, _unset("auto|cpu|cuda|mps")] = None
-    """Where networks run. Default: auto."""
+    """The device on which networks run. Default: auto."""
     gpus_per_trial: Annotated[float | None, _unset("X")] = None
     """GPUs of one trial; fractions share one. Default: 1 a worker where there are any."""
     workers_per_trial: Annotated[int | None, _unset("N")] = None
@@ -113,7 +113,7 @@ class Flags:
     refit_workers: Annotated[int | None, _unset("N")] = None
     """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
     results: Path = Path("results")
-    """Where run folders are."""
+    """The folder of run folders."""
     storage: Annotated[str | None, _unset("URI")] = None
     """Keep checkpoints, decoded images and a copy of the run folder there, too, for workers that share no disk, and to
     go on elsewhere: s3://bucket/prefix, or whatever pyarrow or fsspec opens. Credentials come from the environment

@@ -58,7 +58,7 @@ class Plan:
     cpus_per_worker: float
     gpus_per_worker: float
     folder: Path
-    """Where the run would be."""
+    """The folder that the run would have."""
     max_batches: int | None = None
     """Batches of an epoch at most, for a quick look; None: all."""
 

@@ -47,7 +47,7 @@ class Settings(BaseModel):
 
     space: str
     data: str
-    """As it was typed; the path of a folder or a file, in full."""
+    """SOURCE as it was typed; the path of a folder or a file is written in full."""
     images: str | None = None
     """The folder, in full, that the paths of a table start from; None: the table's own."""
     columns: str | None = None
@@ -93,17 +93,17 @@ class Settings(BaseModel):
     final_length: float = 1.0
     """How many times as long the chosen recipe is trained for good."""
     ship: Ship | None = None
-    """None: the best that costs one pass through the network."""
+    """What --ship asks for; None: the best that costs one pass through the network."""
     max_batches: int | None
     """Batches an epoch at most; --fast-dev-run sets it to two."""
     max_failures: int
     """How often a trial may lose its process before it counts as failed; losing its machine does not count."""
     time_budget: float | None
-    """seconds"""
+    """Seconds that the search may take; None: as many as it needs."""
     wandb: str | None
     """PROJECT or ENTITY/PROJECT; None: not shown there."""
     wandb_mode: Literal["online", "offline"] | None
-    """None: online if there is a key."""
+    """How W&B is reached; None: online if there is a key."""
     tensorboard: bool
     storage: str | None
     """URI of the folder that the run has a copy of its folder in, and its checkpoints."""

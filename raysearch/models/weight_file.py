@@ -88,7 +88,7 @@ def fit_tensors(spec: BackboneSpec, tensors: Mapping[str, Tensor], source: str) 
     homes = {module: f"{block}.{module}" for block, module, *_ in (name.split(".") for name in expected)}
     found = {}
     for name, tensor in tensors.items():
-        # Of torchvision's names, and timm's, only features.* are the backbone's.
+        # Among torchvision's names, and timm's, only features.* are the backbone's.
         if not _HEADS.match(name) and (not theirs or name.startswith("features.")):
             found[_own_name(name, homes)] = tensor
     for name, wanted in expected.items():

@@ -100,7 +100,7 @@ def go_on(run: RunFolder, flags: Flags, console: Console, began: float) -> RunFo
 
 
 def _chatter(flags: Flags, console: Console) -> Console:
-    """Where everything but the summary goes."""
+    """The console that everything but the summary is printed to."""
     return Console(quiet=True) if flags.quiet else console
 
 
@@ -200,7 +200,7 @@ class _Conductor:
                 "start a new run"
             )
         self._view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
-        # On the CPU, where trials have a GPU: this process has none.
+        # It is computed on the CPU where trials have a GPU: this process has none.
         here = self._bench.copy()
         if self._job.machine.elsewhere:
             here |= {"device": "cpu", "precision": "fp32", "cache": None}

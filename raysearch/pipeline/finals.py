@@ -39,7 +39,7 @@ class Finalist:
 
     trial: str
     recipe: Recipe
-    """As it is trained for good: see `raysearch.pipeline.effort.final_recipe`."""
+    """The recipe as it is trained for good: see `raysearch.pipeline.effort.final_recipe`."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Finals:
     metric: str
     seed: int
     max_batches: int | None = None
-    """That a fold is judged by, for a quick look; None: by all its images."""
+    """For a quick look, how many images a fold is judged by; None: all its images."""
     copies: NDArray[np.int64] | None = field(default=None, repr=False)
     """A number that images have in common whose pixels are the same, as `labels` are; None: all differ."""
 
@@ -102,7 +102,7 @@ class Finals:
 
     @cached_property
     def held_out_labels(self) -> NDArray[np.int64]:
-        """Of all held-out images, fold after fold: the order of everything that is out of fold."""
+        """The labels of all held-out images, fold after fold, which is the order of everything that is out of fold."""
         return self.labels[np.concatenate(self.held_out)]
 
     def seeds(self, number: int) -> list[int]:
@@ -229,7 +229,7 @@ class Finals:
         return Race(one.trial, folds, compare(self.metric, ours, theirs, labels, self.classes, CONFIDENCE))
 
     def _logits(self, one: Finalist, folds: int, seed_number: int, done: Mapping[str, Outcome]) -> torch.Tensor | None:
-        """Of the images of the first folds, in the folds' order; None if one is missing."""
+        """The logits of the images of the first folds, in the folds' order; None if one is missing."""
         outcomes = [done.get(self.in_fold(one, fold, seed_number).name) for fold in range(folds)]
         if any(outcome is None or outcome.error is not None for outcome in outcomes):
             return None

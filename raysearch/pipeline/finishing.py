@@ -1,4 +1,4 @@
-"""From the end of a search to what is shipped: the final comparison, the refits, and what is made of them.
+"""Leads from the end of a search to what is shipped: the final comparison, the refits, and what is made of them.
 
 No test image is looked at here: everything that is decided is decided out of fold.
 """
@@ -91,10 +91,10 @@ class Finish:
 
     @cached_property
     def threshold(self) -> float | None:
-        """From which calibrated probability of the second of two classes on it is the answer.
+        """The calibrated probability from which on the second of two classes is the answer.
 
-        None where the likelier class is: with more classes, with a metric that counts no answers, and where another
-        threshold is not surely better out of fold.
+        It is None where the likelier class is the answer: with more classes, with a metric that counts no answers, and
+        where another threshold is not surely better out of fold.
         """
         metric, labels = self.finals.metric, self.finals.held_out_labels if self.points else None
         if self.point is None or labels is None or len(self.finals.classes) != 2 or metric in ("auroc", "loss"):

@@ -30,7 +30,7 @@ class Member:
     """One recipe of an ensemble."""
 
     trial: str
-    """Whose recipe it was trained by."""
+    """The trial whose recipe it was trained by."""
     weight: float
     """The share of the mean that all its networks have together."""
     networks: int
@@ -45,9 +45,9 @@ class Point:
     cost: int
     """Passes through the network that a prediction takes."""
     probabilities: Floats
-    """Out of fold, (n, classes), of all images that have a label."""
+    """The out-of-fold answers, (n, classes), for all images that have a label."""
     members: tuple[Member, ...] = ()
-    """Of an ensemble."""
+    """The recipes of an ensemble; empty for any other kind."""
 
 
 def figure_of(probabilities: Floats, labels: NDArray[np.int64], classes: Sequence[str], metric: str) -> float:

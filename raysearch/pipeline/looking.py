@@ -34,7 +34,7 @@ class Statistics:
     """Which BatchNorm statistics of a model are estimated anew before it is measured, and from what."""
 
     depth: int
-    """Of the unfrozen blocks, whose statistics they are."""
+    """How many blocks are unfrozen: the statistics are theirs."""
     split: str
     places: NDArray[np.int64] | None = None
     """Images of the split; None: all."""

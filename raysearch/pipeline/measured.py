@@ -179,7 +179,7 @@ class Measured:
         return len(self._models.singles) if averaged else len(self.shipment().networks)
 
     def _metrics(self, probabilities: Floats, labels: NDArray[np.int64]) -> Metrics:
-        """Of calibrated probabilities; what counts answers counts those by the threshold."""
+        """The metrics of calibrated probabilities; what counts answers counts those by the threshold."""
         logits = logarithms(probabilities)
         return metrics_of_answers(logits, labels, self._job.dataset.classes, self.confidence.threshold)
 

@@ -15,7 +15,7 @@ class Models:
     """The networks that are measured."""
 
     trial: str
-    """Whose recipe the singles were trained by."""
+    """The trial whose recipe the singles were trained by."""
     recipes: Sequence[Recipe]
     singles: Sequence[nn.Sequential]
     averaged: nn.Sequential | None

@@ -19,7 +19,7 @@ _RESAMPLES = 400
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one is better than the other, in the metric's own unit; above 0: better, whatever its direction."""
+    """How much better one is than the other, in the metric's own unit; above 0 is better, whatever its direction."""
 
     mean: float
     low: float

@@ -23,7 +23,7 @@ class Metrics(TypedDict):
     balanced_accuracy: float
     macro_f1: float
     auroc: NotRequired[float]
-    """Where there are two classes, and images of both."""
+    """It is there for two classes, if there are images of both."""
     per_class: dict[str, ClassFigures]
     confusion: list[list[int]]
     """Images: rows are the true class, columns the predicted one."""
@@ -71,12 +71,13 @@ class CalibrationErrors(TypedDict):
     """How far confidence and accuracy are apart on the test images."""
 
     before: float
+    """The error of the probabilities as the network gives them."""
     after: float
-    """The temperature."""
+    """The error once the logits are divided by the temperature."""
 
 
 class ReliabilityBin(TypedDict):
-    """Answers about as sure."""
+    """Answers that are about equally sure."""
 
     confidence: float
     """The mean probability of the answers."""
@@ -86,14 +87,14 @@ class ReliabilityBin(TypedDict):
 
 
 class Reliability(TypedDict):
-    """On the test images, before and after the temperature; bins without answers are left out."""
+    """Confidence against accuracy on the test images, before and after the temperature; empty bins are left out."""
 
     before: list[ReliabilityBin]
     after: list[ReliabilityBin]
 
 
 class CurvePoint(TypedDict):
-    """If all answers at least so sure are given."""
+    """What comes of giving all answers that are at least so sure."""
 
     confidence: float
     coverage: float
@@ -108,7 +109,7 @@ class Promise(TypedDict):
     """What `--abstain` does for one promised error."""
 
     error: float
-    """That is promised at most, as a share of the answers."""
+    """The error that is promised at most, as a share of the answers."""
     confidence: float | None
     """The least probability of an answer that is given; None: with so few images nobody can promise it."""
     coverage: float | None
@@ -124,7 +125,7 @@ class EnsembleShare(TypedDict):
     trial: str
     weight: float
     networks: int
-    """Trainings of it."""
+    """How many trainings of it there are."""
 
 
 class ShippedFigures(TypedDict):
@@ -136,22 +137,22 @@ class ShippedFigures(TypedDict):
     """Passes through a network that a prediction takes."""
     temperature: float
     threshold: float | None
-    """Of two classes: from which probability of the second on it is the answer; None: the likelier class is."""
+    """The probability from which on the second of two classes is the answer; None: the likelier class is."""
     out_of_fold: NotRequired[Metrics]
-    """On labelled images, each judged by networks that had not trained on it."""
+    """Its figures on labelled images, each judged by networks that had not trained on it."""
     test: Metrics
     calibration_error: CalibrationErrors
     trainings: NotRequired[int]
-    """That it is made of: those whose tensors are averaged, or the networks of an ensemble."""
+    """How many trainings it is made of: those whose tensors are averaged, or the networks of an ensemble."""
     members: NotRequired[list[EnsembleShare]]
-    """Of an ensemble."""
+    """The recipes of an ensemble; missing for any other kind."""
     images: NotRequired[int]
-    """That temperature, threshold and curve are from, out of fold; 0: nothing is known out of fold."""
+    """How many images temperature, threshold and curve are from; 0: nothing is known out of fold."""
     reliability: NotRequired[Reliability]
     curve: NotRequired[list[CurvePoint]]
-    """Out of fold, the surest answers first."""
+    """The out-of-fold curve, the surest answers first."""
     promises: NotRequired[list[Promise]]
-    """For some errors, the smallest first; none where nothing is known out of fold."""
+    """A promise for each of some errors, the smallest first; none where nothing is known out of fold."""
 
 
 class AccuracyInterval(TypedDict):
@@ -185,7 +186,7 @@ class EvaluationDocument(TypedDict):
     best_validation: float
     """The winner's figure in the search, on the validation images that chose."""
     optimism: float | None
-    """By how much `best_validation` is better than the mean over fresh seeds; None: there is no such mean."""
+    """How much better `best_validation` is than the mean over fresh seeds; None: there is no such mean."""
     others: dict[str, Other]
     """"default": the known-good recipe; "head": the best head alone."""
     shipped: NotRequired[ShippedFigures]

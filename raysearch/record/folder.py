@@ -173,7 +173,7 @@ class RunFolder:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """One row a trial: how it stands, its best figures so far, its recipe. As the log says at this moment."""
+        """One row a trial: how it stands, its best figures so far, its recipe; as the log says at this moment."""
         return trials_table(self.events())
 
     @property

@@ -41,7 +41,7 @@ class RunSync:
         self._over, self._copying, self._deleting = threading.Event(), threading.Lock(), threading.Lock()
         self._thread = threading.Thread(target=self._go_on, name="sync", daemon=True)
         self.trials = {name.split("/")[0] for name in (self._storage / CHECKPOINTS).files()}
-        """Those that may have checkpoints there."""
+        """The trials that may have checkpoints there."""
         self._forgotten: dict[str, bool] = {}
         """Checkpoints that nobody needs any more, in their order, and whether they are deleted yet."""
 

@@ -152,7 +152,7 @@ def number_axis(values: Iterable[float]) -> Layout:
 def round_ticks(values: Iterable[float]) -> list[float]:
     """1, 2 and 5 times the powers of ten, from a little below the least of the values to a little above the largest.
 
-    Of many magnitudes only the powers.
+    Where they span many magnitudes, the powers alone.
     """
     numbers = list(values)
     low, high = math.floor(math.log10(min(numbers))), math.ceil(math.log10(max(numbers)))
@@ -180,7 +180,7 @@ def depth_symbol(depth: int) -> str:
 
 
 def rounded(value: Any, digits: int = 5) -> Any:
-    """So many significant digits; what is no finite number is left as it is, or left out."""
+    """A number to so many significant digits; what is no finite number is left as it is, or left out."""
     if isinstance(value, int | float | np.number) and not isinstance(value, bool):
         number = float(value)
         return float(f"{number:.{digits}g}") if math.isfinite(number) else None

@@ -49,7 +49,7 @@ def confusions_table(evaluation: EvaluationDocument | None) -> Table | None:
 
 
 def _confusion(evaluation: EvaluationDocument | None) -> Sequence[Sequence[float]] | None:
-    """Of what is shipped; in runs that do not know of it, the mean over the winner's trainings."""
+    """The confusion of what is shipped; in runs that do not know of it, the mean over the winner's trainings."""
     if evaluation is None:
         return None
     shipped = evaluation.get("shipped")

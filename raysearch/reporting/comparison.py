@@ -22,7 +22,7 @@ class Race:
     mean: float
     low: float
     high: float
-    """By how much it was better in the metric, with the ends of the interval."""
+    """How much better it was in the metric, and the ends of the interval."""
     goes_on: bool
 
 
@@ -38,13 +38,13 @@ class Comparison:
     all_images: bool
     """Whether the refits are trained on the validation images too."""
     confidence: float
-    """Of the two-sided intervals."""
+    """The level of the two-sided intervals."""
     races: tuple[Race, ...]
     chosen: str | None
-    """None as long as it is open."""
+    """The trial that was chosen; None as long as it is open."""
     fold_trainings: int
     seconds: float
-    """Of training, on folds and for good, added up over workers."""
+    """Seconds of training, on folds and for good, added up over workers."""
 
     @property
     def first(self) -> str:

@@ -94,7 +94,7 @@ class _Curve:
     starts: bool
     """Whether the first point is what the trial started from."""
     drops: list[Point]
-    """Where a plateau course lowered the learning rate."""
+    """The points at which a plateau course lowered the learning rate."""
 
 
 def _curve(row: Mapping[str, Any], epochs: pd.DataFrame, column: str, start: float | None) -> _Curve:

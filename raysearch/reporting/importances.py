@@ -20,7 +20,7 @@ FOREST = 200
 def parameter_importances(compared: pd.DataFrame, searched: Mapping[int, Sequence[str]]) -> dict[int, dict[str, float]]:
     """How much of the variance of the score each searched value explains, by functional ANOVA (Hutter et al. 2014).
 
-    The space is taken to be what was tried: values between the least and the largest of each. Of a level of very many
+    The space is taken to be what was tried: values between the least and the largest of each. In a level of very many
     trials every second, third, … is taken: the best alone would hide what made the others worse.
 
     Args:

@@ -21,13 +21,13 @@ class Model:
     label: str
     trial: str
     trainings: int
-    """That were measured; of what is shipped, those that it is made of."""
+    """How many trainings were measured; of what is shipped, those that it is made of."""
     cost: int
     """Passes through a network that a prediction takes."""
     accuracy: Spread
     macro_f1: Spread
     images: int | None = None
-    """That what is shipped was measured on; None for the others, whose spread is over trainings."""
+    """How many images what is shipped was measured on; None for the others, whose spread is over trainings."""
 
     @property
     def told(self) -> str:
@@ -98,7 +98,7 @@ def plus_minus(spread: Spread) -> str:
 
 
 def threshold_sentence(shipped: ShippedFigures, evaluation: EvaluationDocument) -> str | None:
-    """From which probability on the second of two classes is the answer; None where the likelier class is."""
+    """Says from which probability on the second of two classes is the answer; None where the likelier class is."""
     if shipped["threshold"] is None:
         return None
     second = list(shipped["test"]["per_class"])[1]

@@ -23,7 +23,7 @@ class Finals(TypedDict):
     races: Table | None
     frontier: Plot | str
     members: Table | None
-    """Of a shipped ensemble."""
+    """The recipes of a shipped ensemble."""
 
 
 class Sureness(TypedDict):

@@ -94,7 +94,7 @@ class Controller(SearchState):
         return [*made, *segments]
 
     def _pack_again(self, head: Trial) -> list[Event]:
-        """What was broken off of a pack, from its first epoch."""
+        """Segments of the heads of a pack that was broken off, from their first epoch."""
         return [_segment(one, one.recipe) for one in self.packs.of(head.pack) if one.name in self.due]
 
     def _choose(self, prefer: str | None = None) -> tuple[str | None, Literal["due", "promoted", "new"]]:

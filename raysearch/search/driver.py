@@ -76,7 +76,7 @@ class Driver:
 
     @property
     def checkpoints(self) -> Path:
-        """Where trials keep their tensors."""
+        """The folder in which trials keep their tensors."""
         return self.run.folder / "checkpoints"
 
     @property
@@ -185,7 +185,7 @@ class Driver:
         return not over
 
     def _judge_level(self) -> None:
-        """Where a level is over, log what it brought."""
+        """Logs what a level brought, if one is over."""
         due = self.controller.to_judge
         if due is not None:
             leader, control = due

@@ -27,7 +27,7 @@ class Hand:
     """Open ones, by trial: many of a pack of heads, none of a range test."""
     test: RateTest | None = None
     began: float = field(default_factory=time.monotonic)
-    """When its segments were decided, or it began with them."""
+    """The moment at which its segments were decided, or it began with them."""
     placed: bool = False
     """Whether it has begun."""
     waiting: bool = False

@@ -1,4 +1,4 @@
-"""Where trials stand: the rungs of every level and depth, and the scores by which they are compared there."""
+"""The rungs of every level and depth, where trials stand, and the scores by which they are compared there."""
 
 from __future__ import annotations
 

@@ -143,7 +143,7 @@ class OptunaProposer:
         return Proposal(parent.name, leader.params, recipe, level)
 
     def _parents(self, state: SearchState, level: int) -> list[Trial]:
-        """Where trials of a later level start from; the default's parent first."""
+        """The trials that those of a later level start from; the default's parent first."""
         if level == self.space.levels[0]:
             return []
         default = [one for one in state.tree.of_level(level - 1)[:1] if one.finished and one.able]

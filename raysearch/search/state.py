@@ -23,9 +23,9 @@ class SearchState:
     """Every head and trial by name, in the order in which they were made."""
     heads_wanted: int = field(default=0, init=False)
     tree: Tree = field(init=False)
-    """Its levels; of all trials but heads."""
+    """Its levels, with all trials but heads."""
     rungs: Rungs = field(init=False)
-    """Where its trials are compared."""
+    """The rungs at which its trials are compared."""
     packs: Packs = field(init=False)
     """Its heads."""
     tally: Tally = field(init=False)

@@ -169,7 +169,7 @@ class Tree:
         return list(self._with_a_role)
 
     def needed(self) -> list[Trial]:
-        """Whose tensors a later level may start from or be judged by, and who may win."""
+        """The trials whose tensors a later level may start from or be judged by, and those that may win."""
         beams = [one for level in self._trials for one in self.beam(level)] if len(self.rules.levels) > 1 else []
         return [*self.leaders.values(), *self.with_a_role(), *beams]
 

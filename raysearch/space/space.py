@@ -50,7 +50,7 @@ class Search(BaseModel):
     """Open all levels (so many stages after the head's), whatever they bring; None: a test stops the search. Untested,
     all validation images choose; else half of them only test."""
     winner: Literal["best", "deepest"] = "best"
-    """Whose recipe is reported and kept: the best of all levels and heads, or the best of the deepest level."""
+    """The trial whose recipe is reported and kept: the best of all levels and heads, or that of the deepest level."""
     lr_find: bool = False
     """Before a level begins, a range test at each of its depths (a few dozen steps) says between which bounds its
     learning rates are drawn; where in the space's own range they are drawn then says where between these."""

@@ -102,7 +102,7 @@ class Storage:
         self._patiently(f"write {name}", lambda: self._put(path, target))
 
     def _put(self, path: Path, target: str) -> None:
-        # In one piece, from a map: a failure halfway would leave half an object, which closing makes visible.
+        # Written in one piece, from a map: a failure halfway would leave half an object, which closing makes visible.
         with pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b"") as source:
             content = source.read_buffer()
             if self._fs.type_name in _WHOLE:

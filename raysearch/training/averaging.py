@@ -1,7 +1,7 @@
 """The mean of several trainings' tensors: one network at the cost of one (Izmailov et al. 2018; Wortsman et al. 2022).
 
-It pays for trainings of one recipe that started from one head: they end in one basin. Of different recipes it does not,
-as published for networks with supervised weights, and as was measured here.
+It pays for trainings of one recipe that started from one head: they end in one basin. The mean over different recipes
+does not pay, as published for networks with supervised weights, and as was measured here.
 """
 
 from __future__ import annotations

@@ -209,7 +209,7 @@ class _Part:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """Of the images, in their order."""
+        """The labels of the images, in their order."""
         return self.split.labels if self.places is None else self.split.labels[self.places]
 
     def of(self, activations: Activations) -> Labelled:

@@ -35,7 +35,7 @@ class Preprocessing(TypedDict):
     image_size: int
     fit: Fit
     range: NotRequired[dict[str, float] | None]
-    """Of values of more than eight bits; see `PixelRange.as_json`."""
+    """The range of values of more than eight bits; see `PixelRange.as_json`."""
     scale: str
     mean: list[float]
     std: list[float]
@@ -149,5 +149,5 @@ def tensors_of(tensors: Mapping[str, Tensor], number: int) -> dict[str, Tensor]:
 
 
 def _digest(recipe: Mapping[str, object], classes: Sequence[str]) -> str:
-    # Of the files' own content, not of the parsed recipe: a later version may know more fields, with defaults.
+    # The files' own content is taken, not the parsed recipe: a later version may know more fields, with defaults.
     return hashlib.sha256(json.dumps([recipe, list(classes)], sort_keys=True).encode()).hexdigest()

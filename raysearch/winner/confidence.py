@@ -66,7 +66,7 @@ class RiskCoverage:
 def risk_coverage(probabilities: Floats, labels: NDArray[np.int64], threshold: float | None = None) -> RiskCoverage:
     """The curve of a classifier (Geifman and El-Yaniv 2017) from answers to images that it had not trained on.
 
-    An answer is as sure as the probability of the class that it names. Of answers that are equally sure all are given,
+    An answer is as sure as the probability of the class that it names. Answers that are equally sure are all given,
     or none: the curve has a point for each confidence.
 
     Args:

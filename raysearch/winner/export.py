@@ -47,9 +47,9 @@ class Exported:
     difference: float
     """The largest absolute difference of a logit."""
     images: int
-    """How many images that is of."""
+    """How many images were compared."""
     images_of: str
-    """Where they are from."""
+    """The source of these images."""
     batch_sizes: tuple[int, ...]
     """The batches in which they were compared."""
 

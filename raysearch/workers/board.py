@@ -1,4 +1,4 @@
-"""Where the driver puts up trainings, and workers take one after another; knows no Ray, and is run by it."""
+"""The board where the driver puts up trainings, and workers take them one by one; it knows no Ray, and is run by it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where trials put orders for crews, and crews take them and put what came of them; knows no Ray, and is run by it.
+"""The desk where trials put orders for crews, and crews what came of them; it knows no Ray, and is run by it.
 
 A *crew* is a group of workers that train one trial after another together. Each place among the trials that run at once
 has one, from the first order on: a group of processes takes half a minute to start, an order to reach it a millisecond.

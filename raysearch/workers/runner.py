@@ -193,8 +193,8 @@ def run_segments(
         StorageError: the disk has been refusing for too long.
     """
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
-    # As many as the driver says. Else Tune starts one worker after the other, each of which first imports torch and
-    # opens the data, and an autoscaler brings one machine after the other.
+    # There are as many as the driver says. Else Tune starts one worker after the other, each of which first imports
+    # torch and opens the data, and an autoscaler brings one machine after the other.
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = "100000"
     with tempfile.TemporaryDirectory(prefix="raysearch-tune-") as scratch, ctrl_c(driver.stop):
         try:

@@ -56,7 +56,7 @@ class Scratch:
                     self._put[path] = written
 
     def take_refusal(self) -> tuple[float, str] | None:
-        """For how many seconds the storage refused, and why, if it did; told once."""
+        """How many seconds the storage refused for, and why, if it did; told once."""
         return self._kept.take_refusal()
 
     def close(self) -> None:

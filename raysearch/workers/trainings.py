@@ -34,13 +34,13 @@ class Training:
     """One recipe to train whole."""
 
     name: str
-    """Of its folder under checkpoints/: what is there already is not trained again."""
+    """The name of its folder under checkpoints/; what is there already is not trained again."""
     recipe: Recipe
     head_seed: int
     """Seeds the first stage of several: trainings that share it (and their images) share their head."""
     on: On
     fold: tuple[int, int] | None = None
-    """Which of how many stratified parts of the images is held out; None: none is."""
+    """The stratified part of the images that is held out, and how many parts there are; None: none is held out."""
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ class Outcome:
         return {name: tensor for name, tensor in load_tensors(self.file)[0].items() if name != LOGITS}
 
     def held_out_logits(self) -> torch.Tensor:
-        """Of the held-out images, in their order: float32 (m, classes)."""
+        """The logits of the held-out images, in their order: float32 (m, classes)."""
         assert self.file is not None
         return load_tensors(self.file)[0][LOGITS]
 
 
 Wanted = Callable[[Mapping[str, Outcome]], Sequence[Training]]
-"""From what is done, by name: all that is wanted by now, in order, done or not."""
+"""A function of what is done, by name: it gives all that is wanted by now, in order, done or not."""
 
 
 class Work:

@@ -1,4 +1,4 @@
-"""Where an actor works: its bench, opened once, and its checkpoints."""
+"""The place where an actor works: its bench, opened once, and its checkpoints."""
 
 from __future__ import annotations
 

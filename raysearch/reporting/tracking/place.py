@@ -15,7 +15,7 @@ class _Shown(TypedDict):
     sweep: str | None
     url: str | None
     shown: dict[str, list[Any]]
-    """By what: how far it was shown."""
+    """How far each thing was shown, by its name."""
 
 
 class Place:
@@ -47,7 +47,7 @@ class Place:
 
     @property
     def url(self) -> str | None:
-        """Where a person sees the search."""
+        """The address at which a person sees the search."""
         return self._here["url"]
 
     @url.setter

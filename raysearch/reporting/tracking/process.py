@@ -18,7 +18,7 @@ _PROJECT = re.compile(r"([\w.-]+/)?[^/\\#?%:\s]{1,128}")
 
 @contextmanager
 def tracked(run: RunFolder, say: Callable[[str], None]) -> Iterator[None]:
-    """While the block runs, its search is shown in W&B and TensorBoard, if its settings say so.
+    """Shows a search in W&B and TensorBoard while the block runs, if its settings say so.
 
     The process reads the log and nothing else passes between the two, so that a search neither waits nor fails for it;
     at the end it gets some time for the last of the log. It also ends when this process dies.

@@ -39,7 +39,7 @@ from raysearch.storage.files import plain
 Mode = Literal["online", "offline"]
 
 BEST_HEADS = 10
-"""So many get a run of their own in a search of heads alone, which has hundreds. All are in the table "heads"."""
+"""How many heads have a run of their own in a search of heads alone, of hundreds. All are in the table "heads"."""
 
 _ANSWER_SECONDS = 30  # for a server that does not answer
 _RETRIES = 3

@@ -145,7 +145,7 @@ class HeadPack:
     def survivors(self, reduction: int) -> list[int]:
         """The best 1 / reduction of the heads that were not dropped and did not fail (at least one), best first.
 
-        In the order of `ranked`; finished heads count.
+        They come in the order of `ranked`; finished heads count.
         """
         rivals = [head for head in self.ranked() if not self._members[head].dropped]
         return rivals[: max(1, len(rivals) // reduction)]

@@ -125,7 +125,7 @@ class Stack:
             noise = None if reading.noise is None else reading.noise[:, batch]
             hidden = self._hidden(inputs, noise)
             logits = self._last(inputs, hidden)
-            # As argmax(1) == label, ties aside, which is ten times as slow.
+            # This says the same as argmax(1) == label, ties aside, which is ten times as slow.
             hits += (logits.amax(1) <= (logits * truth).sum(1)).sum(1)
             wanted = (mass @ truth).view(k, c, -1)
             logs = functional.log_softmax(logits, 1)
