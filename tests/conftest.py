@@ -1,4 +1,4 @@
-"""What every test stands on: a cache of its own, no network, one thread. And who of pytest-xdist runs what."""
+"""What every test stands on: a cache of its own, no network, one thread; and slow tests come first."""
 
 from __future__ import annotations
 
@@ -43,25 +43,12 @@ def _own_caches() -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the marks
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Slow tests first, so that no process waits at the end for another's; tests that share something stay together.
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Slow tests first, so that no process waits at the end for another's.
 
-    With `--dist loadgroup`, what a module makes once (its module fixtures) is then made in one process only.
+    With `--dist loadfile` a file's tests stay together, so what it makes once (its module fixtures) is made once.
     """
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
-    if not config.pluginmanager.hasplugin("xdist"):
-        return
-    for item in items:
-        if item.get_closest_marker("slow") is None or _shares_with_its_module(item):
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
-
-
-def _shares_with_its_module(item: pytest.Item) -> bool:
-    """Whether a test stands on a fixture that lasts as long as its module."""
-    info = getattr(item, "_fixtureinfo", None)  # of a doctest there may be none
-    definitions = info.name2fixturedefs.values() if info is not None else ()
-    return any(one.scope == "module" for found in definitions for one in found)
 
 
 @pytest.fixture
