@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from ray.train import TrainingFailedError
 
 from raysearch.data.dataset import Dataset
 from raysearch.predict import load_best
@@ -153,6 +154,23 @@ def test_a_killed_finish_goes_on_and_ends_with_the_same_choice(given, run, after
     assert all(path.stat().st_mtime_ns == at for path, at in before.items() if path.exists()), "trained once"
     assert resumed.evaluation["shipped"] == run.evaluation["shipped"]
     assert events(resumed, "chosen")[-1]["trial"] == events(run, "chosen")[-1]["trial"]
+
+
+def test_a_job_that_is_lost_is_started_again_and_trains_what_was_missing(given, run, monkeypatch):
+    train, asked = training_job.train_one, []
+
+    def lost_at_the_third(bench, training, *where):
+        asked.append(training.name)
+        if len(asked) == 3:
+            raise TrainingFailedError("worker 0 died: its machine was lost")
+        return train(bench, training, *where)
+
+    monkeypatch.setattr(training_job, "train_one", lost_at_the_third)
+    again = searched(given, "lost")
+    assert [event["reason"] for event in events(again, "refit_lost")] == ["worker 0 died: its machine was lost"]
+    assert asked[3] == asked[2]
+    assert len(asked) == len(set(asked)) + 1, "the others were trained once"
+    assert again.evaluation["shipped"] == run.evaluation["shipped"]
 
 
 def test_one_refit_is_shipped_as_it_is(given):

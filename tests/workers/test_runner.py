@@ -1,8 +1,9 @@
-"""Through Ray Tune: workers are kept at work, and nobody who waits for resources is passed over."""
+"""Through Ray Tune, wherever temporary files go: workers are kept at work, and nobody who waits is passed over."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from ray import tune
@@ -30,9 +31,25 @@ class Recorded(Driver):
 
 
 @pytest.fixture(scope="module")
-def ray() -> Iterator[None]:
-    with ray_session(None, cpus=2):
-        yield
+def ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A Ray of its own, in the place of a long name that batch systems give each job for its temporary files.
+
+    A path of Ray's sockets may have 107 bytes: they lie elsewhere then, and are gone afterwards.
+    """
+    long = tmp_path_factory.mktemp("x" * 90)
+    before = short_folders()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TMPDIR", str(long))
+        with ray_session(None, cpus=2):
+            (own,) = short_folders() - before
+            assert list((own / "ray").glob("session_*/sockets/*"))
+            yield
+    assert not own.exists()
+
+
+def short_folders() -> set[Path]:
+    """What `session.short_folder` has made."""
+    return set(Path("/tmp").glob("rs-*"))
 
 
 def trainable() -> type[tune.Trainable]:

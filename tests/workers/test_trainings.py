@@ -20,7 +20,8 @@ RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray.data.context")  # Ray Train sets Ray Data's own defaults
-def test_a_job_that_is_lost_too_often_costs_what_it_had_not_trained(tmp_path):
+def test_a_job_that_is_lost_costs_what_it_had_not_trained(tmp_path):
+    """Once is too often here; that it is started again where it may be is tested with `test_final_training`."""
     trained, untrained = (
         Training(f"refit-t0001-{seed}", RECIPE.model_copy(update={"seed": seed}), seed, "train")
         for seed in (1000, 1001)
@@ -38,7 +39,7 @@ def test_a_job_that_is_lost_too_often_costs_what_it_had_not_trained(tmp_path):
             lambda done: [trained, untrained],
             workers=2,
             gpus=0.0,
-            max_failures=1,
+            max_failures=0,
             took=took.append,
             lost=lost.append,
         )
@@ -46,7 +47,7 @@ def test_a_job_that_is_lost_too_often_costs_what_it_had_not_trained(tmp_path):
     assert torch.equal(found[trained.name].suffix()["bias"], torch.ones(3))
     assert str(gone) in found[untrained.name].error
     assert [outcome.training.name for outcome in took] == [trained.name, untrained.name]
-    assert len(lost) == 1
+    assert lost == []
 
 
 def test_a_board_gives_each_order_once_and_ends_who_waits():
