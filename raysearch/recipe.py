@@ -15,6 +15,7 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 NonNegative = Annotated[float, Field(ge=0.0)]
 Fit = Literal["squash", "crop", "pad"]
+Effective = Annotated[str, Field(pattern=r"^effective:0\.\d+$")]
 
 
 Tree = dict[str, Any]
@@ -22,6 +23,8 @@ Tree = dict[str, Any]
 Values = dict[str, Any]
 """Values by their dotted paths in a recipe, e.g. "schedule.1.learning_rate"."""
 
+EFFECTIVE = "effective:"
+"""How class weights by the effective number of images begin."""
 PART = r"^(all|grow/[1-9]\d*|[1-9]\d*(-[1-9]\d*)?/[1-9]\d*)$"
 """What a stage's `part` looks like; see there."""
 
@@ -96,8 +99,16 @@ class Stage(_Frozen):
     """Strength of the augmentation."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Dropout before the head's last layer."""
-    class_weights: Literal["none", "balanced"] | Fraction | dict[str, Positive] = "none"
-    """none; balanced = n / (classes * count); a power p: balanced ** p; or a weight per class name."""
+    class_weights: Literal["none", "balanced"] | Effective | Fraction | dict[str, Positive] = "none"
+    """none; balanced = n / (classes * count); a power p: balanced ** p; "effective:0.999": by the effective number of
+    images at that beta (Cui et al. 2019); or a weight per class name, 1 for those left out."""
+    loss: Literal["cross_entropy", "focal", "logit_adjusted"] = "cross_entropy"
+    """cross_entropy; focal: images that are surely right already count less (Lin et al. 2017); logit_adjusted: a rare
+    class must be ahead by more while it is trained (Menon et al. 2021)."""
+    focal_gamma: NonNegative = 2.0
+    """Focal: the power of 1 - p that an image counts with; 0 is cross_entropy."""
+    adjustment_tau: NonNegative = 1.0
+    """Logit_adjusted: the logits are shifted by this times the logarithm of each class's share; 0 is cross_entropy."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Mass taken from the true class and spread over all of them."""
     batch_size: Annotated[int, Field(ge=1)] = 64

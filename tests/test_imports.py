@@ -72,7 +72,7 @@ PURE = {
         f"raysearch/search/{name}.py"
         for name in ("state", "controller", "asha", "rungs", "packs", "rules", "tally", "tree")
     ),
-    *(f"raysearch/record/{name}.py" for name in ("info", "events", "final_events", "trial")),
+    *(f"raysearch/record/{name}.py" for name in ("info", "events", "final_events", "trial", "goal", "metric")),
     "raysearch/search/messages.py",
     "raysearch/workers/capacity.py",
     *(f"raysearch/activations/{name}.py" for name in ("planner", "forecast")),

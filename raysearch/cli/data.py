@@ -59,7 +59,7 @@ def data(
     from raysearch.data.reading import Reading
     from raysearch.errors import Problems
     from raysearch.job.intake import checked
-    from raysearch.record.metric import check_metric
+    from raysearch.record.goal import Goal
     from raysearch.reporting.intake import show_intake
 
     if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
@@ -68,8 +68,9 @@ def data(
     how: dict[str, Any] = {"keep_copies": keep_copies, "progress": not as_json, "reading": reading}
     dataset = load(source, image_size=image_size, seed=max(0, seed), **how)
     problems = Problems()
-    problems.attempt(check_metric, metric, dataset.classes)
-    dataset = checked(dataset, metric, strict=False, problems=problems)
+    goal = Goal(metric)
+    problems.found += goal.check(dataset.classes)
+    dataset = checked(dataset, goal, strict=False, problems=problems)
     account, console = dataset.account, Console()
     if as_json:
         print(json.dumps({"source": source, "classes": list(dataset.classes), **account.as_json()}, indent=2))

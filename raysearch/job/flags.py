@@ -74,8 +74,12 @@ class Flags:
     fit: Annotated[Fit | None, _unset("squash|crop|pad")] = None
     """How an image that is not square becomes one. Default: squash."""
     metric: Annotated[str | None, _unset("NAME")] = None
-    """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc (two classes), loss
-    (minimised), recall_CLASS or precision_CLASS. Default: accuracy."""
+    """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc, average_precision (these
+    two are means over the classes of each against all others), recall:CLASS, precision:CLASS, f1:CLASS, or loss
+    (minimised). Default: accuracy."""
+    require: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _unset("METRIC>=NUMBER")] = ()
+    """A bound that counts before the metric, e.g. "recall:pneumonia>=0.97" (or "loss<=0.3"): the best of the metric
+    among those that keep it on validation, and the nearest where none does. May be given more than once."""
     seed: Annotated[int | None, _unset("N")] = None
     """Seeds splits, proposals, first weights, batches and views. Default: 0."""
     device: Annotated[Literal["auto", "cpu", "cuda", "mps"] | None, _unset("auto|cpu|cuda|mps")] = None
@@ -138,6 +142,12 @@ class Flags:
     """One head, one trial, one epoch of two batches, one refit: does everything once, to see that it works."""
     quiet: bool = False
     """No progress display; the summary is still printed."""
+
+    @property
+    def requirements(self) -> tuple[str, ...]:
+        """Each bound of `require`, which from Python may be a single text."""
+        given: object = self.require
+        return (given,) if isinstance(given, str) else tuple(self.require)
 
 
 # With --resume, all other flags are the run's own.

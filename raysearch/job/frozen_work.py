@@ -20,6 +20,7 @@ from raysearch.job.job import Job
 from raysearch.models.boundary import build_classifier
 from raysearch.recipe import Recipe
 from raysearch.record.events import Event
+from raysearch.record.goal import Goal
 from raysearch.space.space import Space
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
@@ -129,7 +130,7 @@ class _Pack:
             Labelled(TensorActivations(torch.rand(n, width, device=device)), np.arange(n) % len(self.classes))
             for n in (self.images, self.val_images)
         )
-        pack = HeadPack(self.recipes, Images(self.classes, train, val), metric="loss", device=device)
+        pack = HeadPack(self.recipes, Images(self.classes, train, val), goal=Goal("loss"), device=device)
         pack.run_epoch()
         if pack.finished:
             return 0.0

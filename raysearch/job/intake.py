@@ -7,7 +7,10 @@ from dataclasses import replace
 
 from raysearch.data.account import Doubt
 from raysearch.data.dataset import Dataset
+from raysearch.data.listing import some
 from raysearch.errors import Problems
+from raysearch.record.goal import Goal
+from raysearch.record.metric import lacking
 
 FEW_IMAGES = 5
 """Validation or test images of a class that are too few to tell how good a model is at it."""
@@ -15,22 +18,22 @@ _UNEVEN = 10
 """By what factor classes may differ before accuracy says little."""
 
 
-def checked(dataset: Dataset, metric: str, strict: bool, problems: Problems) -> Dataset:
-    """The images with the whole account of them: what is odd for this metric, too.
+def checked(dataset: Dataset, goal: Goal, strict: bool, problems: Problems) -> Dataset:
+    """The images with the whole account of them: what is odd for this goal, too.
 
     Args:
         dataset: as it was loaded.
-        metric: what the search will be led by.
+        goal: what the search will be after.
         strict: whether what is odd is a problem.
         problems: gets what cannot be used.
     """
-    account = dataset.account.adding(doubts=class_doubts(dataset.account.counts, metric))
+    account = dataset.account.adding(doubts=class_doubts(dataset.account.counts, goal.metric))
     val = dataset.account.counts.get("val", {})
-    absent = [name for name, n in val.items() if not n]
-    problems.check(
-        metric != "auroc" or len(val) != 2 or not absent,
-        f"metric 'auroc' needs validation images of both classes, there are none of {', '.join(absent)}",
-    )
+    for metric in dict.fromkeys(goal.metrics):
+        absent = lacking(metric, val)
+        problems.check(
+            not absent, f"metric {metric!r} needs validation images of {some(absent)}, of which there are none"
+        )
     if strict:
         problems.found += [f"--strict: {doubt.line()}" for doubt in account.doubts]
     return replace(dataset, account=account)

@@ -9,6 +9,7 @@ from raysearch.job.budget import most_a_level
 from raysearch.job.settings import Settings
 from raysearch.job.starting_head import StartingHead
 from raysearch.models.weights import Weights
+from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
 from raysearch.search.asha import rungs_for
 from raysearch.search.rules import Rules
@@ -32,6 +33,11 @@ class Job:
     """The place that the settings name."""
 
     @property
+    def goal(self) -> Goal:
+        """What the search is after."""
+        return Goal.of(self.settings.metric, self.settings.require)
+
+    @property
     def head_rungs(self) -> tuple[int, ...]:
         """The epochs after which the heads of a pack are compared; the last is the longest that one trains."""
         search, epochs = self.space.search, self.space.head_epochs()
@@ -48,6 +54,7 @@ class Job:
             settings.reduction,
             f"val_{settings.metric}",
             larger_is_better(settings.metric),
+            self.goal.require,
             max_failures=settings.max_failures,
             levels=tuple(space.levels),
             most=most_a_level(space),

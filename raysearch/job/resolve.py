@@ -6,6 +6,7 @@ Each step notes what is wrong and goes on, so that a person hears of all problem
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 
 from raysearch.activations.store import default_limit
@@ -27,7 +28,7 @@ from raysearch.models.registry import BACKBONES, backbone_spec
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import SHARED
 from raysearch.record.folder import RunFolder
-from raysearch.record.metric import check_metric
+from raysearch.record.goal import Goal, Requirement
 from raysearch.reporting.tracking.process import check_tracking
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
@@ -59,9 +60,9 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
         wanted = wanted.within(space)
     weights = _weights(wanted, problems)
     dataset, classes = _images(wanted, flags, problems)
-    _check_metric(wanted.metric, classes, problems)
+    goal = _goal(wanted.metric, flags.requirements, classes, problems)
     if dataset is not None:
-        dataset = checked(dataset, wanted.metric, flags.strict, problems)
+        dataset = checked(dataset, goal, flags.strict, problems)
     if space is not None:
         _check_classes(space, classes, problems)
         _check_folds(space, dataset, flags, problems)
@@ -143,12 +144,12 @@ def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset |
     return dataset, dataset.classes if dataset is not None else None
 
 
-def _check_metric(metric: str, classes: tuple[str, ...] | None, problems: Problems) -> None:
-    """Notes a metric that these classes do not have; without classes, one that no data has."""
-    if classes is not None:
-        problems.attempt(check_metric, metric, classes)
-    elif metric != "auroc" and not metric.startswith(("recall_", "precision_")):
-        problems.attempt(check_metric, metric, ())
+def _goal(metric: str, require: Sequence[str], classes: tuple[str, ...] | None, problems: Problems) -> Goal:
+    """What the search is after, as far as it can be understood; notes what these classes do not have."""
+    read = [problems.attempt(Requirement.parse, one) for one in require]
+    goal = Goal(metric, tuple(one for one in read if one is not None))
+    problems.found += goal.check(classes)
+    return goal
 
 
 def _check_classes(space: Space, classes: tuple[str, ...] | None, problems: Problems) -> None:
@@ -218,6 +219,7 @@ def _settings(
         backbone=wanted.backbone,
         weights=weights.again,
         metric=wanted.metric,
+        require=tuple(str(Requirement.parse(one)) for one in flags.requirements),
         seed=max(0, wanted.seed),
         device=device,
         precision=precision,

@@ -61,6 +61,8 @@ class Settings(BaseModel):
     weights: str
     """What loads the same weights again: imagenet, bundled, random or a path."""
     metric: str
+    require: tuple[str, ...] = ()
+    """Bounds that count before the metric: see `raysearch.record.goal.Requirement`."""
     seed: int
     device: str
     precision: str

@@ -13,6 +13,7 @@ from raysearch.models.weights import Weights
 from raysearch.recipe import Augmentation, Head, Recipe
 from raysearch.record.events import Event, SegmentEnded, SegmentStarted, trial_of
 from raysearch.record.folder import BEST, RunFolder
+from raysearch.record.goal import Goal
 from raysearch.record.info import Json, RunInfo
 from raysearch.record.metric import larger_is_better
 from raysearch.search.controller import Proposal
@@ -125,10 +126,10 @@ def starting_head(run: RunFolder) -> StartingHead:
     info = run.info
     try:
         settings = info["settings"]
-        metric = settings["metric"]
+        goal = Goal.of(settings["metric"], settings.get("require", ()))
     except KeyError as error:
         raise InputError(f"--head {run.name}: its run.json has no {error}; it is not a run of a search") from error
-    state = SearchState(Rules((1,), 2, f"val_{metric}", larger_is_better(metric)))
+    state = SearchState(Rules((1,), 2, f"val_{goal.metric}", larger_is_better(goal.metric), goal.require))
     state.replay(event for event in run.events() if (trial_of(event) or "h").startswith("h"))
     head = state.best_head()
     if head is None:

@@ -183,7 +183,7 @@ def _event(training: Training, trial: str, outcome: Outcome) -> Event:
 
 def _raced(race: Race, default: str) -> Raced:
     found = race.difference
-    return Raced(
+    raced = Raced(
         event="race",
         against=default,
         trial=race.trial,
@@ -194,3 +194,6 @@ def _raced(race: Race, default: str) -> Raced:
         high=found.high,
         images=found.images,
     )
+    if found.nearer:
+        raced["nearer"] = found.nearer
+    return raced

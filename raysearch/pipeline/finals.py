@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.frontier import Floats, greedy
 from raysearch.pipeline.paired import Difference, compare
+from raysearch.pipeline.threshold import at_best_threshold
 from raysearch.recipe import Recipe
+from raysearch.record.goal import Goal
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_places
 from raysearch.training.stratified import stratified_folds
 from raysearch.workers.trainings import Outcome, Training
@@ -53,19 +55,21 @@ class Race:
     @property
     def goes_on(self) -> bool:
         """Whether it is worth another fold."""
-        return self.difference.mean > 0
+        return self.difference.better
 
 
 def choose(default: str, races: Sequence[Race], folds: int) -> str:
     """The trial to train for good: the default, unless a challenger is surely better after all folds.
+
+    One that keeps what is required, or comes nearer to it, is better than one that does not, however little.
 
     Args:
         default: the default's trial.
         races: of all challengers, after each fold.
         folds: how many there are.
     """
-    surely = [race for race in races if race.folds == folds and race.difference.low > 0]
-    return max(surely, key=lambda race: race.difference.mean).trial if surely else default
+    surely = [race for race in races if race.folds == folds and race.difference.surely]
+    return max(surely, key=lambda race: (race.difference.nearer, race.difference.mean)).trial if surely else default
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ class Finals:
         effort: how much of it.
         labels: of all training and validation images, in this order, integer (n,).
         classes: their names.
-        metric: by which recipes are compared.
+        goal: by which recipes are compared.
         seed: of the search.
     """
 
@@ -85,7 +89,7 @@ class Finals:
     effort: Effort
     labels: NDArray[np.int64] = field(repr=False)
     classes: tuple[str, ...] = field(repr=False)
-    metric: str
+    goal: Goal
     seed: int
     max_batches: int | None = None
     """For a quick look, how many images a fold is judged by; None: all its images."""
@@ -182,7 +186,7 @@ class Finals:
             if one is not chosen and (found := self.out_of_fold(one, 0, done)) is not None
         }
         candidates = {chosen.trial: np.mean(seeds, axis=0), **others}
-        return greedy(candidates, self.held_out_labels, self.classes, self.metric)
+        return greedy(candidates, self.held_out_labels, self.classes, self.goal)
 
     def chosen_seeds(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Floats]:
         """Out-of-fold probabilities of each of its seeds that was trained on every fold."""
@@ -226,7 +230,8 @@ class Finals:
         if ours is None or theirs is None:
             return None
         labels = self.labels[np.concatenate(self.held_out[:folds])]
-        return Race(one.trial, folds, compare(self.metric, ours, theirs, labels, self.classes, CONFIDENCE))
+        ours, theirs = (at_best_threshold(self.goal, logits, labels, self.classes) for logits in (ours, theirs))
+        return Race(one.trial, folds, compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE))
 
     def _logits(self, one: Finalist, folds: int, seed_number: int, done: Mapping[str, Outcome]) -> torch.Tensor | None:
         """The logits of the images of the first folds, in the folds' order; None if one is missing."""

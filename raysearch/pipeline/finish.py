@@ -118,7 +118,7 @@ def _chosen_single(job: Job, finish: Finish | None) -> int:
     if finish is None or finish.finals.effort.on == "train+val":
         return 0
     rows = [one.row for one in finish.refits if one.row is not None]
-    key = [(job.rules.score(row), -row["val_loss"]) for row in rows]
+    key = [job.rules.order(row) for row in rows]
     return key.index(max(key))
 
 

@@ -17,16 +17,16 @@ from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
-from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, figure_of, frontier, logarithms, shipped_kind
+from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, logarithms, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.paired import compare
+from raysearch.pipeline.threshold import best_threshold
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.training.averaging import mean_state
 from raysearch.training.bench import Bench
 from raysearch.training.calibration import fitted_temperature
 from raysearch.training.path import assemble
-from raysearch.winner.confidence import decision_threshold
 from raysearch.winner.evaluate import at_threshold
 from raysearch.workers.cluster import Call
 from raysearch.workers.trainings import Outcome
@@ -47,7 +47,7 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
         replace(effort, challengers=len(others)),
         labelled.labels,
         job.dataset.classes,
-        job.settings.metric,
+        job.goal,
         job.settings.seed,
         max_batches=job.settings.max_batches,
         copies=labelled.copies,
@@ -93,22 +93,17 @@ class Finish:
     def threshold(self) -> float | None:
         """The calibrated probability from which on the second of two classes is the answer.
 
-        It is None where the likelier class is the answer: with more classes, with a metric that counts no answers, and
-        where another threshold is not surely better out of fold.
+        It is None where the likelier class is the answer: with more classes, with a goal that counts no answers, and
+        where another threshold is not surely better out of fold. What is required comes first: see `best_threshold`.
         """
-        metric, labels = self.finals.metric, self.finals.held_out_labels if self.points else None
-        if self.point is None or labels is None or len(self.finals.classes) != 2 or metric in ("auroc", "loss"):
+        goal, classes = self.finals.goal, self.finals.classes
+        if self.point is None or len(classes) != 2:
             return None
-        logits = logarithms(self.point.probabilities) / self.temperature
-        positive = torch.softmax(logits, dim=1)[:, 1].numpy()
-
-        def figure(said: NDArray[np.int64]) -> float:
-            return figure_of(np.eye(2)[said], labels, self.finals.classes, metric)
-
-        found = decision_threshold(positive, labels, figure)
-        moved = at_threshold(logits, found)
-        surely = compare(metric, moved, logits, labels, self.finals.classes, CONFIDENCE).low > 0
-        return found if found != 0.5 and surely else None
+        logits, labels = logarithms(self.point.probabilities) / self.temperature, self.finals.held_out_labels
+        found = best_threshold(goal, logits, labels, classes)
+        if found == 0.5:
+            return None
+        return found if compare(goal, at_threshold(logits, found), logits, labels, classes, CONFIDENCE).surely else None
 
     @cached_property
     def temperature(self) -> float:
@@ -143,7 +138,7 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
         return finish
     averaged, mirrored = _looked(job, finish, seeds, done, bench, call)
     points = frontier(seeds, averaged, mirrored, _members(finish, seeds, done))
-    best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.metric, CONFIDENCE)
+    best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.goal, CONFIDENCE)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best
     return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped)

@@ -15,7 +15,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.paired import compare
-from raysearch.record.metric import score
+from raysearch.pipeline.threshold import at_best_threshold
+from raysearch.record.goal import Goal
 from raysearch.training.metrics import classification_metrics
 
 Kind = Literal["single", "averaged", "mirror", "ensemble"]
@@ -50,16 +51,17 @@ class Point:
     """The recipes of an ensemble; empty for any other kind."""
 
 
-def figure_of(probabilities: Floats, labels: NDArray[np.int64], classes: Sequence[str], metric: str) -> float:
-    """The metric of probabilities (n, classes), so that larger is better."""
-    return score(classification_metrics(logarithms(probabilities), torch.as_tensor(labels), classes), metric)
+def figure_of(probabilities: Floats, labels: NDArray[np.int64], classes: Sequence[str], goal: Goal) -> float:
+    """How probabilities (n, classes) rank by the goal: larger is better."""
+    logits, target = logarithms(probabilities), torch.as_tensor(labels)
+    return goal.score(classification_metrics(logits, target, classes, goal.metrics))
 
 
 def greedy(
     candidates: Mapping[str, Floats],
     labels: NDArray[np.int64],
     classes: Sequence[str],
-    metric: str,
+    goal: Goal,
     most: int = MOST_MEMBERS,
     rounds: int = 20,
 ) -> dict[str, float]:
@@ -72,14 +74,14 @@ def greedy(
         candidates: out-of-fold probabilities (n, classes) by name, at least one.
         labels: shape (n,).
         classes: in their order.
-        metric: what the ensemble is chosen by.
+        goal: what the ensemble is chosen by.
         most: different members at most.
         rounds: additions at most.
     """
 
     def worth(mean: Floats) -> tuple[float, float]:
         loss = -np.log(np.maximum(mean[np.arange(len(labels)), labels], _LEAST)).mean()
-        return figure_of(mean, labels, classes, metric), -float(loss)
+        return figure_of(mean, labels, classes, goal), -float(loss)
 
     counts: dict[str, int] = {}
     total = np.zeros_like(next(iter(candidates.values())))
@@ -125,7 +127,7 @@ def frontier(
 
 
 def shipped_kind(
-    points: Sequence[Point], labels: NDArray[np.int64], classes: Sequence[str], metric: str, confidence: float
+    points: Sequence[Point], labels: NDArray[np.int64], classes: Sequence[str], goal: Goal, confidence: float
 ) -> Kind:
     """What is shipped of the points that cost one pass through the network.
 
@@ -133,11 +135,15 @@ def shipped_kind(
     from one head was better by half a point to a point wherever it was measured (benchmarks/payoff.py): less than some
     thousand images can tell, so that the better figure of the two would often be the worse network's.
     """
-    by_kind = {point.kind: logarithms(point.probabilities) for point in points if point.cost == 1}
+    by_kind = {
+        point.kind: at_best_threshold(goal, logarithms(point.probabilities), labels, classes)
+        for point in points
+        if point.cost == 1
+    }
     if "averaged" not in by_kind:
         return "single"
-    gain = compare(metric, by_kind["single"], by_kind["averaged"], labels, classes, confidence)
-    return "single" if gain.low > 0 else "averaged"
+    gain = compare(goal, by_kind["single"], by_kind["averaged"], labels, classes, confidence)
+    return "single" if gain.surely else "averaged"
 
 
 def logarithms(probabilities: Floats) -> torch.Tensor:

@@ -16,7 +16,16 @@ from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish
 from raysearch.pipeline.frontier import Floats, Kind, Point, logarithms
 from raysearch.pipeline.models import Models
-from raysearch.record.evaluation import AccuracyInterval, EvaluationDocument, FrontierPoint, Metrics, ShippedFigures
+from raysearch.pipeline.required import Answers, required
+from raysearch.record.evaluation import (
+    AccuracyInterval,
+    EvaluationDocument,
+    FrontierPoint,
+    Metrics,
+    RequirementFigures,
+    ShippedFigures,
+)
+from raysearch.record.final_events import Row
 from raysearch.record.trial import Trial
 from raysearch.winner.confidence import calibration_error, reliability
 from raysearch.winner.evaluate import Evaluation, evaluation_document, metrics_of_answers
@@ -137,7 +146,24 @@ class Measured:
         document["test_reads"] = test_reads
         document["shipped"] = self._shipped_figures()
         document["frontier"] = self._frontier()
+        if self._job.goal.require:
+            document["requirements"] = self._requirements(winner.best)
         return document
+
+    def _requirements(self, best: Row) -> list[RequirementFigures]:
+        data, goal, known = self._job.dataset, self._job.goal, None
+
+        def answers(probabilities: Floats, labels: NDArray[np.int64]) -> Answers:
+            calibrated = tempered(probabilities, self.confidence.temperature)
+            return Answers(calibrated, labels, data.classes, self.confidence.threshold)
+
+        if self._point is not None and self._finish is not None:
+            known = answers(self._point.probabilities, self._finish.finals.held_out_labels)
+        elif self._on == "train" and len(data.val):
+            known = answers(self._seen["val", self._single].probabilities, data.val.labels)
+        figures = {one.metric: self._job.rules.figure_of(best, one.metric) for one in goal.require}
+        on_test = answers(self.by_kind()[self._kind], data.test.labels)
+        return required(goal, known, "validation" if self._point is None else "out of fold", figures, on_test)
 
     def _shipped_figures(self) -> ShippedFigures:
         data, found = self._job.dataset, self.by_kind()[self._kind]

@@ -1,8 +1,8 @@
-"""Two classifiers on the same images: how much better one is by the metric asked for, and how sure that is."""
+"""Two classifiers on the same images: how much better one is by the goal of a search, and how sure that is."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from raysearch.intervals import mean_interval
-from raysearch.record.metric import score
+from raysearch.intervals import mean_interval, wilson
+from raysearch.record.goal import Goal
+from raysearch.record.metric import class_metric, is_share, lacking, measured, score
 from raysearch.training.metrics import classification_metrics
 
 _RESAMPLES = 400
@@ -26,10 +27,22 @@ class Difference:
     high: float
     """Ends of its confidence interval."""
     images: int
+    nearer: float = 0.0
+    """By how much less it misses what is required; 0 where both keep it."""
+
+    @property
+    def better(self) -> bool:
+        """Whether it is better: what is required comes first."""
+        return self.nearer > 0 or (self.nearer == 0 and self.mean > 0)
+
+    @property
+    def surely(self) -> bool:
+        """Whether it is better, and by the metric by more than chance explains."""
+        return self.nearer > 0 or (self.nearer == 0 and self.low > 0)
 
 
 def compare(
-    metric: str,
+    goal: Goal,
     ours: torch.Tensor,
     theirs: torch.Tensor,
     labels: NDArray[np.int64],
@@ -42,38 +55,83 @@ def compare(
     of all images together: theirs is the percentile bootstrap's (Efron 1979), over images, the same for both.
 
     Args:
-        metric: as a search is led by.
+        goal: of the search.
         ours, theirs: of the one that may be better, and of the other.
         labels: shape (n,).
         classes: in the order of the logits.
         confidence: of the two-sided interval.
     """
-    target = torch.as_tensor(labels)
+    target, metric = torch.as_tensor(labels), goal.metric
+    nearer = 0.0
+    if goal.require:
+        missed = [
+            goal.shortfall(classification_metrics(logits, target, classes, goal.metrics)) for logits in (ours, theirs)
+        ]
+        nearer = missed[1] - missed[0]
     if metric == "accuracy":
         gains = (ours.argmax(1) == target).double() - (theirs.argmax(1) == target).double()
     elif metric == "loss":
         gains = functional.cross_entropy(theirs.double(), target, reduction="none")
         gains -= functional.cross_entropy(ours.double(), target, reduction="none")
     else:
-        return _bootstrapped(metric, ours, theirs, target, classes, confidence)
-    return Difference(*mean_interval(gains.numpy(), confidence), len(labels))
+
+        def gain(images: torch.Tensor) -> float:
+            one, other = (
+                score(classification_metrics(logits[images], target[images], classes, (metric,)), metric)
+                for logits in (ours, theirs)
+            )
+            return one - other
+
+        return Difference(*_bootstrapped(metric, gain, target, classes, confidence), len(labels), nearer)
+    return Difference(*mean_interval(gains.numpy(), confidence), len(labels), nearer)
+
+
+def figure_interval(
+    metric: str, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str], confidence: float
+) -> tuple[float, float, float]:
+    """A classifier's figure, and the ends of its two-sided interval.
+
+    What is a share of images has Wilson's interval, everything else the percentile bootstrap's over images.
+
+    Args:
+        metric: as a search is led by.
+        logits: shape (n, classes).
+        labels: shape (n,).
+        classes: in the order of the logits.
+        confidence: of the interval.
+    """
+    target, of_class = torch.as_tensor(labels), class_metric(metric)
+
+    def figure(images: torch.Tensor) -> float:
+        return measured(classification_metrics(logits[images], target[images], classes, (metric,)), metric)
+
+    if is_share(metric) and metric != "balanced_accuracy":
+        answers = target if of_class is None or of_class[0] == "recall" else logits.argmax(1)
+        n = len(target) if of_class is None else int((answers == list(classes).index(of_class[1])).sum())
+        found = figure(torch.arange(len(target)))
+        return (found, *(wilson(found, n, confidence) if n else (0.0, 1.0)))
+    return _bootstrapped(metric, figure, target, classes, confidence)
 
 
 def _bootstrapped(
     metric: str,
-    ours: torch.Tensor,
-    theirs: torch.Tensor,
+    figure: Callable[[torch.Tensor], float],
     labels: torch.Tensor,
     classes: Sequence[str],
     confidence: float,
-) -> Difference:
-    def gain(images: torch.Tensor) -> float:
-        one, other = (
-            score(classification_metrics(logits[images], labels[images], classes), metric) for logits in (ours, theirs)
-        )
-        return one - other
+) -> tuple[float, float, float]:
+    """The figure of all images, and the quantiles of what it is of images drawn with replacement.
 
-    everything, random = torch.arange(len(labels)), np.random.default_rng(0)
-    drawn = [gain(torch.from_numpy(random.integers(len(labels), size=len(labels)))) for _ in range(_RESAMPLES)]
+    Draws that lack the images which the metric needs say nothing, and are passed over.
+    """
+    random, drawn = np.random.default_rng(0), []
+    for _ in range(_RESAMPLES):
+        images = torch.from_numpy(random.integers(len(labels), size=len(labels)))
+        counts = torch.bincount(labels[images], minlength=len(classes)).tolist()
+        if not lacking(metric, dict(zip(classes, counts, strict=True))):
+            drawn.append(figure(images))
+    everything = figure(torch.arange(len(labels)))
+    if not drawn:
+        return everything, -np.inf, np.inf
     low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Difference(gain(everything), float(low), float(high), len(labels))
+    return everything, float(low), float(high)

@@ -72,6 +72,7 @@ def bench_config(job: Job) -> BenchConfig:
         "device": settings.device,
         "precision": settings.precision,
         "metric": settings.metric,
+        "require": list(settings.require),
         "max_batches": settings.max_batches,
         "halves": job.space.tested,
     }

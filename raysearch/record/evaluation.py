@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NotRequired, TypedDict
+from typing import Literal, NotRequired, TypedDict
 
 
 class ClassFigures(TypedDict):
@@ -23,7 +23,9 @@ class Metrics(TypedDict):
     balanced_accuracy: float
     macro_f1: float
     auroc: NotRequired[float]
-    """It is there for two classes, if there are images of both."""
+    """The mean over the classes of each one's against all others; it is missing where there are not images of two."""
+    average_precision: NotRequired[float]
+    """The same."""
     per_class: dict[str, ClassFigures]
     confusion: list[list[int]]
     """Images: rows are the true class, columns the predicted one."""
@@ -55,6 +57,7 @@ class Figures(TypedDict):
     balanced_accuracy: Spread
     macro_f1: Spread
     auroc: NotRequired[Spread]
+    average_precision: NotRequired[Spread]
     per_class: dict[str, ClassSpreads]
     confusion: list[list[float]]
     """The mean over the models."""
@@ -172,6 +175,24 @@ class FrontierPoint(TypedDict):
     test: AccuracyInterval
 
 
+class RequirementFigures(TypedDict):
+    """One of the bounds that a search required."""
+
+    requirement: str
+    """As in `--require`."""
+    metric: str
+    bound: float
+    on: Literal["out of fold", "validation"]
+    """The images that say whether it is kept: labelled ones that what is shipped had not trained on, if there are."""
+    figure: float
+    low: float | None
+    high: float | None
+    """Ends of its 90 % interval; None where only the search's own figure is known."""
+    met: bool
+    test: tuple[float, float, float]
+    """On the test images, with the ends of the interval."""
+
+
 class EvaluationDocument(TypedDict):
     """evaluation.json: the winner's figures on each split, a model a fresh seed, and those of the others."""
 
@@ -196,3 +217,5 @@ class EvaluationDocument(TypedDict):
     refits: NotRequired[int]
     test_reads: NotRequired[int]
     """How often the test images have been read."""
+    requirements: NotRequired[list[RequirementFigures]]
+    """What the search required beside its metric; missing where it required nothing."""

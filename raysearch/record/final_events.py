@@ -82,6 +82,8 @@ class Raced(Line):
     low: float
     high: float
     images: int
+    nearer: NotRequired[float]
+    """By how much less it misses what the search requires; missing where nothing is required, or both keep it."""
 
 
 class ShippablePoint(TypedDict):

@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import re
 import shlex
 import sys
 import time
@@ -27,6 +28,7 @@ from raysearch.errors import InputError
 from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.events import Event
 from raysearch.record.info import RunInfo
+from raysearch.record.metric import current_name
 from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.storage.files import insist, json_text, replace_json, replace_with
 
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BEST, LAST = "best.safetensors", "last.pt"
+_OLD_COLUMN = re.compile(rb'"((?:val|cv)_(?:recall|precision))_')  # as earlier versions wrote "val_recall:cat"
 """A trial's files, in the order in which they are written: a kill between them costs an epoch, never a checkpoint."""
 
 _PACKAGES = ("ray", "torch", "torchvision", "optuna", "albumentations", "numpy", "pandas", "pydantic", "safetensors")
@@ -189,20 +192,28 @@ class RunFolder:
     @property
     def info(self) -> RunInfo:
         """`run.json`: settings, command, versions, fingerprints, skipped images, failures."""
-        return cast("RunInfo", _read_json(self.folder / "run.json"))
+        info = _read_json(self.folder / "run.json")
+        if "metric" in (settings := info.get("settings") or {}):
+            info["settings"] = {**settings, "metric": current_name(settings["metric"])}
+        return cast("RunInfo", info)
 
     @property
     def evaluation(self) -> EvaluationDocument | None:
         """`evaluation.json`, or None as long as the search has not come to its end."""
         path = self.folder / "evaluation.json"
-        return cast("EvaluationDocument", _read_json(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        document = _read_json(path)
+        if "metric" in document:
+            document["metric"] = current_name(document["metric"])
+        return cast("EvaluationDocument", document)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"
 
     def _parse(self, line: bytes, quiet: bool = False) -> Event | None:
         try:
-            event = json.loads(line) if line.strip() else None
+            event = json.loads(_OLD_COLUMN.sub(rb'"\1:', line)) if line.strip() else None
         except ValueError:  # a torn line can end within a character, too: UnicodeDecodeError is a ValueError
             event = None
             if not quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -14,8 +15,21 @@ METRICS: dict[str, Literal["max", "min"]] = {
     "macro_f1": "max",
     "loss": "min",
     "auroc": "max",
+    "average_precision": "max",
 }
-"""Names for `--metric`, and which way is better; `recall_<class>` and `precision_<class>` ("max") may be named too."""
+"""Names for `--metric`, and which way is better; those of a class (`OF_A_CLASS`), all "max", may be named too."""
+OF_A_CLASS = ("recall", "precision", "f1")
+"""Written with the class behind a colon, which may hold anything: `recall:no ship`."""
+RANKED = ("auroc", "average_precision")
+"""How well the probabilities of a class rank its images before all others, a mean over the classes."""
+_OLD = re.compile(rf"^((?:val_|cv_)?)({'|'.join(OF_A_CLASS[:2])})_")
+_NAMED = 8
+
+
+def class_metric(metric: str) -> tuple[str, str] | None:
+    """("recall", "cat") for `recall:cat`; None for what is of no class."""
+    kind, colon, name = metric.partition(":")
+    return (kind, name) if colon and kind in OF_A_CLASS else None
 
 
 def score(figures: Mapping[str, float], metric: str) -> float:
@@ -25,10 +39,20 @@ def score(figures: Mapping[str, float], metric: str) -> float:
         figures: of `classification_metrics`, or a row of the training loop (the same names with `val_` before them).
         metric: a name that `check_metric` accepts.
     """
+    value = measured(figures, metric)
+    return value if larger_is_better(metric) else -value
+
+
+def measured(figures: Mapping[str, float], metric: str) -> float:
+    """The figure itself, of figures as of `score`.
+
+    Raises:
+        InputError: it is not among them.
+    """
     value = figures.get(metric, figures.get(f"val_{metric}"))
     if value is None:
         raise InputError(f"metric {metric!r} was not measured here; there are {', '.join(figures)}")
-    return value if larger_is_better(metric) else -value
+    return value
 
 
 def larger_is_better(metric: str) -> bool:
@@ -36,16 +60,73 @@ def larger_is_better(metric: str) -> bool:
     return METRICS.get(metric, "max") == "max"
 
 
-def check_metric(metric: str, classes: Sequence[str]) -> None:
+def is_share(metric: str) -> bool:
+    """Whether it is a share of images, or a mean of such shares: its differences are told in points."""
+    of_class = class_metric(metric)
+    return metric in ("accuracy", "balanced_accuracy") or (of_class is not None and of_class[0] != "f1")
+
+
+def in_words(metric: str) -> str:
+    """A metric in a sentence, e.g. "macro f1" or "recall of no ship"."""
+    of_class = class_metric(metric)
+    return metric.replace("_", " ") if of_class is None else f"{of_class[0]} of {of_class[1]}"
+
+
+def tracked_name(column: str) -> str:
+    """A figure's column as W&B and TensorBoard have it, whose names cannot hold a colon: val_recall_cat."""
+    return column.replace(":", "_")
+
+
+def current_name(name: str) -> str:
+    """A metric, or a column of its figures, in today's spelling: runs of earlier versions say `recall_cat`."""
+    return _OLD.sub(r"\1\2:", name)
+
+
+def check_metric(metric: str, classes: Sequence[str] | None) -> None:
     """Refuses, before anything runs, a metric that these classes do not have.
 
+    Args:
+        metric: as it was typed.
+        classes: their names; None where they are not known yet: then only what no data has is refused.
+
     Raises:
-        InputError: an unknown name (the nearest is suggested), or AUROC of other than two classes.
+        InputError: an unknown name or class; the nearest is suggested.
     """
-    names = [*METRICS, *(f"{kind}_{name}" for kind in ("recall", "precision") for name in classes)]
-    if metric not in names:
-        near = difflib.get_close_matches(metric, names, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise InputError(f"metric {metric!r} is unknown; {hint}there are {', '.join(names)}")
-    if metric == "auroc" and len(classes) != 2:
-        raise InputError(f"metric 'auroc' needs two classes, the data has {len(classes)}; take balanced_accuracy")
+    of_class = class_metric(metric)
+    if metric in METRICS or (of_class is not None and (classes is None or of_class[1] in classes)):
+        return
+    there = [*METRICS, *(f"{kind}:{name}" for name in classes or () for kind in OF_A_CLASS)]
+    first, *others = metric.split(",")
+    if others and all(part in METRICS or class_metric(part) for part in (first, *others)):
+        bounds = " ".join(f'--require "{one}{">=" if larger_is_better(one) else "<="}…"' for one in others)
+        raise InputError(f"metric {metric!r}: one metric leads a search; give the others as bounds: {first} {bounds}")
+    if of_class is not None:
+        known = classes or ()
+        told = f"metric {metric!r}: there is no class {of_class[1]!r}; "
+        end = f"the classes are {', '.join(known[:_NAMED])}{', …' * (len(known) > _NAMED)}"
+        there = [f"{of_class[0]}:{name}" for name in known]
+    elif (classes is None and current_name(metric) != metric) or current_name(metric) in there:
+        raise InputError(f"metric {metric!r} is written {current_name(metric)!r} now: the class stands behind a colon")
+    else:
+        told = f"metric {metric!r} is unknown; "
+        end = f"there are {', '.join([*METRICS, *(f'{kind}:CLASS' for kind in OF_A_CLASS)])}"
+    near = difflib.get_close_matches(metric, there, n=1)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise InputError(f"{told}{hint}{end}")
+
+
+def lacking(metric: str, counts: Mapping[str, int]) -> list[str]:
+    """Classes without whose images a metric is not defined on some images.
+
+    Recall, precision and F1 need images of their class; what ranks needs images of two classes, and is the mean over
+    those that are there.
+
+    Args:
+        metric: a name that `check_metric` accepts.
+        counts: of the images by class.
+    """
+    of_class = class_metric(metric)
+    if of_class is not None:
+        return [] if counts.get(of_class[1], 1) else [of_class[1]]
+    absent = [name for name, n in counts.items() if not n]
+    return absent if metric in RANKED and len(counts) - len(absent) < 2 else []

@@ -7,10 +7,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from raysearch.recipe import Recipe, flatten
 from raysearch.record.events import Event
+from raysearch.record.goal import Requirement
 from raysearch.record.metric import larger_is_better
 from raysearch.record.trial import State, Trial, Trials
 from raysearch.storage.files import plain
@@ -19,7 +21,7 @@ Cells = dict[str, Any]
 """A row of a table, by column."""
 
 _LEADING = ["trial", "parent", "depth", "state", "epochs", "seconds", "handover_delta"]
-_FIGURES = ["val_accuracy", "val_loss", "val_macro_f1", "val_auroc"]
+_FIGURES = ["val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "val_average_precision"]
 _HISTORY = ["trial", "epoch", "stage", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1"]
 
 
@@ -51,10 +53,11 @@ def history_table(events: Iterable[Event]) -> pd.DataFrame:
     return _frame([row for _, row in ordered], _HISTORY)
 
 
-def leaders(trials: pd.DataFrame, metric: str = "accuracy", n: int = 10) -> pd.DataFrame:
+def leaders(trials: pd.DataFrame, metric: str = "accuracy", n: int = 10, require: Sequence[str] = ()) -> pd.DataFrame:
     """The `n` best rows of a trials or heads table by `metric` (see `deciding`), best first; ties go to the lower loss.
 
-    Failed trials and those that have no figure yet are left out.
+    Rows that keep what is required come before those that do not, and these by how nearly they do. Failed trials and
+    those that have no figure yet are left out.
     """
     column = deciding(trials, metric)
     if column not in trials:
@@ -64,7 +67,14 @@ def leaders(trials: pd.DataFrame, metric: str = "accuracy", n: int = 10) -> pd.D
     keys, ascending = [column, loss], [not larger_is_better(metric), True]
     if column == loss:
         keys, ascending = keys[:1], ascending[:1]
-    return able.sort_values(keys, ascending=ascending, kind="stable").head(n)
+    ordered = able.sort_values(keys, ascending=ascending, kind="stable")
+    if bounds := [one for text in require if deciding(trials, (one := Requirement.parse(text)).metric) in trials]:
+        short = [
+            sum(one.shortfall({one.metric: row[deciding(trials, one.metric)]}) for one in bounds)
+            for row in ordered.to_dict("records")
+        ]
+        ordered = ordered.iloc[np.argsort(np.array(short), kind="stable")]
+    return ordered.head(n)
 
 
 def deciding(table: pd.DataFrame, metric: str) -> str:

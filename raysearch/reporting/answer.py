@@ -9,11 +9,13 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from raysearch.record.evaluation import EvaluationDocument
+from raysearch.record.metric import in_words
 from raysearch.record.tables import cell, deciding, missing, stages_of
 from raysearch.reporting.compare import paired_difference
-from raysearch.reporting.elements import Table, spaced
+from raysearch.reporting.elements import Table
 from raysearch.reporting.intake import Intake, caveats
 from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence
+from raysearch.reporting.required import requirements_of
 
 
 class Answer(TypedDict):
@@ -52,7 +54,7 @@ def answer_section(
     if evaluation is None:
         if rows:
             figure = rows[0].get(deciding(tables[0], metric))
-            told = "" if figure is None or pd.isna(figure) else f", {spaced(metric)} {figure:.4f}"
+            told = "" if figure is None or pd.isna(figure) else f", {in_words(metric)} {figure:.4f}"
             answer["notes"].append(f"It is the best so far on the validation images{told}.")
         answer["notes"].append("The test images have not been read yet: that is done once, at the end of the search.")
         return answer
@@ -70,11 +72,12 @@ def answer_section(
     what = "the winner" if shipped is None else "what is shipped"
     columns = ["model", "trial", "trainings", "cost", "accuracy", "macro-F1", f"{what} against it"]
     answer["models"] = Table(columns, models, frozenset({0, 1}))
+    answer["notes"] += [one.sentence for one in requirements_of(evaluation) if one.met]
     answer["notes"] += _how_to_read(evaluation)
     answer["notes"] += caveats(intake, evaluation)
     if evaluation.get("optimism") is not None:
         answer["notes"].append(
-            f"The search flattered its winner by {evaluation['optimism']:+.4f}: its best validation {spaced(metric)} "
+            f"The search flattered its winner by {evaluation['optimism']:+.4f}: its best validation {in_words(metric)} "
             "against the mean over fresh seeds."
         )
     if evaluation.get("test_reads", 1) > 1:

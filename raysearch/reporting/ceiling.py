@@ -8,6 +8,7 @@ import pandas as pd
 
 from raysearch.record.evaluation import AccuracyInterval, EvaluationDocument
 from raysearch.record.tables import leaders
+from raysearch.reporting.required import requirements_of
 
 _BEST = 5  # trials that are looked at, beside the default
 _CEILING = 0.95  # of validation accuracy
@@ -25,7 +26,8 @@ def warnings_of(
         images: validation images that trials were compared on; None: not known.
         evaluation: evaluation.json, if it is there.
     """
-    found = [_ceiling(trials, metric, images), _elsewhere(evaluation)]
+    missed = [one.sentence for one in requirements_of(evaluation) if not one.met]
+    found = [*missed, _ceiling(trials, metric, images), _elsewhere(evaluation)]
     return [sentence for sentence in found if sentence]
 
 

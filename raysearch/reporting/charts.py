@@ -14,6 +14,8 @@ from typing import Any, TypedDict
 import numpy as np
 import pandas as pd
 
+from raysearch.record.metric import in_words
+
 Trace = dict[str, Any]
 """What plotly.js draws as one: points, lines, bars."""
 Layout = dict[str, Any]
@@ -125,7 +127,7 @@ def base_layout(x: str, y: str, height: int) -> Layout:
 
 def figure_name(metric: str, *, short: bool = False) -> str:
     """A metric on an axis, e.g. "validation macro f1"."""
-    return metric.replace("_", " ") if short else f"validation {metric.replace('_', ' ')}"
+    return in_words(metric) if short else f"validation {in_words(metric)}"
 
 
 def is_number(values: pd.Series) -> bool:

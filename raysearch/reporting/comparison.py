@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from raysearch.record.events import Event
+from raysearch.record.metric import in_words, is_share
 from raysearch.reporting.elements import percent
-
-_POINTS = ("accuracy", "balanced_accuracy", "recall_", "precision_")
-"""Metrics that are shares of images, or start so: their differences are told in points."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +22,8 @@ class Race:
     high: float
     """How much better it was in the metric, and the ends of the interval."""
     goes_on: bool
+    nearer: float = 0.0
+    """By how much less it missed what the search requires."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,7 @@ def comparison_of(events: Sequence[Event]) -> Comparison | None:
             event["low"],
             event["high"],
             event["goes_on"],
+            event.get("nearer", 0.0),
         )
         for event in since
         if event["event"] == "race"
@@ -109,6 +110,8 @@ def comparison_line(comparison: Comparison, metric: str) -> str:
     races = {race.trial: race for race in comparison.last_races()}
     if comparison.chosen in races:
         gain = _interval(races[comparison.chosen], metric, comparison.confidence)
+        if (nearer := races[comparison.chosen].nearer) > 0:
+            return f"{told} {comparison.chosen} replaces it: it misses what is required by {nearer:.4f} less; {gain}."
         return f"{told} {comparison.chosen} replaces it: it is better by {gain}."
     stood = [f"{race.trial} {_behind(race, comparison, metric)}" for race in races.values()]
     return f"{told} {comparison.finalists[0]} is kept" + (f": {'; '.join(stood)}." if stood else ".")
@@ -116,16 +119,18 @@ def comparison_line(comparison: Comparison, metric: str) -> str:
 
 def gain_text(value: float, metric: str) -> str:
     """A difference of a metric with its sign, in points where it is one of shares."""
-    return f"{100 * value:+.1f}" if metric.startswith(_POINTS) else f"{value:+.4f}"
+    return f"{100 * value:+.1f}" if is_share(metric) else f"{value:+.4f}"
 
 
 def unit(metric: str) -> str:
     """What `gain_text` counts in."""
-    return "points" if metric.startswith(_POINTS) else metric.replace("_", " ")
+    return "points" if is_share(metric) else in_words(metric)
 
 
 def _behind(race: Race, comparison: Comparison, metric: str) -> str:
     gain = _interval(race, metric, comparison.confidence)
+    if race.nearer < 0:
+        gain += f", but it misses what is required by {-race.nearer:.4f} more,"
     if race.folds == comparison.folds:
         return f"{gain} against it, which chance explains" if race.mean > 0 else f"{gain} against it"
     return f"{gain} against it after {race.folds} of {comparison.folds} folds, and dropped"

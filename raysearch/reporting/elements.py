@@ -36,8 +36,3 @@ class Table:
 def percent(share: float, digits: int = 1) -> str:
     """A share in a sentence, e.g. "71.0 %"."""
     return f"{100 * share:.{digits}f} %"
-
-
-def spaced(metric: str) -> str:
-    """A metric's name in a sentence, e.g. "macro f1"."""
-    return metric.replace("_", " ")

@@ -7,9 +7,10 @@ from statistics import mean
 
 import pandas as pd
 
+from raysearch.record.metric import in_words
 from raysearch.reporting import value_charts as charts
 from raysearch.reporting.compare import Contrast
-from raysearch.reporting.elements import Plot, Table, spaced
+from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.importances import FEW, FOREST, parameter_importances
 
 
@@ -30,7 +31,7 @@ def importances_section(
     plot = Plot(
         "importances",
         charts.importances(found),
-        f"Share of the variance of validation {spaced(metric)} that each hyperparameter explains",
+        f"Share of the variance of validation {in_words(metric)} that each hyperparameter explains",
         "The longer the bar, the more of the differences between trials this value explains (functional ANOVA over a "
         f"random forest). Trials are compared after as many epochs as all had ({after}). Of few trials it is a hint, "
         f"not a finding.{thinned}",
@@ -42,7 +43,7 @@ def slice_figures(compared: pd.DataFrame, searched: Mapping[int, Sequence[str]],
     """The score by each searched value that varied."""
     names = dict.fromkeys(name for names in searched.values() for name in names)
     return [
-        Plot(f"slice-{i}", charts.parameter_slice(compared, name, metric), f"Validation {spaced(metric)} by {name}")
+        Plot(f"slice-{i}", charts.parameter_slice(compared, name, metric), f"Validation {in_words(metric)} by {name}")
         for i, name in enumerate(names)
         if compared[name].dropna().astype(str).nunique() > 1
     ]
@@ -60,7 +61,7 @@ def parallel_figure(compared: pd.DataFrame, searched: Mapping[int, Sequence[str]
     return Plot(
         "parallel",
         charts.parallel_coordinates(compared, names, metric),
-        f"The searched values of every trial and its validation {spaced(metric)}",
+        f"The searched values of every trial and its validation {in_words(metric)}",
         "A line is a trial, its colour the figure on the last axis. Drag along an axis to keep only the trials that "
         "pass there; drag an axis by its name to move it.",
     )
@@ -78,6 +79,6 @@ def contrasts_table(found: Sequence[Contrast], metric: str) -> Table | None:
             difference, low, high = one.difference
             told = f"{difference:+.4f} [{low:+.4f}, {high:+.4f}]"
         rows.append([one.what, str(one.level), *groups[0], *groups[1], told])
-    figure = f"mean {spaced(metric)}"
+    figure = f"mean {in_words(metric)}"
     columns = ["", "level", "trials with", f"{figure} with", "trials without", f"{figure} without", "difference"]
     return Table(columns, rows)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from raysearch.intervals import wilson
 from raysearch.record.evaluation import ClassFigures, EvaluationDocument, Other, ShippedFigures, Spread
+from raysearch.record.metric import in_words
 
 OTHERS = (("default", "the default recipe"), ("head", "the best head alone"))
 """The models that are measured beside the winner, in the order in which they are shown."""
@@ -104,7 +105,7 @@ def threshold_sentence(shipped: ShippedFigures, evaluation: EvaluationDocument) 
     second = list(shipped["test"]["per_class"])[1]
     return (
         f"The answer is {second} from a probability of {shipped['threshold']:.3f} on, not from one half: out of fold, "
-        f"on {shipped.get('images', 0)} images, the {evaluation['metric'].replace('_', ' ')} is surely better so."
+        f"on {shipped.get('images', 0)} images, the {in_words(evaluation['metric'])} is surely better so."
     )
 
 

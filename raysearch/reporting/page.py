@@ -121,9 +121,10 @@ def page_content(run: RunFolder) -> PageContent:
     if not len(made):  # heads were all that was searched, or all that it came to
         made, heads = heads, heads.iloc[:0]
     paths = with_paths(made[made["state"] != State.FAILED], heads)
-    scored = leaders(paths, metric, len(paths))
+    require = info.get("settings", {}).get("require", ())
+    scored = leaders(paths, metric, len(paths), require)
     best = scored.head(_MOST)
-    leader = next(iter([*best["trial"], *leaders(heads, metric, 1)["trial"]]), None)
+    leader = next(iter([*best["trial"], *leaders(heads, metric, 1, require)["trial"]]), None)
     winner = evaluation["trial"] if evaluation is not None else leader
     shown = paths[paths["trial"].isin({*best["trial"], *ancestry(winner, [paths, heads])})]
     levels = list({event["level"]: event for event in events if event["event"] == "level"}.values())

@@ -9,6 +9,8 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from raysearch.record.metric import in_words
+
 # Okabe and Ito's palette: told apart by people with any colour vision, and in grey.
 _COLOURS = ("#000000", "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7")
 _MOST_WRITTEN = 20  # classes whose confusion is written into its cells too
@@ -53,7 +55,7 @@ def learning_curves(
             label="best head alone",
         )
     axes.set_xlabel("epoch after the head" if trials["parent"].notna().any() else "epoch")
-    axes.set_ylabel(f"validation {metric.replace('_', ' ')}")
+    axes.set_ylabel(f"validation {in_words(metric)}")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     handles = dict(sorted(zip(*reversed(axes.get_legend_handles_labels()), strict=True)))

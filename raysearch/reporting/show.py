@@ -12,15 +12,15 @@ from rich.table import Table
 
 from raysearch.errors import InputError
 from raysearch.record.evaluation import EvaluationDocument
-from raysearch.record.metric import larger_is_better
+from raysearch.record.metric import OF_A_CLASS, larger_is_better
 from raysearch.record.tables import ancestry, cell, deciding, recipe_columns, stages_of
 from raysearch.reporting.measured import measured_models
 
 Row = dict[str, Any]
 """A row of a trials table, by column."""
 
-_FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "cv_accuracy", "cv_loss")
-_BY_CLASS = ("val_recall_", "val_precision_", "cv_recall_", "cv_precision_")
+_FIGURES = ("val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "val_average_precision", "cv_accuracy", "cv_loss")
+_BY_CLASS = tuple(f"{of}_{kind}:" for of in ("val", "cv") for kind in OF_A_CLASS)
 _BARS = "▁▂▃▄▅▆▇█"
 
 

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.folder import RunFolder
+from raysearch.record.goal import Requirement
 from raysearch.record.tables import deciding, leaders, recipe_columns, varying
 from raysearch.record.trial import State
 from raysearch.reporting.ceiling import warnings_of
@@ -18,6 +19,7 @@ from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.comparison import comparison_line, comparison_of
 from raysearch.reporting.intake import caveats, leak
 from raysearch.reporting.measured import measured_models, plus_minus, threshold_sentence
+from raysearch.reporting.required import requirements_of
 from raysearch.reporting.sentences import incidents, short, verdict_line
 from raysearch.reporting.trials import compared_images
 
@@ -31,10 +33,12 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
     trials, what = run.trials, "recipes"
     if not len(trials):  # heads were all that was searched, or all that it came to
         trials, what = run.heads, "heads"
-    rows = leaders(trials, metric, _SHOWN)
+    require = run.info.get("settings", {}).get("require", ())
+    rows = leaders(trials, metric, _SHOWN, require)
     how = "cross-validated" if deciding(trials, metric).startswith("cv_") else "validation"
-    _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by {how} {metric}")
-    console.print(best_recipes(trials, metric))
+    kept = f" among those with {' and '.join(require)}" if require else ""
+    _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by {how} {metric}{kept}")
+    console.print(best_recipes(trials, metric, require=require))
     events = run.events()
     if levels := [event for event in events if event["event"] == "level"]:
         _heading(console, "Whether it was worth going deeper, on validation images that chose nothing")
@@ -80,13 +84,16 @@ def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, conso
             f"Optimism of the search: {optimism:+.4f} "
             f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)"
         )
+    lines += [one.sentence for one in requirements_of(evaluation) if one.met]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN) -> Table:
+def best_recipes(trials: pd.DataFrame, metric: str, n: int = _SHOWN, require: Sequence[str] = ()) -> Table:
     """The `n` best trials, each with the recipe that made it: see `recipes_table`."""
-    return recipes_table(leaders(trials, metric, n), trials, metric, ("trial", "parent", "depth", "epochs"))
+    shown = leaders(trials, metric, n, require)
+    bounded = [name for text in require if (name := deciding(trials, Requirement.parse(text).metric)) in trials]
+    return recipes_table(shown, trials, metric, ("trial", "parent", "depth", "epochs", *dict.fromkeys(bounded)))
 
 
 def recipes_table(rows: pd.DataFrame, among: pd.DataFrame, metric: str, columns: Sequence[str]) -> Table:

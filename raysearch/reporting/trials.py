@@ -8,11 +8,11 @@ from pathlib import Path
 import pandas as pd
 
 from raysearch.record.events import LevelJudged, RatesTested
-from raysearch.record.metric import larger_is_better
+from raysearch.record.metric import in_words, larger_is_better
 from raysearch.record.tables import cell, deciding
 from raysearch.reporting import curve_charts
 from raysearch.reporting import trial_charts as charts
-from raysearch.reporting.elements import Plot, Table, spaced
+from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.paths import trained_parameters
 
 
@@ -32,7 +32,7 @@ def tree_figure(
     return Plot(
         "tree",
         charts.schedule_tree(paths, heads, metric, winner, images),
-        f"Validation {spaced(metric)} of every trial by {what}, joined to what it started from",
+        f"Validation {in_words(metric)} of every trial by {what}, joined to what it started from",
         f"A point is a trial, at its {what}; a line leads from what it started from. The thick line is the path of the "
         f"winner.{bar}",
     )
@@ -58,7 +58,7 @@ def best_table(best: pd.DataFrame, metric: str) -> Table | None:
         return None
     columns = ["trial", "parent", "role", "depth", "state", "epochs", "seconds", deciding(best, metric)]
     rows = [[cell(row[name]) for name in columns] for row in best.to_dict("records")]
-    names = {"parent": "from", columns[-1]: f"validation {spaced(metric)}"}
+    names = {"parent": "from", columns[-1]: f"validation {in_words(metric)}"}
     return Table([names.get(name, name) for name in columns], rows, frozenset({0, 1, 2, 4}))
 
 
@@ -79,7 +79,7 @@ def costs_figure(folder: Path, paths: pd.DataFrame, metric: str) -> Plot | str:
     return Plot(
         "costs",
         charts.costs(table, metric, views),
-        f"Validation {spaced(metric)} against cost",
+        f"Validation {in_words(metric)} against cost",
         f"{'Higher' if larger_is_better(metric) else 'Lower'} and further left is better; the line joins the trials "
         "that no other beats in both. The list above the figure changes the cost: seconds (of the whole path, its head "
         f"included), trained parameters, or depth.{missing}",
@@ -99,7 +99,7 @@ def curves_figure(
     return Plot(
         "curves",
         figure,
-        f"Validation {spaced(metric)} of every trial by epoch",
+        f"Validation {in_words(metric)} of every trial by epoch",
         "A curve is a trial, coloured by its depth; an open square is where a stage begins, at what it started from; a "
         "triangle is where the learning rate of a plateau course was lowered. A click on the legend hides a depth."
         + some,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from math import inf
 
 from raysearch.record.final_events import Row
+from raysearch.record.goal import Requirement, standing
 from raysearch.record.trial import Trial
 
 
@@ -19,6 +20,7 @@ class Rules:
         reduction: 1 in `reduction` goes on at each rung.
         metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy".
         larger_is_better: its direction.
+        require: bounds that count before the metric.
         max_failures: how often a trial's process may die before the trial counts as failed.
         levels: the stages that trials search, by index: each is a level of the tree.
         most: trials that differ at each level; inf where something is searched without steps.
@@ -32,6 +34,7 @@ class Rules:
     reduction: int = 3
     metric: str = "val_accuracy"
     larger_is_better: bool = True
+    require: tuple[Requirement, ...] = ()
     max_failures: int = 3
     levels: tuple[int, ...] = (1,)
     most: tuple[float, ...] = (inf,)
@@ -46,13 +49,25 @@ class Rules:
         """
         return _of(row, self.metric)
 
+    def figure_of(self, row: Row, metric: str) -> float:
+        """The figure of another metric, found in the same way."""
+        return _of(row, f"val_{metric}")
+
     def score(self, row: Row) -> float:
-        """Larger is better, whatever the metric."""
+        """Larger is better, whatever the metric; what is required has no part in it."""
         return self.figure(row) if self.larger_is_better else -self.figure(row)
 
+    def shortfall(self, row: Row) -> float:
+        """By how much a row misses what is required, added up; 0 where it keeps all."""
+        return sum(one.shortfall({one.metric: self.figure_of(row, one.metric)}) for one in self.require)
+
+    def standing(self, row: Row) -> float:
+        """How a row ranks: see `raysearch.record.goal.standing`."""
+        return standing(self.score(row), self.shortfall(row))
+
     def order(self, row: Row) -> tuple[float, float]:
-        """The score, and among equals the lower loss: larger is better."""
-        return self.score(row), -_of(row, "val_loss")
+        """The standing, and among equals the lower loss: larger is better."""
+        return self.standing(row), -_of(row, "val_loss")
 
     def best(self, trials: Iterable[Trial]) -> Trial | None:
         """The one with the best so far, the first of equals; those that have none yet are passed over."""

@@ -23,32 +23,41 @@ class Rungs:
 
     rules: Rules
     _rungs: dict[Place, Rung] = field(default_factory=dict)
-    _scores: dict[str, float] = field(default_factory=dict)
+    _best: dict[str, Row] = field(default_factory=dict)
     _climbs: dict[str, list[float]] = field(default_factory=dict)
 
     def score(self, trial: Trial) -> float:
-        """The best of the epochs that the trial trained itself; larger is better. A trial that only spoils what it was
-        handed must not look as good as its parent.
+        """The standing of the best of the epochs that the trial trained itself; larger is better. A trial that only
+        spoils what it was handed must not look as good as its parent.
         """
-        return self._scores.get(trial.name, -inf)
+        best = self._best.get(trial.name)
+        return -inf if best is None else self.rules.standing(best)
+
+    def shortfall(self, trial: Trial) -> float:
+        """By how much that epoch misses what is required; 0 where there is none yet."""
+        best = self._best.get(trial.name)
+        return 0.0 if best is None else self.rules.shortfall(best)
 
     def climb(self, trial: Trial) -> list[float]:
-        """The trial's score when it reached each rung; one that ended early has reached all that would have come."""
+        """The metric's score of the trial when it reached each rung; one that ended early has reached all that would
+        have come.
+        """
         return self._climbs.get(trial.name, [])
 
     def note(self, trial: Trial, row: Row) -> None:
         """The trial has trained an epoch."""
-        self._scores[trial.name] = max(self.score(trial), self.rules.score(row))
+        if self.rules.standing(row) > self.score(trial):
+            self._best[trial.name] = row
 
     def arrive(self, trial: Trial) -> None:
         """The trial has ended a segment.
 
         One that stopped early has reached every later rung with what it has, so that others are held to it.
         """
-        score, climb = self.score(trial), self._climbs.setdefault(trial.name, [])
+        score, climb, best = self.score(trial), self._climbs.setdefault(trial.name, []), self._best.get(trial.name)
         last = len(self.rules.rungs) if trial.finished else trial.rung
         for number in range(trial.rung, last + 1):
-            climb.append(score)
+            climb.append(-inf if best is None else self.rules.score(best))
             rung = self._rungs.setdefault((trial.stage, trial.depth, number), Rung(self.rules.reduction))
             rung.arrive(trial.name, score)
             if trial.finished:

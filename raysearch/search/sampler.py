@@ -178,12 +178,12 @@ class OptunaProposer:
             if self.space.search.sampler != "random":
                 sampler = optuna.samplers.TPESampler(
                     seed=stream, multivariate=True, constant_liar=True, n_startup_trials=6
-                )
+                )  # trials that miss what is required are the worst to it, the nearest before the others
             study = optuna.create_study(direction="maximize", sampler=sampler)
             if distributions and self.space.search.sampler != "random":
                 known = _recent(latest_first)
                 scores = _comparable(known, rungs)
-                study.add_trials([_frozen(trial, distributions, scores) for trial in known])
+                study.add_trials([_frozen(trial, distributions, scores, _short(trial, rungs)) for trial in known])
         return study
 
     def _ask(self, study: optuna.Study, distributions: Distributions, fixed: Mapping[str, Any] | None = None) -> Params:
@@ -234,6 +234,13 @@ def _comparable(known: Sequence[Trial], rungs: Rungs) -> dict[str, float]:
     return scores | {name: climb[-1] - usual[len(climb) - 1] for name, climb in climbs.items()}
 
 
+def _short(trial: Trial, rungs: Rungs) -> float | None:
+    """By how much a trial misses what is required; None where nothing is."""
+    if not rungs.rules.require:
+        return None
+    return rungs.rules.shortfall(trial.best) if trial.is_head and trial.best is not None else rungs.shortfall(trial)
+
+
 def _child(parent: Trial, stage: Stage) -> Recipe:
     """The parent's recipe with one more stage."""
     return parent.recipe.model_copy(update={"schedule": (*parent.recipe.schedule, stage)})
@@ -254,11 +261,13 @@ class _Frozen(FrozenTrial):
         return copy.copy(self)
 
 
-def _frozen(trial: Trial, distributions: Distributions, scores: Mapping[str, float]) -> FrozenTrial:
+def _frozen(
+    trial: Trial, distributions: Distributions, scores: Mapping[str, float], short: float | None
+) -> FrozenTrial:
     """A trial as Optuna knows it."""
     value = scores.get(trial.name)
     state = TrialState.RUNNING if value is None else TrialState.COMPLETE
-    return _Frozen(
+    frozen = _Frozen(
         number=-1,  # the study numbers it
         trial_id=-1,
         state=state,
@@ -271,3 +280,6 @@ def _frozen(trial: Trial, distributions: Distributions, scores: Mapping[str, flo
         system_attrs={},
         intermediate_values={},
     )
+    if short is not None:
+        frozen.set_constraint("require", short)
+    return frozen

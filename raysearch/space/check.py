@@ -23,6 +23,8 @@ _READ_WHEN: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "plateau_factor": ("course", lambda course: course == "plateau", "plateau"),
     "plateau_patience_epochs": ("course", lambda course: course == "plateau", "plateau"),
     "min_learning_rate": ("course", lambda course: course in ("plateau", "cosine"), "plateau or cosine"),
+    "focal_gamma": ("loss", lambda loss: loss == "focal", "focal"),
+    "adjustment_tau": ("loss", lambda loss: loss == "logit_adjusted", "logit_adjusted"),
     "batch_norm": ("depth", lambda depth: depth > 0, "above 0"),
     "layer_decay": ("depth", lambda depth: depth > 0, "above 0"),
 }
@@ -60,7 +62,9 @@ def _sentences(error: ValidationError, unusable: Collection[str]) -> Iterator[st
         if place in unusable or not place or one["loc"] == ("schedule",):  # the last two are checked in `_schedule`
             continue
         if union:  # pydantic tells what each branch of the union says
-            allowed = "none, balanced, a power from 0 to 1, or a weight above 0 for each class"
+            allowed = (
+                "none, balanced, a power from 0 to 1, effective:0.999 or the like, or a weight above 0 for each class"
+            )
             if "literal" in place:
                 yield f"{head}.class_weights: must be {allowed}, got {one['input']!r}"
         elif one["type"] in ("extra_forbidden", "invalid_key"):

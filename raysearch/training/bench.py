@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,8 +15,9 @@ from numpy.typing import NDArray
 from raysearch.activations.cache import CacheSettings
 from raysearch.activations.sources import Sources
 from raysearch.data.dataset import Dataset, Split
+from raysearch.errors import InputError
 from raysearch.models.weights import Weights, load_weights
-from raysearch.record.metric import check_metric
+from raysearch.record.goal import Goal
 from raysearch.training.numerics import choose_device
 from raysearch.training.ranks import ALONE, Ranks
 from raysearch.training.stratified import stratified_folds
@@ -41,8 +43,8 @@ class Bench:
     device: torch.device
     precision: str
     """fp32, bf16 or fp16: what training runs in."""
-    metric: str = "accuracy"
-    """What the search is led by."""
+    goal: Goal = field(default_factory=lambda: Goal("accuracy"))
+    """What the search is after."""
     memory_bytes: int = 1 << 30
     """Room on the device for activations that do not change from epoch to epoch."""
     max_batches: int | None = None
@@ -59,7 +61,8 @@ class Bench:
     """The activations that all trials read."""
 
     def __post_init__(self) -> None:
-        check_metric(self.metric, self.dataset.classes)
+        if problems := self.goal.check(self.dataset.classes):
+            raise InputError(problems)
         self.sources = Sources(self.device, self.memory_bytes, self.cache)
 
     def seeing(self, on: Literal["train", "train+val"], fold: tuple[int, int] | None, seed: int) -> Bench:
@@ -96,6 +99,7 @@ class Bench:
         device: str,
         precision: str,
         metric: str,
+        require: Sequence[str] = (),
         max_batches: int | None = None,
         cache: dict[str, Any] | None = None,
         halves: bool = False,
@@ -106,7 +110,8 @@ class Bench:
         Args:
             dataset: the cache folder of the decoded images.
             backbone, weights, seed: of `load_weights`.
-            device, precision, metric, max_batches: as the bench has them.
+            device, precision, max_batches: as the bench has them.
+            metric, require: of its goal.
             cache: the fields of `CacheSettings`.
             halves: whether half of the validation images are held out.
             ranks: as the bench has them.
@@ -119,7 +124,7 @@ class Bench:
             load_weights(backbone, weights, seed),
             choose_device(device),
             precision,
-            metric,
+            Goal.of(metric, require),
             max_batches=max_batches,
             cache=CacheSettings.from_json(cache) if cache else None,
             held_out=held_out,

@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from raysearch.activations.base import Activations
 from raysearch.models.boundary import train_mode
 from raysearch.models.precision import autocast
 from raysearch.recipe import Stage
-from raysearch.record.metric import score
+from raysearch.record.goal import Goal
 from raysearch.training.best import BestEpoch, on_cpu
 from raysearch.training.calibration import calibrated_losses, fitted_temperature
-from raysearch.training.class_weights import class_weights
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
 from raysearch.training.epoch import NonFiniteLossError, Row, check_losses
 from raysearch.training.images import Images
+from raysearch.training.losses import Loss
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import full_precision, seeded
@@ -50,7 +49,7 @@ class Trainer:
         stage: how to train it.
         images: what it is trained on, and what it is measured on.
         seed: of the recipe.
-        metric: decides which epoch is the best, and early stopping.
+        goal: decides which epoch is the best, and early stopping.
         device: where the activations come and the suffix goes.
         precision: fp32, bf16 or fp16, of the training; evaluation is always in fp32.
         view_offset: epochs of the trial's earlier stages; epoch e (from 1) sees view view_offset + e - 1.
@@ -65,19 +64,19 @@ class Trainer:
         images: Images,
         *,
         seed: int,
-        metric: str,
+        goal: Goal,
         device: torch.device,
         precision: str = "fp32",
         view_offset: int = 0,
         signature: dict[str, Any] | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self.suffix, self.stage, self.images, self.seed, self.metric = suffix.to(device), stage, images, seed, metric
+        self.suffix, self.stage, self.images, self.seed, self.goal = suffix.to(device), stage, images, seed, goal
         self.device, self.precision, self.view_offset, self.ranks = device, precision, view_offset, ranks
         self.signature = signature or {}
         self.train_labels = torch.tensor(np.asarray(images.train.labels), dtype=torch.long, device=device)
         self.val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
-        self.loss_weights = class_weights(stage.class_weights, self.train_labels, images.classes).to(device)
+        self.loss = Loss.of(stage, self.train_labels, images.classes)
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
         self.penalized = [p for p in self.trained if p.ndim > 1]  # weights: biases and norms have one dimension
         self.optimizer = make_optimizer(self.suffix, stage, device)
@@ -180,7 +179,7 @@ class Trainer:
 
         Returns: of this rank's images, their part of the batch's loss, and their hits; on the device.
         """
-        total_weight = self.loss_weights[labels].sum()  # the whole batch's, so that parts add up to the unsplit mean
+        total_weight = self.loss.weights[labels].sum()  # the whole batch's, so that parts add up to the unsplit mean
         mine = self.ranks.share(len(indices))
         indices, labels, train = indices[mine], labels[mine], self.images.train.activations
 
@@ -191,10 +190,7 @@ class Trainer:
                 inputs, target = train.batch(indices[piece], view), labels[piece]
                 with autocast(self.device, self.precision):
                     logits = self.suffix(inputs).float()
-                    smoothing = self.stage.label_smoothing
-                    summed = functional.cross_entropy(
-                        logits, target, self.loss_weights, reduction="sum", label_smoothing=smoothing
-                    )
+                    summed = self.loss.summed(logits, target)
                 self.scaler.scale(summed / total_weight).backward()
                 loss += summed.detach() / total_weight
                 hits += (logits.detach().argmax(dim=1) == target).sum()
@@ -216,7 +212,7 @@ class Trainer:
             NonFiniteLossError: after `step` of `epoch`.
         """
         self.val_logits = self._logits(self.images.val.activations)
-        figures = classification_metrics(self.val_logits, self.val_labels, self.images.classes)
+        figures = classification_metrics(self.val_logits, self.val_labels, self.images.classes, self.goal.metrics)
         figures = self.ranks.agree(figures, self.device)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
@@ -245,7 +241,7 @@ class Trainer:
         return row
 
     def _note(self, row: Row) -> None:
-        now, highest = score(row, self.metric), self.at.highest_score
+        now, highest = self.goal.score(row), self.at.highest_score
         self._best.offer(row, self.suffix, self._held_out_losses, score=now, highest=highest, keep=self.stage.keep)
         self.at.note(self.stage, row["val_loss"], score=now)
 
@@ -295,5 +291,5 @@ class Trainer:
 
     def _made_for(self) -> dict[str, Any]:
         stage = {f"stage.{name}": value for name, value in self.stage.model_dump(mode="json").items()}
-        mine = {name: getattr(self, name) for name in ("seed", "view_offset", "metric")}
+        mine = {"seed": self.seed, "view_offset": self.view_offset, "metric": str(self.goal)}
         return copy.deepcopy({**stage, **mine, "classes": list(self.images.classes), "images": len(self.train_labels)})

@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from raysearch.record.metric import RANKED
 
-def classification_metrics(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, float]:
+
+def classification_metrics(
+    logits: Tensor, labels: Tensor, classes: Sequence[str], also: Collection[str] = ()
+) -> dict[str, float]:
     """Figures of a classifier on some images, all computed in float64 on the CPU.
 
     Args:
         logits: float, shape (n, c).
         labels: integer in [0, c), shape (n,).
         classes: the c names, in the order of the logits.
+        also: metrics that are wanted; what ranks (auroc, average_precision) sorts all images once a class, so it is
+            measured only where it is among these. AUROC of two classes always is.
 
     Returns: loss (mean cross-entropy: no class weights, no smoothing, so that it compares across recipes), accuracy,
-        balanced_accuracy (mean recall), macro_f1 (mean F1), auroc (two classes only, the second being the positive
-        one; absent if all labels are equal), then recall_<class> and precision_<class>. The two means run over the
-        classes that occur (as a label; for F1 also as a prediction). 0 / 0 counts as 0.
+        balanced_accuracy (mean recall), macro_f1 (mean F1), auroc and average_precision (means over the classes of
+        each one's against all others; absent if all labels are equal), then recall:<class>, precision:<class> and
+        f1:<class>. The means run over the classes that occur (as a label; for F1 also as a prediction). 0 / 0 counts
+        as 0.
     """
     if logits.shape != (len(labels), len(classes)) or not len(labels):
         raise ValueError(f"logits must have shape (n, c) = ({len(labels)}, {len(classes)}), got {tuple(logits.shape)}")
-    return {name: figures.item() for name, figures in stacked_metrics(logits[None], labels, classes).items()}
+    return {name: figures.item() for name, figures in stacked_metrics(logits[None], labels, classes, also).items()}
 
 
-def stacked_metrics(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> dict[str, Tensor]:
+def stacked_metrics(
+    logits: Tensor, labels: Tensor, classes: Sequence[str], also: Collection[str] = ()
+) -> dict[str, Tensor]:
     """The same of k classifiers on the same images: logits (k, n, c) in, a float64 tensor (k,) a figure out."""
     logits, labels = logits.detach().cpu().double(), labels.detach().cpu().long()
     (k, n, c), predicted = logits.shape, logits.argmax(dim=2)
@@ -45,11 +54,25 @@ def stacked_metrics(logits: Tensor, labels: Tensor, classes: Sequence[str]) -> d
         "balanced_accuracy": recall[:, true_count > 0].mean(dim=1),
         "macro_f1": f1.sum(dim=1) / occurs.sum(dim=1),  # f1 is 0 where the class does not occur
     }
-    if c == 2 and 0 < true_count[1] < n:
-        figures["auroc"] = _auroc(logits[:, :, 1] - logits[:, :, 0], labels == 1)
-    for name, r, p in zip(classes, recall.unbind(dim=1), precision.unbind(dim=1), strict=True):
-        figures |= {f"recall_{name}": r, f"precision_{name}": p}
+    some = [one for one in range(c) if 0 < true_count[one] < n]
+    for name, area in zip(RANKED, (_auroc, _average_precision), strict=True):
+        if some and (name in also or (name == "auroc" and c == 2)):
+            each = some[-1:] if c == 2 and name == "auroc" else some  # of two classes it is the same of both
+            areas = [area(_against_all(logits, one), labels == one) for one in each]
+            figures[name] = torch.stack(areas).mean(dim=0)
+    for name, r, p, f in zip(classes, recall.unbind(1), precision.unbind(1), f1.unbind(1), strict=True):
+        figures |= {f"recall:{name}": r, f"precision:{name}": p, f"f1:{name}": f}
     return figures
+
+
+def _against_all(logits: Tensor, one: int) -> Tensor:
+    """What ranks images by how surely they are of class `one`, (k, n), of logits (k, n, c).
+
+    Of two classes it is the difference of the logits, which tells apart what rounds to a probability of 1.
+    """
+    if logits.shape[2] == 2:
+        return logits[:, :, one] - logits[:, :, 1 - one]
+    return functional.log_softmax(logits, dim=2)[:, :, one].contiguous()
 
 
 def _ratio(numerator: Tensor, denominator: Tensor) -> Tensor:
@@ -67,4 +90,16 @@ def _auroc(scores: Tensor, positive: Tensor) -> Tensor:
     n_positive = int(positive.sum())
     rank_sum = mean_rank[:, positive].sum(dim=1)
     area = (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(positive) - n_positive))
+    return torch.where(torch.isfinite(scores).all(dim=1), area, math.nan)
+
+
+def _average_precision(scores: Tensor, positive: Tensor) -> Tensor:
+    """Area under the steps of precision over recall: the mean over the positives of the precision at each one's score.
+
+    Scores (k, n) and whether each image is positive (n,): (k,), NaN where a score is not finite.
+    """
+    found = scores[:, positive].contiguous()
+    before = [torch.searchsorted(ranked.sort(dim=1).values, found) for ranked in (scores, found)]
+    at_least = [size - below for size, below in zip((len(positive), found.shape[1]), before, strict=True)]
+    area = (at_least[1].double() / at_least[0]).mean(dim=1)
     return torch.where(torch.isfinite(scores).all(dim=1), area, math.nan)

@@ -72,7 +72,7 @@ def open_stage(
         stage,
         on.images(held_out=True),
         seed=recipe.seed,
-        metric=bench.metric,
+        goal=bench.goal,
         device=bench.device,
         # A head alone is too small to gain from autocast; it would only lose digits.
         precision=bench.precision if stage.depth else "fp32",
@@ -110,12 +110,12 @@ def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[
             images,
             folds=folds,
             still=still,
-            metric=bench.metric,
+            goal=bench.goal,
             device=bench.device,
             copies=on.copies,
         )
         return pack, on.signature()
-    return HeadPack(recipes, images, metric=bench.metric, device=bench.device), on.signature()
+    return HeadPack(recipes, images, goal=bench.goal, device=bench.device), on.signature()
 
 
 class _Place:

@@ -19,6 +19,7 @@ Floats = NDArray[np.float64]
 
 BINS = 15
 """Bins of the calibration error, as published (Guo et al. 2017)."""
+_LEAST = 1e-12  # a threshold of 0 or 1 has no odds
 _LEVEL = 0.95  # of the bound under which the error among the answers stays
 
 
@@ -104,7 +105,7 @@ def decision_threshold(
         figure: of predicted labels, shape (n,); larger is better.
     """
     values = np.unique(positive)
-    between = (values[1:] + values[:-1]) / 2
+    between = np.clip((values[1:] + values[:-1]) / 2, _LEAST, 1 - _LEAST)
     tried = np.concatenate([[0.5], between[np.linspace(0, len(between) - 1, min(200, len(between))).astype(int)]])
     found = [figure((positive >= threshold).astype(np.int64)) for threshold in tried]
     return float(tried[int(np.argmax(found))])

@@ -24,7 +24,7 @@ from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.models.precision import autocast
 from raysearch.record.evaluation import ClassFigures, ClassSpreads, EvaluationDocument, Figures, Metrics, Spread
-from raysearch.record.metric import larger_is_better
+from raysearch.record.metric import RANKED, class_metric, larger_is_better
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import full_precision
 from raysearch.winner.best import Best
@@ -109,17 +109,13 @@ def logits_of(
 
 def detailed_metrics(logits: torch.Tensor, labels: np.ndarray, classes: Sequence[str]) -> Metrics:
     """The training loop's metrics of logits (n, classes), by class, with F1, support and the confusion matrix."""
-    flat = classification_metrics(logits, torch.as_tensor(labels), classes)
+    flat = classification_metrics(logits, torch.as_tensor(labels), classes, also=RANKED)
     counts = confusion(labels, logits.argmax(dim=1).numpy(), len(classes))
     per_class: dict[str, ClassFigures] = {}
     for i, name in enumerate(classes):
-        positives = counts[i].sum() + counts[:, i].sum()
-        per_class[name] = {
-            "precision": float(flat.pop(f"precision_{name}")),
-            "recall": float(flat.pop(f"recall_{name}")),
-            "f1": float(2 * counts[i, i] / positives) if positives else 0.0,
-            "support": int(counts[i].sum()),
-        }
+        precision, recall, f1 = (flat.pop(f"{kind}:{name}") for kind in ("precision", "recall", "f1"))
+        support = int(counts[i].sum())
+        per_class[name] = {"precision": precision, "recall": recall, "f1": f1, "support": support}
     scalars = {key: float(value) for key, value in flat.items()}
     return cast("Metrics", {**scalars, "per_class": per_class, "confusion": counts.tolist()})
 
@@ -135,7 +131,7 @@ def metrics_of_answers(
 ) -> Metrics:
     """`detailed_metrics` of what a classifier answers: what counts answers counts those by its threshold.
 
-    Log-loss and AUROC are of its probabilities, as they are.
+    Log-loss and what ranks are of its probabilities, as they are.
 
     Args:
         logits: shape (n, classes), calibrated if the threshold is of calibrated probabilities.
@@ -191,11 +187,11 @@ def over_models(evaluated: Sequence[Metrics]) -> Figures:
 
 
 def figure(split: Figures, metric: str) -> Spread:
-    """The figure that a `--metric` names in one split of a document: `recall_<class>` lies under the class."""
+    """The figure that a `--metric` names in one split of a document: `recall:<class>` lies under the class."""
     found: Mapping[str, Any] = split
     if metric in found:
         return found[metric]
-    kind, _, name = metric.partition("_")
+    kind, name = class_metric(metric) or (metric, "")
     return found["per_class"][name][kind]
 
 

@@ -23,6 +23,7 @@ class BenchConfig(TypedDict):
     device: str
     precision: str
     metric: str
+    require: NotRequired[list[str]]
     max_batches: int | None
     halves: bool
     """Whether half of the validation images choose nothing."""

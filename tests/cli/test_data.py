@@ -15,6 +15,7 @@ from raysearch.errors import Problems
 from raysearch.job.flags import Flags
 from raysearch.job.intake import checked, class_doubts
 from raysearch.job.resolve import resolve
+from raysearch.record.goal import Goal
 from raysearch.reporting.intake import caveats
 from raysearch.tune import main as tune
 from raysearch.winner.answers import find_images
@@ -98,12 +99,12 @@ def test_small_classes_are_told_before_a_search(tmp_path: Path) -> None:
     """Case 37."""
     data = load(str(fill(tmp_path / "d", {"healthy": 150, "ill": 3})), image_size=16, progress=False)
     problems = Problems()
-    doubts = "\n".join(doubt.line() for doubt in checked(data, "accuracy", False, problems).account.doubts)
+    doubts = "\n".join(doubt.line() for doubt in checked(data, Goal("accuracy"), False, problems).account.doubts)
     assert "ill has 1 validation image." in doubts
     assert "--metric balanced_accuracy" in doubts
     assert "who always answers healthy is right in 99%" in doubts
     assert problems.found == []
-    checked(data, "accuracy", True, problems)
+    checked(data, Goal("accuracy"), True, problems)
     assert problems.found[0].startswith("--strict: ill has 1 validation image")
     assert class_doubts({"train": {"a": 60, "b": 50}, "val": {"a": 9, "b": 9}, "test": {"a": 9, "b": 9}}, "loss") == []
 
@@ -111,8 +112,11 @@ def test_small_classes_are_told_before_a_search(tmp_path: Path) -> None:
 def test_auroc_needs_both_classes_in_validation(tmp_path: Path) -> None:
     root = fill(tmp_path / "d", {"train/a": 8, "train/b": 8, "val/a": 8, "test/a": 8, "test/b": 8})
     problems = Problems()
-    checked(load(str(root), image_size=16, progress=False), "auroc", False, problems)
-    assert problems.found == ["metric 'auroc' needs validation images of both classes, there are none of b"]
+    checked(load(str(root), image_size=16, progress=False), Goal.of("auroc", ["f1:b>=0.5"]), False, problems)
+    assert problems.found == [
+        "metric 'auroc' needs validation images of b, of which there are none",
+        "metric 'f1:b' needs validation images of b, of which there are none",
+    ]
 
 
 def test_the_end_says_what_the_figures_hide() -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import Finalist, Finals, choose
 from raysearch.recipe import Recipe, Stage
+from raysearch.record.goal import Goal
 from raysearch.workers.trainings import Outcome, Training
 
 CLASSES = ("cat", "dog")
@@ -38,7 +39,7 @@ class Known(Outcome):
 def finals(names=("t0000", "t0001"), folds=3, seeds=2, refits=2) -> Finals:
     effort = Effort(folds=folds, challengers=len(names) - 1, seeds=seeds, refits=refits, on="train+val")
     finalists = tuple(Finalist(name, recipe()) for name in names)
-    return Finals(finalists, effort, LABELS, CLASSES, "accuracy", seed=0)
+    return Finals(finalists, effort, LABELS, CLASSES, Goal("accuracy"), seed=0)
 
 
 def trained(which: Finals, training: Training, wrong: float, error: str | None = None) -> Outcome:

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.pipeline.frontier import figure_of, frontier, greedy, shipped_kind
+from raysearch.record.goal import Goal
 
 CLASSES = ("a", "b", "c")
 RANDOM = np.random.default_rng(0)
@@ -23,14 +24,14 @@ def answers(right: float, seed: int = 0) -> np.ndarray:
 
 
 def accuracy(probabilities: np.ndarray) -> float:
-    return figure_of(probabilities, LABELS, CLASSES, "accuracy")
+    return figure_of(probabilities, LABELS, CLASSES, Goal("accuracy"))
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.floats(0.2, 0.9), min_size=1, max_size=7))
 def test_a_greedy_ensemble_is_no_worse_than_its_best_member_and_has_few(rights):
     candidates = {f"t{i:04d}": answers(right, i) for i, right in enumerate(rights)}
-    weights = greedy(candidates, LABELS, CLASSES, "accuracy", most=3, rounds=8)
+    weights = greedy(candidates, LABELS, CLASSES, Goal("accuracy"), most=3, rounds=8)
     together = sum(weight * candidates[name] for name, weight in weights.items())
     assert accuracy(together) >= max(accuracy(one) for one in candidates.values())
     assert sum(weights.values()) == pytest.approx(1)
@@ -39,7 +40,7 @@ def test_a_greedy_ensemble_is_no_worse_than_its_best_member_and_has_few(rights):
 
 def test_different_mistakes_make_an_ensemble_worth_having():
     candidates = {f"t{i:04d}": answers(0.6, i) for i in range(4)}
-    assert len(greedy(candidates, LABELS, CLASSES, "accuracy")) > 1
+    assert len(greedy(candidates, LABELS, CLASSES, Goal("accuracy"))) > 1
 
 
 def test_the_frontier_says_what_each_costs():
@@ -62,8 +63,8 @@ def test_one_training_a_fold_leaves_nothing_to_average():
 def test_the_average_is_shipped_unless_a_single_training_is_surely_better(averaged, kind):
     seeds = [answers(0.6, 1), answers(0.6, 2)]
     points = frontier(seeds, answers(averaged, 3), answers(0.9, 4), {})
-    assert shipped_kind(points, LABELS, CLASSES, "accuracy", 0.9) == kind
+    assert shipped_kind(points, LABELS, CLASSES, Goal("accuracy"), 0.9) == kind
 
 
 def test_without_an_average_a_single_training_is_shipped():
-    assert shipped_kind(frontier([answers(0.6)], None, None, {}), LABELS, CLASSES, "accuracy", 0.9) == "single"
+    assert shipped_kind(frontier([answers(0.6)], None, None, {}), LABELS, CLASSES, Goal("accuracy"), 0.9) == "single"

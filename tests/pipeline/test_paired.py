@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from raysearch.pipeline.paired import compare
+from raysearch.record.goal import Goal
 
 CLASSES = ("a", "b")
 LABELS = np.arange(200) % 2
@@ -19,10 +20,10 @@ def logits(wrong: int) -> torch.Tensor:
     return torch.nn.functional.one_hot(answers, 2).float() * 3
 
 
-@pytest.mark.parametrize("metric", ["accuracy", "loss", "macro_f1", "auroc", "recall_a"])
+@pytest.mark.parametrize("metric", ["accuracy", "loss", "macro_f1", "auroc", "recall:a"])
 def test_the_better_one_is_surely_better_and_the_other_surely_worse(metric):
-    ahead = compare(metric, logits(10), logits(60), LABELS, CLASSES, 0.95)
-    behind = compare(metric, logits(60), logits(10), LABELS, CLASSES, 0.95)
+    ahead = compare(Goal(metric), logits(10), logits(60), LABELS, CLASSES, 0.95)
+    behind = compare(Goal(metric), logits(60), logits(10), LABELS, CLASSES, 0.95)
     assert 0 < ahead.low <= ahead.mean <= ahead.high
     assert behind.high < 0
     assert behind.mean == pytest.approx(-ahead.mean)
@@ -30,12 +31,12 @@ def test_the_better_one_is_surely_better_and_the_other_surely_worse(metric):
 
 @pytest.mark.parametrize("metric", ["accuracy", "balanced_accuracy"])
 def test_equal_ones_are_not_told_apart(metric):
-    found = compare(metric, logits(20), logits(20), LABELS, CLASSES, 0.9)
+    found = compare(Goal(metric), logits(20), logits(20), LABELS, CLASSES, 0.9)
     assert (found.mean, found.low, found.high) == (0, 0, 0)
 
 
 def test_accuracy_is_compared_image_by_image():
-    found = compare("accuracy", logits(10), logits(30), LABELS, CLASSES, 0.9)
+    found = compare(Goal("accuracy"), logits(10), logits(30), LABELS, CLASSES, 0.9)
     gains = np.zeros(200)
     gains[10:30] = 1
     reach = 1.652547 * gains.std(ddof=1) / np.sqrt(200)  # Student's quantile, 199 degrees of freedom

@@ -23,7 +23,7 @@ def row(epoch: int, accuracy: float, loss: float = 1.0) -> dict[str, Any]:
         "val_loss": loss,
         "val_accuracy": accuracy,
         "val_macro_f1": accuracy - 0.1,
-        "val_recall_cat": 0.25,
+        "val_recall:cat": 0.25,
         "seconds": 0.5,
     }
 

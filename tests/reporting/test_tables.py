@@ -74,7 +74,7 @@ def test_figures_are_the_best_of_the_ended_segments_and_the_leading_columns_are_
     assert table.loc["t0000", ["val_accuracy", "best_epoch", "epochs", "handover_delta"]].tolist() == [0.6, 1, 2, 1e-7]
     assert table.loc["t0001", ["val_accuracy", "epochs", "seconds"]].tolist() == [0.8, 4, 3.0]
     assert math.isnan(table.loc["t0003", "val_accuracy"])  # its segment has not ended: no checkpoint holds that 0.9
-    assert table.loc["t0001", "val_recall_cat"] == 0.25
+    assert table.loc["t0001", "val_recall:cat"] == 0.25
     assert table.loc["t0001", "schedule.1.learning_rate"] == 1e-3
 
 

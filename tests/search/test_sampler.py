@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.recipe import Recipe
+from raysearch.record.goal import Goal
 from raysearch.search import sampler
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
@@ -365,3 +366,38 @@ def test_learning_rates_keep_their_place_between_tested_bounds(tmp_path):
         assert places[0] == pytest.approx(places[1])
     default = controller.proposer.trial(0, controller, level=1, role="default")
     assert default.recipe.schedule[1].learning_rate == 5e-4, "the known-good one stays as it is"
+
+
+RATES = """
+from ray import tune
+from raysearch.space import Search
+
+space = {"schedule": [{"depth": 1, "epochs": 4, "learning_rate": tune.loguniform(1e-4, 1e-1)}]}
+default = {"schedule": [{"learning_rate": 1e-2}]}
+search = Search(heads=0)
+"""
+
+
+@pytest.mark.parametrize("require", [(), ("recall:ill>=0.6",)])
+def test_a_bound_leads_the_search_to_where_it_is_kept(tmp_path, require):
+    """Accuracy rises with the learning rate and recall falls: the lower two fifths of the range keep the bound."""
+    (tmp_path / "rates.py").write_text(RATES)
+    space = load_space(str(tmp_path / "rates.py"), fixed=FIXED)
+    rules = Rules((4,), levels=(0,), require=Goal.of("accuracy", require).require)
+    play = Play(Controller(rules, OptunaProposer(space, rules, 0, 4)), World())
+    play.emit({"event": "budget", "heads": 0, "trials": 40})
+    places = {}
+    while events := play.controller.decide():
+        play.emit(*events)
+        segment, name = events[-1], events[-1]["trial"]
+        rate = play.controller.trials[name].recipe.schedule[0].learning_rate
+        place = places[name] = math.log10(rate / 1e-4) / 3
+        row = {"epoch": 4, "val_accuracy": place, "val_recall:ill": 1 - place, "val_loss": 1.0}
+        play.emit({"event": "epoch", "trial": name, "seconds": 1.0, **row})
+        end = {"epoch": 4, "finished": True, "seconds": 1.0, "best": row}
+        play.emit({"event": "segment_end", "trial": name, "segment": segment["segment"], **end})
+    late = sorted(list(places.values())[-20:])
+    keeping = [place for place in places.values() if not require or 1 - place >= 0.6]
+    assert places[play.controller.leader.name] == max(keeping)
+    median = late[len(late) // 2]
+    assert 0.2 < median < 0.5 if require else median > 0.8

@@ -277,6 +277,8 @@ RANGES = [
     ("schedule.1.batch_size: must be a whole number, got 50.6", (BATCH, "tune.uniform(16, 65)")),
     ("schedule.1.class_weights: must be none, balanced, a power from", ('["none", {', '["nonne", "none", {')),
     ("schedule.1.class_weights: must be none, balanced, a power from", ('"cat": 2.0', '"cat": 0')),
+    ("schedule.1.class_weights: must be none, balanced, a power from", ('["none", {', '["effective:2", "none", {')),
+    ("schedule.0.loss: Input should be 'cross_entropy', 'focal' or 'logit_adjusted'", head('"loss": "hinge"')),
 ]
 BLOCKS = [
     (
@@ -298,6 +300,8 @@ DEFAULT = [
     ("schedule.1.course is ['plateau'], which is not in", ('"course": "plateau"', '"course": ["plateau"]')),
 ]
 IN_VAIN = [
+    ("schedule.0.focal_gamma is set, but it is read only when schedule.0.loss is focal", head('"focal_gamma": 1.0')),
+    ("adjustment_tau is set, but it is read only when schedule.0.loss is logit_", head('"adjustment_tau": 1.0')),
     ("batch_norm is set, but it is read only when schedule.0.depth is above 0", head('"batch_norm": "train"')),
     ("schedule.0.plateau_factor is set, but it is read only when schedule.0.course", head('"plateau_factor": 0.1')),
     ("head.hidden_units is set, but it is read only when head.kind is hidden", top('"head": {"hidden_units": 3}')),

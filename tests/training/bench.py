@@ -11,6 +11,7 @@ import torch
 from raysearch.data.dataset import Dataset, Split
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.record.goal import Goal
 from raysearch.training.bench import Bench
 from raysearch.training.loop import Trainer
 from raysearch.training.stage import open_stage
@@ -31,6 +32,7 @@ def bench(backbone: str = "simple_cnn", size: int = 32, **changes: Any) -> Bench
     parts = {name: split(n, seed, size) for seed, (name, n) in enumerate((("train", 24), ("val", 12), ("test", 3)))}
     dataset = Dataset("made up", CLASSES, size, "squash", "f00d", **parts, skipped=(), folder=Path())
     settings = {"dataset": dataset, "weights": load_weights(backbone, "random", 0)}
+    settings["goal"] = Goal.of(changes.pop("metric", "accuracy"), changes.pop("require", ()))
     return Bench(**(settings | {"device": torch.device("cpu"), "precision": "fp32"} | changes))
 
 

@@ -30,6 +30,22 @@ def test_a_power_lies_between_none_and_balanced(labels, power):
     assert torch.isfinite(balanced).all()
 
 
+def test_the_effective_number_by_hand():
+    """Counts 1, 3 and 2 at beta 0.9: 0.1 / 0.1, 0.1 / 0.271 and 0.1 / 0.19, scaled to add up to three."""
+    raw = torch.tensor([1.0, 0.1 / 0.271, 0.1 / 0.19])
+    found = class_weights("effective:0.9", torch.tensor([0, 1, 1, 1, 2, 2]), CLASSES)
+    assert found.numpy() == pytest.approx((3 * raw / raw.sum()).numpy(), rel=1e-6)
+
+
+@given(st.lists(st.integers(0, 2), max_size=40))
+def test_the_effective_number_lies_between_none_and_balanced(more):
+    labels = torch.tensor([0, 1, 2, *more])
+    none, balanced = class_weights("effective:0.0", labels, CLASSES), class_weights("balanced", labels, CLASSES)
+    assert none.tolist() == pytest.approx([1.0, 1.0, 1.0])
+    near = class_weights("effective:0.9999999", labels, CLASSES)
+    assert (near / near.sum()).numpy() == pytest.approx((balanced / balanced.sum()).numpy(), rel=1e-3)
+
+
 def test_weights_by_name_leave_the_others_at_one():
     assert class_weights({"b": 3.0}, torch.tensor([0, 1, 2]), CLASSES).tolist() == [1.0, 3.0, 1.0]
 

@@ -48,7 +48,7 @@ def test_is_a_plain_loop_written_out(course):
         label_smoothing=0.1, weight_decay=0.1,
     )  # fmt: skip
     ours = trainer(stage, wobble=0)
-    network, weights = suffix().train(), ours.loss_weights
+    network, weights = suffix().train(), ours.loss.weights
     network.block2.norm.eval()
     decayed = [p for p in network.parameters() if p.ndim > 1]
     plain = [p for p in network.parameters() if p.ndim == 1]
@@ -76,7 +76,7 @@ def test_the_row_says_everything_once():
     row = trainer().run_epoch()
     assert list(row)[:4] == ["epoch", "lr", "train_loss", "train_accuracy"]
     assert {"val_loss", "val_accuracy", "val_macro_f1", "micro_batch", "seconds"} <= row.keys()
-    assert {f"val_{kind}_{name}" for kind in ("recall", "precision") for name in CLASSES} <= row.keys()
+    assert {f"val_{kind}:{name}" for kind in ("recall", "precision", "f1") for name in CLASSES} <= row.keys()
     assert all(type(value) in (int, float) for value in row.values())
     assert (row["epoch"], row["micro_batch"]) == (1, 8)
 

@@ -12,7 +12,16 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from raysearch.errors import InputError
-from raysearch.record.metric import METRICS, check_metric, larger_is_better, score
+from raysearch.record.metric import (
+    METRICS,
+    check_metric,
+    class_metric,
+    current_name,
+    in_words,
+    lacking,
+    larger_is_better,
+    score,
+)
 from raysearch.training.metrics import classification_metrics
 
 CLASSES = ("a", "b", "c")
@@ -37,9 +46,13 @@ def test_agrees_with_scikit_learn(n, seed):
         "balanced_accuracy": reference.balanced_accuracy_score(y, predicted),
         "macro_f1": reference.f1_score(y, predicted, average="macro", zero_division=0),
     }
-    for kind, function in (("recall", reference.recall_score), ("precision", reference.precision_score)):
+    for kind, function in (
+        ("recall", reference.recall_score),
+        ("precision", reference.precision_score),
+        ("f1", reference.f1_score),
+    ):
         each = function(y, predicted, labels=[0, 1, 2], average=None, zero_division=0)
-        expected |= {f"{kind}_{name}": value for name, value in zip(CLASSES, each, strict=True)}
+        expected |= {f"{kind}:{name}": value for name, value in zip(CLASSES, each, strict=True)}
     assert found == pytest.approx(expected, abs=1e-12)
 
 
@@ -52,6 +65,52 @@ def test_auroc_of_two_classes_with_ties(n, seed):
     else:
         expected = reference.roc_auc_score(labels.numpy(), (logits[:, 1] - logits[:, 0]).numpy())
         assert figures["auroc"] == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(2, 60), st.integers(2, 4), st.integers(0, 10_000))
+def test_what_ranks_is_the_mean_over_the_classes_of_each_against_all_others(n, c, seed):
+    logits, labels = some(n, c, seed)
+    found = classification_metrics(logits, labels, tuple("abcd")[:c], also=("auroc", "average_precision"))
+    there = [one for one in range(c) if 0 < (labels == one).sum() < n]
+    assert ("average_precision" in found) == ("auroc" in found) == bool(there)
+    scores = torch.log_softmax(logits.double(), 1)  # as probabilities rank, and no two are rounded to one
+    if c == 2:
+        scores = logits - logits.flip(1)
+    for name, function in (
+        ("auroc", reference.roc_auc_score),
+        ("average_precision", reference.average_precision_score),
+    ):
+        each = [function(labels.numpy() == one, scores[:, one].numpy()) for one in there]
+        assert not there or found[name] == pytest.approx(np.mean(each), abs=1e-12)
+
+
+def test_what_ranks_is_measured_where_it_is_asked_for():
+    logits, labels = some(20, 3, 0)
+    assert "auroc" not in classification_metrics(logits, labels, CLASSES)
+    assert "average_precision" not in classification_metrics(logits, labels, CLASSES, also=["auroc"])
+
+
+def test_a_class_may_be_called_anything():
+    classes = ("no ship", "a:b")
+    figures = classification_metrics(
+        torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0]]), torch.tensor([0, 1, 1]), classes
+    )
+    assert [figures[f"{kind}:a:b"] for kind in ("recall", "precision", "f1")] == pytest.approx([1 / 2, 1, 2 / 3])
+    for metric in ("recall:a:b", "f1:no ship"):
+        check_metric(metric, classes)
+    assert class_metric("recall:a:b") == ("recall", "a:b")
+    assert in_words("recall:no ship") == "recall of no ship"
+
+
+def test_a_metric_of_absent_classes_is_not_defined():
+    assert lacking("recall:a", {"a": 0, "b": 3}) == lacking("auroc", {"a": 0, "b": 3}) == ["a"]
+    assert lacking("auroc", {"a": 0, "b": 3, "c": 1}) == lacking("accuracy", {"a": 0}) == []
+
+
+def test_runs_of_earlier_versions_are_read_in_todays_names():
+    assert current_name("recall_no_ship") == "recall:no_ship"
+    assert current_name("cv_precision_a_std") == "cv_precision:a_std"
+    assert current_name("val_recall:a_b") == "val_recall:a_b"
 
 
 def test_a_nan_logit_is_a_nan_loss_not_a_crash():
@@ -67,21 +126,28 @@ def test_wrong_shape_is_refused_with_the_shape():
 def test_score_is_larger_for_better_by_either_name():
     assert score({"loss": 2.0}, "loss") == -2.0
     assert score({"val_accuracy": 0.5, "val_loss": 2.0}, "accuracy") == 0.5
-    assert larger_is_better("recall_loss")
+    assert larger_is_better("recall:loss")
     with pytest.raises(InputError, match="auroc"):
         score({"val_accuracy": 0.5}, "auroc")
 
 
-@pytest.mark.parametrize("metric", [*METRICS, "recall_ill", "precision_healthy"])
+@pytest.mark.parametrize("metric", [*METRICS, "recall:ill", "precision:healthy", "f1:ill"])
 def test_every_metric_that_may_be_named_is_measured(metric):
     check_metric(metric, ("healthy", "ill"))
     logits, labels = some(20, 2, 0)
-    score(classification_metrics(logits, labels, ("healthy", "ill")), metric)
+    score(classification_metrics(logits, labels, ("healthy", "ill"), also=[metric]), metric)
 
 
 @pytest.mark.parametrize(
     ("metric", "classes", "says"),
-    [("acuracy", CLASSES, "did you mean 'accuracy'"), ("auroc", CLASSES, "two classes, the data has 3")],
+    [
+        ("acuracy", CLASSES, "did you mean 'accuracy'"),
+        ("recal:a", CLASSES, "did you mean 'recall:a'"),
+        ("recall:no shop", ("no ship", "a:b"), "did you mean 'recall:no ship'"),
+        ("recall_no ship", ("no ship", "a:b"), "written 'recall:no ship' now"),
+        ("precision_x", None, "written 'precision:x' now"),
+        ("f1_", None, "unknown"),
+    ],
 )
 def test_a_metric_that_cannot_be_is_refused(metric, classes, says):
     with pytest.raises(InputError, match=says):

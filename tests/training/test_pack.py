@@ -16,6 +16,7 @@ from torch import nn
 
 from raysearch.models.head import make_head
 from raysearch.recipe import Head, Recipe, Stage
+from raysearch.record.goal import Goal
 from raysearch.training.epoch import NonFiniteLossError
 from raysearch.training.heads import pack as pack_module
 from raysearch.training.heads.pack import HeadPack, pack_key
@@ -35,6 +36,9 @@ EVERY_KIND: list[dict[str, Any]] = [
     {"dropout": 0.5, "l2": 0.1, "class_weights": "balanced"},
     {"class_weights": {"owl": 3.0}, "label_smoothing": 0.1},
     {"class_weights": 0.5, "label_smoothing": 0.3, "l1": 0.01, "l2": 0.01},
+    {"loss": "focal"},
+    {"loss": "focal", "focal_gamma": 0.5, "class_weights": "effective:0.9", "label_smoothing": 0.1, "dropout": 0.5},
+    {"loss": "logit_adjusted", "class_weights": {"owl": 3.0}, "label_smoothing": 0.1},
     {"learning_rate": 0.5, "early_stopping_epochs": 1},
     {"learning_rate": 0.5, "early_stopping_epochs": 1, "keep": "last"},
 ]
@@ -52,11 +56,13 @@ def recipe(head: Head | None = None, *, seed: int = 0, **changes: Any) -> Recipe
     return Recipe(backbone="densenet121", image_size=32, head=head or Head(), schedule=(stage,), seed=seed)
 
 
-def around(metric: str = "accuracy", wobble: float = 0.1, classes: tuple[str, ...] = CLASSES) -> dict[str, Any]:
+def around(
+    metric: str = "accuracy", wobble: float = 0.1, classes: tuple[str, ...] = CLASSES, require: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """What pack and trainer alike are given: 61 images to train on, 40 to validate on."""
     (train, train_labels), (val, val_labels) = features(61, 1, len(classes)), features(40, 2, len(classes))
     images = Images(classes, Labelled(InMemory(train, wobble), train_labels), Labelled(InMemory(val), val_labels))
-    return {"images": images, "metric": metric, "device": CPU}
+    return {"images": images, "goal": Goal.of(metric, require), "device": CPU}
 
 
 def alone(recipe: Recipe, **given: Any) -> Trainer:
@@ -104,7 +110,7 @@ def test_a_head_in_a_pack_is_the_head_alone(head, pass_bytes, monkeypatch):
     assert_equal_to_alone(pack, run(pack))
 
 
-@pytest.mark.parametrize("metric", ["loss", "auroc", "macro_f1", "recall_ill"])
+@pytest.mark.parametrize("metric", ["loss", "auroc", "macro_f1", "average_precision", "recall:ill"])
 def test_whatever_leads_the_search(metric):
     given = around(metric, classes=("healthy", "ill"))
     pack = packed([recipe(early_stopping_epochs=2, learning_rate=rate) for rate in (0.003, 0.03, 0.3)], **given)
@@ -214,7 +220,7 @@ def test_keep_drops_the_others_and_changes_nothing_for_those_that_stay():
 def test_survivors_are_the_best_so_far():
     """A learning rate that does nothing loses; a finished head competes, a dropped one does not."""
     rates = [1e-9, 0.05, 0.02, 1e-8, 0.05, 1e-7]
-    pack = packed([recipe(learning_rate=rate, epochs=2 if rate == 0.02 else 4) for rate in rates], metric="loss")
+    pack = packed([recipe(learning_rate=rate, epochs=2 if rate == 0.02 else 4) for rate in rates], goal=Goal("loss"))
     pack.run_epoch()
     pack.run_epoch()
     best = pack.survivors(2)

@@ -24,6 +24,7 @@ from tests.training.together import together
 STAGES = {
     "a ragged last batch": Stage(depth=1, epochs=3, batch_size=8, learning_rate=0.02),
     "odd batches": Stage(depth=1, epochs=3, batch_size=13, learning_rate=0.02, course="constant"),
+    "focal loss": Stage(depth=1, epochs=3, batch_size=7, loss="focal", class_weights="balanced"),
     "class weights": Stage(depth=1, epochs=3, batch_size=7, class_weights={"owl": 5.0}, label_smoothing=0.1),
     "balanced, on a part of the images": Stage(depth=1, epochs=3, batch_size=7, class_weights="balanced", part="2/3"),
     "penalties": Stage(depth=1, epochs=3, batch_size=9, l1=0.01, l2=0.02, weight_decay=0.1, layer_decay=0.5),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from raysearch.activations.base import Activations
 from raysearch.models.head import Pool, make_head
 from raysearch.recipe import Head, Stage
+from raysearch.record.goal import Goal
 from raysearch.training.images import Images, Labelled
 from raysearch.training.loop import Trainer
 
@@ -86,8 +87,9 @@ def trainer(
         val=labelled(val or InMemory(images(15, 2)[0])),
         held_out=labelled(held_out) if held_out is not None else None,
     )
+    goal = Goal.of(changes.pop("metric", "accuracy"), changes.pop("require", ()))
     network = changes.pop("suffix", None) or suffix(dropout=stage.dropout)
-    return Trainer(network, stage, seen, **({"seed": 0, "metric": "accuracy", "device": CPU} | changes))
+    return Trainer(network, stage, seen, **({"seed": 0, "goal": goal, "device": CPU} | changes))
 
 
 def timeless(row: dict[str, Any]) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def test_the_document_has_the_winner_its_optimism_and_the_others(model, split):
 def test_optimism_of_a_metric_of_one_class(model, split):
     good = evaluate_model(model, split, CLASSES).metrics
     document = evaluation_document(
-        {"val": [good]}, trial="t", metric="recall_red", best_validation=0.75, chosen_by=[good], others={}
+        {"val": [good]}, trial="t", metric="recall:red", best_validation=0.75, chosen_by=[good], others={}
     )
     assert document["optimism"] == -0.25
     half = evaluation_document(

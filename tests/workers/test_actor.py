@@ -206,24 +206,24 @@ def test_the_best_head_is_on_disk_though_others_were_better_when_it_ended(epochs
     recipes = heads((BAD, *(1e-4,) * 5), epochs=epochs) + heads(
         (1e4,) * 3, course="constant", weight_decay=1.0, keep=keep, epochs=epochs
     )
-    results = told(pack(tmp_path, of_pack(recipes), bench(metric="recall_blue")))
+    results = told(pack(tmp_path, of_pack(recipes), bench(metric="recall:blue")))
     assert sorted(map(len, results.values())) == [1] * 6 + [epochs] * 3
     ends = {trial: of_head[-1] for trial, of_head in results.items() if not isinstance(of_head[-1], Failed)}
-    best = max(ends, key=lambda trial: Rules((1,), metric="val_recall_blue").order(ends[trial].best))
+    best = max(ends, key=lambda trial: Rules((1,), metric="val_recall:blue").order(ends[trial].best))
     assert best not in ("h0000", "h0006", "h0007", "h0008")
     assert (tmp_path / best / "best.safetensors").exists()
 
 
 def test_of_equal_heads_the_one_that_the_search_takes_for_the_best_is_on_disk(tmp_path):
     """At first a head says red: what it learns of the training images is bad for validation images that are red."""
-    table = bench(metric="recall_green")
+    table = bench(metric="recall:green")
     labels = np.array([0, 1, *[2] * 10])
     table.dataset = dataclasses.replace(table.dataset, val=dataclasses.replace(table.dataset.val, labels=labels))
     rates = (5e-4, 2e-4, 3e-4, 4e-4, 6e-4, 7e-4, 8e-4, 9e-4)
     results = told(pack(tmp_path, of_pack(heads(rates, epochs=1)), table, folds=3))
     ends = {trial: of_head[-1].best for trial, of_head in results.items()}
-    assert len({row["cv_recall_green"] for row in ends.values()}) == 1
-    best = max(ends, key=lambda trial: Rules((1,), metric="val_recall_green").order(ends[trial]))
+    assert len({row["cv_recall:green"] for row in ends.values()}) == 1
+    best = max(ends, key=lambda trial: Rules((1,), metric="val_recall:green").order(ends[trial]))
     assert (tmp_path / best / "best.safetensors").exists()
 
 

@@ -9,6 +9,7 @@ import pandas as pd
 
 from raysearch.record.folder import RunFolder
 from raysearch.record.info import Json
+from raysearch.record.metric import tracked_name
 
 PICTURES = ("augmentation", "curves")
 """Files of the run folder, .png, that are shown if they are there."""
@@ -30,7 +31,7 @@ def search_summary(run: RunFolder) -> Json:
     found = {
         **counts,
         "winner": document["trial"],
-        f"val_{metric}": document["best_validation"],
+        tracked_name(f"val_{metric}"): document["best_validation"],
         "optimism": document["optimism"],
         "test_accuracy": document["test"]["accuracy"]["mean"],
         "test_accuracy_std": document["test"]["accuracy"]["std"],

@@ -9,6 +9,7 @@ from typing import Any
 from raysearch.record.events import Event, row_of
 from raysearch.record.final_events import Row
 from raysearch.record.info import Json
+from raysearch.record.metric import tracked_name
 from raysearch.record.trial import Trial, Trials
 from raysearch.storage.files import plain
 
@@ -83,9 +84,9 @@ class Stories:
 
 
 def figures(row: Row) -> dict[str, float]:
-    """An epoch's figures, without those that are no numbers."""
+    """An epoch's figures, without those that are no numbers, by the names that trackers can have."""
     return {
-        key: value
+        tracked_name(key): value
         for key, value in plain(row).items()
         if key not in _NO_FIGURES and isinstance(value, int | float) and math.isfinite(value)
     }

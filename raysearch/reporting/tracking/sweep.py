@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from raysearch.recipe import Recipe, shared
 from raysearch.record.folder import RunFolder
 from raysearch.record.info import Json
-from raysearch.record.metric import larger_is_better
+from raysearch.record.metric import larger_is_better, tracked_name
 from raysearch.space.load import load_space
 from raysearch.space.space import Space, decode
 
@@ -35,7 +35,10 @@ def sweep_config(space: Space, metric: str, name: str) -> Json:
     return {
         "name": name,
         "method": _METHODS[space.search.sampler],
-        "metric": {"name": f"val_{metric}", "goal": "maximize" if larger_is_better(metric) else "minimize"},
+        "metric": {
+            "name": tracked_name(f"val_{metric}"),
+            "goal": "maximize" if larger_is_better(metric) else "minimize",
+        },
         "parameters": parameters,
     }
 

@@ -10,6 +10,7 @@ from tensorboardX.summary import hparams
 
 from raysearch.recipe import flatten
 from raysearch.record.folder import RunFolder
+from raysearch.record.metric import tracked_name
 from raysearch.reporting.tracking.story import Stories, Story
 
 _FLUSH_SECONDS = 1
@@ -23,7 +24,8 @@ class TensorBoard:
     def __init__(self, run: RunFolder) -> None:
         self._folder = run.folder / "tensorboard"
         self.later = f"raysearch tensorboard {run.folder}"
-        self._metric = f"val_{run.info['settings'].get('metric', 'accuracy')}"
+        self._column = f"val_{run.info['settings'].get('metric', 'accuracy')}"
+        self._metric = tracked_name(self._column)
         self._writers: dict[str, Any] = {}
         self._written: dict[str, int] = {}
         # It is all in the log: an epoch that was trained again, or a run that is resumed, leaves nothing twice.
@@ -42,7 +44,7 @@ class TensorBoard:
                 writer.add_scalar(key.replace("train_", "train/").replace("val_", "val/"), value, epoch)
             self._written[story.name] = epoch
         if story.trial.state.at_rest:
-            best = (story.trial.best or {}).get(self._metric)
+            best = (story.trial.best or {}).get(self._column)
             if best is not None:
                 writer.add_scalar(f"best/{self._metric}", best, max(story.rows, default=0))
             writer.close()

@@ -90,7 +90,9 @@ class WandbRuns:
     def close(self, stories: Stories) -> str:
         """What is left of the trials, and the search as a whole."""
         if not any(name.startswith("t") for name in stories.all):
-            self._heads = set(leaders(self._run.heads, self._run.info["settings"]["metric"], BEST_HEADS)["trial"])
+            settings = self._run.info["settings"]
+            found = leaders(self._run.heads, settings["metric"], BEST_HEADS, settings.get("require", ()))
+            self._heads = set(found["trial"])
         shown = [story for story in stories.all.values() if self._has_a_run(story)]
         for story in shown:
             self._send(story, last=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 from raysearch.activations.base import Activations, Derived
 from raysearch.activations.kept import TensorActivations
 from raysearch.recipe import Recipe
-from raysearch.record.metric import score
+from raysearch.record.goal import Goal
 from raysearch.training.epoch import NonFiniteLossError, Row
 from raysearch.training.heads.members import Worth
 from raysearch.training.heads.pack import HeadPack
@@ -55,7 +55,7 @@ class FoldedPack:
         *,
         folds: int,
         still: Activations,
-        metric: str,
+        goal: Goal,
         device: torch.device,
         copies: np.ndarray | None = None,
     ) -> None:
@@ -68,13 +68,13 @@ class FoldedPack:
             )
         shared = Labelled(_OneView(train, device), labels)
         judged = shared if still is train else Labelled(still, labels)
-        self._pack = HeadPack(recipes, replace(images, train=shared), metric=metric, device=device)
+        self._pack = HeadPack(recipes, replace(images, train=shared), goal=goal, device=device)
         whole = [_without_early_stopping(recipe) for recipe in recipes]
         self._folds = [
             HeadPack(
                 whole,
                 Images(images.classes, train=shared.take(rest), val=judged.take(held_out)),
-                metric=metric,
+                goal=goal,
                 device=device,
             )
             for rest, held_out in stratified_folds(folds, labels, self._pack.seed, copies)
@@ -118,7 +118,8 @@ class FoldedPack:
     def ranked(self) -> list[int]:
         """All heads that have a best epoch and did not fail, dropped ones too, best first.
 
-        They are compared by the cv_ figure of the metric of their `best`, then by its cv_loss, then by their places.
+        They are compared by the cv_ figures of their `best` that the goal names, then by its cv_loss, then by their
+        places.
         """
         return self._pack.ranked()
 
@@ -146,15 +147,15 @@ class FoldedPack:
             worths |= fold.failed
         if not (sound := [head for head in heads if head not in worths]):
             return worths
-        metric = self._pack.metric
+        goal = self._pack.goal
         names = [name for name in by_fold[0][sound[0]] if name.startswith("val_")]
         figures = np.array([[[of_fold[head][name] for name in names] for head in sound] for of_fold in by_fold])
-        spreads = figures[:, :, names.index(f"val_{metric}")].std(axis=0, ddof=1).tolist()
+        spreads = figures[:, :, names.index(f"val_{goal.metric}")].std(axis=0, ddof=1).tolist()
         columns = [f"cv_{name.removeprefix('val_')}" for name in names]
         means = figures.mean(axis=0).round(MEAN_DIGITS).tolist()
         for head, of_head, spread in zip(sound, means, spreads, strict=True):
-            row = dict(zip(columns, of_head, strict=True)) | {f"cv_{metric}_std": spread}
-            worths[head] = Worth(score({metric: row[f"cv_{metric}"]}, metric), row["cv_loss"], row)
+            row = dict(zip(columns, of_head, strict=True)) | {f"cv_{goal.metric}_std": spread}
+            worths[head] = Worth(goal.score(dict(zip(names, of_head, strict=True))), row["cv_loss"], row)
         return worths
 
     def _follow(self) -> None:

@@ -16,14 +16,14 @@ from torch import Tensor
 
 from raysearch.models.head import make_head
 from raysearch.recipe import Recipe
-from raysearch.record.metric import score
-from raysearch.training.class_weights import class_weights
+from raysearch.record.goal import Goal
 from raysearch.training.course import learning_rate
 from raysearch.training.epoch import NonFiniteLossError, Row
 from raysearch.training.heads.members import Member, Worth
 from raysearch.training.heads.reading import one_hot_labels, read_view, readings
 from raysearch.training.heads.stacked import Reading, Stack, Tensors, Terms
 from raysearch.training.images import Images
+from raysearch.training.losses import Loss
 from raysearch.training.memory import slices
 from raysearch.training.metrics import stacked_metrics
 from raysearch.training.numerics import full_precision
@@ -65,7 +65,7 @@ class HeadPack:
         recipes: of one stage at depth 0 each, with equal `pack_key`s.
         images: pooled features (width,). A whole view of the training images is held in memory while an epoch runs,
             twice under dropout; the validation images are read once.
-        metric: decides which epoch is the best, and early stopping.
+        goal: decides which epoch is the best, and early stopping.
         device: where the features come and the heads go.
 
     Raises:
@@ -77,7 +77,7 @@ class HeadPack:
         recipes: Sequence[Recipe],
         images: Images,
         *,
-        metric: str,
+        goal: Goal,
         device: torch.device,
     ) -> None:
         if not recipes:
@@ -91,7 +91,7 @@ class HeadPack:
         width, val_width = images.train.activations.shape, images.val.activations.shape
         if len(width) != 1 or width != val_width:
             raise ValueError(f"a pack trains on pooled features (width,), got {width} to train on, {val_width} for val")
-        self.recipes, self.images, self.metric, self.device = tuple(recipes), images, metric, device
+        self.recipes, self.images, self.goal, self.device = tuple(recipes), images, goal, device
         self.seed = recipes[0].seed
         self.epoch = 0
         """Finished epochs."""
@@ -107,8 +107,7 @@ class HeadPack:
         head = make_head(width[0], recipes[0].head, len(images.classes), self.seed).state_dict()
         self._stack = Stack.repeat(head, len(recipes), device)
         self._best: Tensors = {name: tensor.clone() for name, tensor in self._stack.weights.items()}
-        weights = [class_weights(stage.class_weights, self._train_labels, images.classes) for stage in stages]
-        self._terms = Terms.of(stages, torch.stack(weights).to(device))
+        self._terms = Terms.of(stages, [Loss.of(stage, self._train_labels, images.classes) for stage in stages])
 
     def __len__(self) -> int:
         return len(self.recipes)
@@ -153,7 +152,7 @@ class HeadPack:
     def ranked(self) -> list[int]:
         """All heads that have a best epoch and did not fail, dropped ones too, best first.
 
-        They are compared by the metric of their `best`, then by its loss, then by their places.
+        They are compared by how near the goal their `best` is, then by its loss, then by their places.
         """
         worth = {head: m.worth for head, m in enumerate(self._members) if m.best and not m.failure}
         return sorted(worth, key=lambda head: (-worth[head].score, worth[head].loss, head))
@@ -210,7 +209,7 @@ class HeadPack:
             for place, head in enumerate(trained)
         }
         if worths is None:
-            worths = {head: Worth(score(row, self.metric), row["val_loss"]) for head, row in rows.items()}
+            worths = {head: Worth(self.goal.score(row), row["val_loss"]) for head, row in rows.items()}
         for head, row in rows.items():
             row |= (worth.figures if isinstance(worth := worths[head], Worth) else {}) | ends
         self._note(rows, worths, step_losses)
@@ -249,7 +248,7 @@ class HeadPack:
                 val = self.images.val
                 self._val_features = read_view(val.activations, np.arange(len(val)), 0, self.device)
             logits = stack.logits(self._val_features).transpose(1, 2)
-        figures = stacked_metrics(logits, self._val_labels, self.images.classes)
+        figures = stacked_metrics(logits, self._val_labels, self.images.classes, self.goal.metrics)
         return {f"val_{name}": values.numpy() for name, values in figures.items()}
 
     def _note(

@@ -15,6 +15,7 @@ from torch.nn import functional
 from torch.optim.adamw import adamw
 
 from raysearch.recipe import Stage
+from raysearch.training.losses import LEAST_REST, Loss
 
 Tensors = dict[str, Tensor]
 """The names are those of `make_head`'s tensors ("linear.weight"); each tensor has the heads as its first dimension."""
@@ -28,6 +29,10 @@ class Terms:
     """(k, c)."""
     mass: Tensor
     """(k, c, c): what the logarithm of class i's probability counts in the loss of an image whose label is j."""
+    shift: Tensor
+    """(k, c): added to the logits."""
+    gamma: Tensor
+    """(k,): the focal loss's; 0 elsewhere."""
     weight_decay: Tensor
     """(k,)."""
     l1: Tensor
@@ -36,16 +41,18 @@ class Terms:
     """(k,)."""
 
     @classmethod
-    def of(cls, stages: Sequence[Stage], class_weights: Tensor) -> Terms:
-        """The terms of one stage a head, on the device of the class weights (k, c) that the stages ask for."""
-        columns = [(s.label_smoothing, s.weight_decay, s.l1, s.l2) for s in stages]
-        smoothing, weight_decay, l1, l2 = torch.tensor(columns, device=class_weights.device).unbind(1)
+    def of(cls, stages: Sequence[Stage], losses: Sequence[Loss]) -> Terms:
+        """The terms of one stage a head, on the device of what each minimises."""
+        class_weights = torch.stack([loss.weights for loss in losses])
+        columns = [(o.smoothing, o.gamma, s.weight_decay, s.l1, s.l2) for s, o in zip(stages, losses, strict=True)]
+        smoothing, gamma, weight_decay, l1, l2 = torch.tensor(columns, device=class_weights.device).unbind(1)
         c = class_weights.shape[1]
         # torch's smoothed cross-entropy: each class counts with its own weight, not with that of the label.
         share = (
             torch.eye(c, device=class_weights.device) * (1 - smoothing)[:, None, None] + smoothing[:, None, None] / c
         )
-        return cls(class_weights, share * class_weights[:, :, None], weight_decay, l1, l2)
+        shift = torch.stack([loss.shift for loss in losses])
+        return cls(class_weights, share * class_weights[:, :, None], shift, gamma, weight_decay, l1, l2)
 
     def __getitem__(self, heads: slice | Tensor) -> Terms:
         return Terms(*(getattr(self, field.name)[heads] for field in fields(self)))
@@ -115,7 +122,7 @@ class Stack:
         totals = (labels_by_step @ terms.class_weights.T)[:, :, None, None]
         kept = (1 - rates * terms.weight_decay)[:, :, None, None]
         rates = rates[:, :, None, None]
-        penalties = bool((terms.l1 + terms.l2).any())
+        penalties, focal, shifted = (bool(t.any()) for t in (terms.l1 + terms.l2, terms.gamma, terms.shift))
         gradients = {name: torch.empty_like(tensor) for name, tensor in self.weights.items()}
         updates = {name: torch.zeros_like(tensor) for name, tensor in self.weights.items()}
         counters = [torch.tensor(float(steps_before), device=rates.device) for _ in self.weights]
@@ -128,8 +135,12 @@ class Stack:
             # This says the same as argmax(1) == label, ties aside, which is ten times as slow.
             hits += (logits.amax(1) <= (logits * truth).sum(1)).sum(1)
             wanted = (mass @ truth).view(k, c, -1)
-            logs = functional.log_softmax(logits, 1)
-            losses[step] = (wanted * logs).flatten(1).sum(1)
+            logs = functional.log_softmax(logits + terms.shift[:, :, None] if shifted else logits, 1)
+            if focal:
+                wanted, weighed = _focal(wanted, logs, terms.gamma[:, None, None])
+                losses[step] = (weighed * logs).flatten(1).sum(1)
+            else:
+                losses[step] = (wanted * logs).flatten(1).sum(1)
             errors = logs.exp_().mul_(wanted.sum(1, keepdim=True)).sub_(wanted).div_(totals[step])
             self._fill(gradients, inputs, hidden, noise, errors)
             if penalties:
@@ -210,3 +221,19 @@ class Stack:
         for name, tensor in self.weights.items():
             if tensor.ndim > 2:
                 gradients[name].addcmul_(tensor.sgn(), l1).addcmul_(tensor, l2)
+
+
+def _focal(wanted: Tensor, logs: Tensor, gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """What the logarithms of the probabilities count in the gradient of a focal loss, and in the loss itself.
+
+    Of m (1 - p)^g log p the derivative by the logits is that of w log p, with w held still at
+    m ((1 - p)^g - g p (1 - p)^(g-1) log p). A gamma of 0 changes nothing.
+
+    Args:
+        wanted: m, what they count in cross-entropy, (k, c, n).
+        logs: of the probabilities, (k, c, n).
+        gamma: (k, 1, 1).
+    """
+    rest = (-logs.expm1()).clamp_(min=LEAST_REST)
+    power = rest**gamma
+    return wanted * power * (1 - gamma * logs.exp() * logs / rest), wanted * power

@@ -1,0 +1,55 @@
+"""From which probability of the second of two classes on it is the answer, as a search's goal would have it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from raysearch.record.goal import Goal
+from raysearch.record.metric import RANKED
+from raysearch.training.metrics import classification_metrics
+from raysearch.winner.confidence import decision_threshold
+from raysearch.winner.evaluate import at_threshold
+
+_OF_PROBABILITIES = ("loss", *RANKED)
+"""What no threshold changes."""
+
+
+def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> float:
+    """The probability of the second class from which on it is best the answer; 0.5 where that is as good.
+
+    What is required comes first: the best of the metric among the thresholds that keep it, or the nearest to it.
+
+    Args:
+        goal: of the search.
+        logits: shape (n, 2).
+        labels: shape (n,).
+        classes: both.
+    """
+    if all(metric in _OF_PROBABILITIES for metric in goal.metrics):
+        return 0.5
+    target = torch.as_tensor(labels)
+    plain = classification_metrics(logits, target, classes, goal.metrics)
+    still = {name: plain[name] for name in _OF_PROBABILITIES if name in plain}
+
+    def figure(said: NDArray[np.int64]) -> float:
+        answers = torch.nn.functional.one_hot(torch.from_numpy(said), 2).double()
+        return goal.score(classification_metrics(answers, target, classes) | still)
+
+    return decision_threshold(torch.softmax(logits.double(), dim=1)[:, 1].numpy(), labels, figure)
+
+
+def at_best_threshold(
+    goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]
+) -> torch.Tensor:
+    """Logits of which the larger is the answer at the best threshold, where a bound is to be kept by two classes.
+
+    So are classifiers compared that must keep a bound: each may keep it in its own way. Other logits come back as they
+    are.
+    """
+    if len(classes) != 2 or not goal.require:
+        return logits
+    return at_threshold(logits, best_threshold(goal, logits, labels, classes))
