@@ -27,8 +27,13 @@ ImagesFolder = Annotated[
 Columns = Annotated[
     str | None,
     tyro.conf.arg(
-        metavar="path=NAME,label=NAME,split=NAME", help="The columns of a table; common names are recognised."
+        metavar="path=NAME,label=NAME,split=NAME,group=NAME",
+        help="The columns of a table; common names are recognised.",
     ),
+]
+GroupBy = Annotated[
+    str | None,
+    tyro.conf.arg(metavar="REGEX", help="Keep images together by the first (…) of its match in their paths."),
 ]
 Results = Annotated[Path, tyro.conf.arg(metavar="DIR", help="Where runs are looked for by name.")]
 DeviceName = Annotated[Literal["auto", "cpu", "cuda", "mps"], tyro.conf.arg(help="Where the network runs.")]

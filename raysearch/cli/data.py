@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.cli.arguments import Columns, ImagesFolder
+from raysearch.cli.arguments import Columns, GroupBy, ImagesFolder
 from raysearch.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def data(
     *,
     images: ImagesFolder = None,
     columns: Columns = None,
+    group_by: GroupBy = None,
     metric: Annotated[
         str, tyro.conf.arg(metavar="NAME", help="What a search would be led by: tells which classes are too small.")
     ] = "accuracy",
@@ -47,13 +48,14 @@ def data(
         Path | None, tyro.conf.arg(metavar="FILE.png", help="Write a contact sheet: some images of each class.")
     ] = None,
 ) -> int:
-    """Look at labelled images as a search would take them: splits, classes, what is passed over, what looks odd.
+    r"""Look at labelled images as a search would take them: splits, classes, what is passed over, what looks odd.
 
     Trains nothing. The images are decoded into the cache, where the search finds them. Exit code 2 if they cannot be
     used.
 
         raysearch data photos/
         raysearch data photos/ --out sheet.png --strict
+        raysearch data scans/ --group-by 'patient([0-9]+)_'
     """
     from raysearch.data.pixels import load
     from raysearch.data.reading import Reading
@@ -64,7 +66,7 @@ def data(
 
     if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
         raise InputError(f"--out {out}: give a name that ends in .png or .jpg")
-    reading = Reading.of(columns, images)
+    reading = Reading.of(columns, images, group_by)
     how: dict[str, Any] = {"keep_copies": keep_copies, "progress": not as_json, "reading": reading}
     dataset = load(source, image_size=image_size, seed=max(0, seed), **how)
     problems = Problems()

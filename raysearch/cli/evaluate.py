@@ -112,7 +112,7 @@ def _images(best: Best, folder: Path, data: str | None, reading: Reading) -> tup
     # The run's own images are taken as the search took them, so that its test images are the same.
     kept = True if data is not None else settings.get("keep_copies", True)
     if data is None:
-        reading = Reading.of(settings.get("columns"), settings.get("images"))
+        reading = Reading.of_run(settings)
     dataset = dataset_for(
         best,
         source,

@@ -31,8 +31,9 @@ class Split:
     """Classes by number, (n,)."""
     paths: tuple[str, ...]
     """Each image's name within its source, n of them."""
-    copies: NDArray[np.int64] | None = None
-    """A number that images have in common whose pixels are the same, (n,); None: nobody has looked."""
+    groups: NDArray[np.int64] | None = None
+    """A number that images have in common which must not be parted, (n,): those that a person's groups tie together, or
+    the same pixels; None: nobody has looked."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,8 +45,8 @@ class Split:
             IndexError: there is no such image.
         """
         chosen = Selection.of(self.pixels).take(indices)
-        copies = None if self.copies is None else self.copies[indices]
-        return Split(chosen, self.labels[indices], tuple(self.paths[i] for i in indices), copies)
+        groups = None if self.groups is None else self.groups[indices]
+        return Split(chosen, self.labels[indices], tuple(self.paths[i] for i in indices), groups)
 
     @staticmethod
     def join(*splits: Split) -> Split:
@@ -54,12 +55,12 @@ class Split:
         Raises:
             ValueError: the images differ in size.
         """
-        copies = [split.copies for split in splits if split.copies is not None]
+        groups = [split.groups for split in splits if split.groups is not None]
         return Split(
             Selection.join([split.pixels for split in splits]),
             np.concatenate([split.labels for split in splits]),
             tuple(path for split in splits for path in split.paths),
-            np.concatenate(copies) if len(copies) == len(splits) else None,
+            np.concatenate(groups) if len(groups) == len(splits) else None,
         )
 
 
@@ -83,9 +84,9 @@ class Dataset:
     def halved(self, seed: int) -> tuple[Dataset, Split]:
         """The dataset with half of its validation images, and the other half: stratified, and always the same.
 
-        Copies of an image are in one half. Both halves are views of the validation images.
+        No group is in both, and no two copies of an image are. Both halves are views of the validation images.
         """
-        half = parts(self.val.labels, 2, seed, self.val.copies)
+        half = parts(self.val.labels, 2, seed, self.val.groups)
         kept, other = (self.val.take(np.flatnonzero(half == which)) for which in (0, 1))
         return replace(self, val=kept), other
 
@@ -103,7 +104,7 @@ class Dataset:
                     np.load(folder / f"{name}.npy", mmap_mode="r"),
                     np.load(folder / f"{name}_labels.npy"),
                     tuple(header["paths"][name]),
-                    np.load(folder / f"{name}_copies.npy"),
+                    np.load(folder / f"{name}_groups.npy"),
                 )
                 for name in SPLITS
             }

@@ -101,7 +101,7 @@ def _by_name(source: str, reading: Reading) -> Found:
 
 
 def _refuse(reading: Reading, source: str) -> None:
-    if reading:
+    if reading.of_a_table:
         flag = "--columns" if reading.columns else "--images"
         raise InputError(f"{flag}: {source} has no table of images, for which alone it is; give it with a .csv.")
 

@@ -48,6 +48,7 @@ class Listing:
         reader: position to image.
         skipped: files that are not part of it, with reasons.
         account: what the source was taken as, and what looks odd in it.
+        groups: a number that images have in common which belong together, shape (n,); None: all stand alone.
     """
 
     source: str
@@ -58,6 +59,7 @@ class Listing:
     reader: Reader
     skipped: tuple[Skipped, ...] = ()
     account: Account = field(default_factory=Account)
+    groups: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -77,6 +79,16 @@ class Listing:
 
 
 @dataclass(frozen=True)
+class Grouping:
+    """Which images belong together."""
+
+    what: str
+    """That says it, e.g. "the column patient_id of scans.csv"."""
+    names: Sequence[str]
+    """Of each image's group; "" for none."""
+
+
+@dataclass(frozen=True)
 class Found:
     """What one kind of source found: class names per image, and splits where the source says them ("" where not)."""
 
@@ -88,6 +100,7 @@ class Found:
     """The order of the classes where the source defines it; else natural order of the labels."""
     skipped: tuple[Skipped, ...] = ()
     account: Account = field(default_factory=Account)
+    groups: Grouping | None = None
 
 
 def class_order(labels: Sequence[str]) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from raysearch.data.account import Account, Doubt, Tallies
 from raysearch.data.columns import label_doubts, label_problems
 from raysearch.data.files import FileReader
-from raysearch.data.listing import Found, some
+from raysearch.data.listing import Found, Grouping, some
 from raysearch.data.lookup import located
 from raysearch.data.manifest import read_table
 from raysearch.data.names import readable
@@ -51,6 +51,8 @@ def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found
     problems: list[str] = []
     account = Account()
     doubts: list[Doubt] = []
+    groups: list[str] = []
+    what: dict[str, None] = {}
     for file in files:
         table = read_table(file)
         inside = file.parent.relative_to(folder)
@@ -68,6 +70,8 @@ def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found
         found += [one for one in at if one is not None]
         account = account.adding(notes=(*table.notes, *rows.notes), not_read=rows.not_read)
         doubts += table.doubts
+        groups += rows.groups.names if rows.groups is not None else [""] * len(rows.paths)
+        what |= {rows.groups.what: None} if rows.groups is not None else {}
     twice = sorted({path for path in paths if paths.count(path) > 1}) if len(set(paths)) < len(paths) else []
     if twice:
         problems.append(f"{folder}: the metadata list {len(twice)} images more than once: {some(twice)}.")
@@ -91,4 +95,5 @@ def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found
         not_read=account.not_read,
         doubts=(*doubts, *label_doubts(str(folder), labels)),
     )
-    return Found(paths, labels, splits, FileReader(found), account=account)
+    grouping = Grouping(some(list(what)), groups) if what else None
+    return Found(paths, labels, splits, FileReader(found), account=account, groups=grouping)

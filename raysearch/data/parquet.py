@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from raysearch.data.account import Account, Tallies
 from raysearch.data.columns import label_doubts, label_problems, not_read
 from raysearch.data.files import digest_files
-from raysearch.data.listing import Found, some
+from raysearch.data.listing import Found, Grouping, some
 from raysearch.data.reading import Reading
 from raysearch.data.roles import LABELS, PATHS, plain_name, read_rows
 from raysearch.data.shards import names_within, splits_of
@@ -125,7 +125,7 @@ def find_in_parquet(files: Sequence[Path], source: str, reading: Reading) -> Fou
             _text(value, columns.names.get(name)) for table in tables for value in table.column(name).to_pylist()
         ]
     named = {role: name for role, name in reading.columns.items() if role != "path"}
-    read = read_rows(source, values, Reading({"path": path, **named}))
+    read = read_rows(source, values, Reading({"path": path, **named}, group_by=reading.group_by))
     splits = read.splits
     by_name = splits_of(source, names)
     if not any(splits):
@@ -150,9 +150,11 @@ def find_in_parquet(files: Sequence[Path], source: str, reading: Reading) -> Fou
         doubts=tuple(label_doubts(source, labels)),
     )
     reader = ParquetReader(files, columns.image, chosen)
-    return Found(
-        [read.paths[place] for place in kept], labels, [splits[place] for place in kept], reader, account=account
-    )
+    groups = read.groups
+    if groups is not None:
+        groups = Grouping(groups.what, [groups.names[place] for place in kept])
+    paths = [read.paths[place] for place in kept]
+    return Found(paths, labels, [splits[place] for place in kept], reader, account=account, groups=groups)
 
 
 def _columns(source: str, schema: pyarrow.Schema, reading: Reading) -> _Columns:

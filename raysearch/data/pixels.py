@@ -22,7 +22,7 @@ from raysearch.storage.cache import cache_root
 
 _FORMAT = 1
 """The version of the pixels, and so of the fingerprint; raise it when images of eight bits are decoded to others."""
-_FOLDER = 2
+_FOLDER = 3
 """The version of what is written beside the pixels: raise it, and what an older version wrote is made anew."""
 _SAMPLE = 64
 MIN_IMAGE_SIZE, MAX_IMAGE_SIZE = 8, 4096
@@ -115,5 +115,6 @@ def _fingerprint(listing: Listing, size: int, fit: str) -> str:
         "splits": listing.splits.tolist(),
         "size": size,
         "fit": fit,
+        **({} if listing.groups is None else {"groups": listing.groups.tolist()}),
     }
     return hashlib.sha256(json.dumps(identity).encode()).hexdigest()

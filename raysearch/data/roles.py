@@ -10,7 +10,8 @@ from pathlib import PurePath
 
 from raysearch.data.columns import not_read, split_values
 from raysearch.data.decode import EXTENSIONS
-from raysearch.data.listing import some
+from raysearch.data.groups import SUGGESTED, suggestion
+from raysearch.data.listing import Grouping, some
 from raysearch.data.reading import Reading
 from raysearch.data.split_names import split_name
 from raysearch.errors import InputError
@@ -41,6 +42,7 @@ class Rows:
         paths: shape (n,).
         labels: shape (n,).
         splits: train, val, test, or "" where no column says it; shape (n,).
+        groups: what each image belongs to; None: no column says it.
         notes: which columns say what, where their names do not; a sentence each.
         not_read: columns that nothing read, a phrase each.
     """
@@ -50,6 +52,7 @@ class Rows:
     splits: list[str]
     notes: tuple[str, ...]
     not_read: tuple[str, ...]
+    groups: Grouping | None = None
 
 
 def plain_name(name: str) -> str:
@@ -77,6 +80,8 @@ def read_rows(source: str, columns: Mapping[str, Sequence[str]], reading: Readin
     chosen: dict[str, str] = _named(source, columns, reading, problems)
     if "path" not in chosen and (path := _path_column(columns)) is not None:
         chosen["path"] = path
+    if "group" not in chosen and (group := next((one for one in columns if plain_name(one) == "group"), None)):
+        chosen["group"] = group
     free = {name: values for name, values in columns.items() if name not in chosen.values()}
     hot: dict[str, Sequence[str]] = {}
     if "label" not in chosen and (label := _label_column(source, free, problems)) is not None:
@@ -104,7 +109,12 @@ def read_rows(source: str, columns: Mapping[str, Sequence[str]], reading: Readin
     if hot:
         notes.append(f"The classes of {file} are its columns {some(list(hot), 10)}: each row has a single 1.")
     unread = [name for name in others if name != split]
-    return Rows(list(columns[chosen["path"]]), labels, splits, tuple(notes), tuple(not_read(file, unread)))
+    groups = None
+    if "group" in chosen:
+        groups = Grouping(f"the column {chosen['group']} of {file}", list(columns[chosen["group"]]))
+    elif not reading.group_by:
+        notes += suggestion(file, [name for name in unread if plain_name(name) in SUGGESTED])
+    return Rows(list(columns[chosen["path"]]), labels, splits, tuple(notes), tuple(not_read(file, unread)), groups)
 
 
 def _named(source: str, columns: Mapping[str, Sequence[str]], reading: Reading, problems: list[str]) -> dict[str, str]:

@@ -9,11 +9,13 @@ from numpy.typing import NDArray
 
 from raysearch.data.account import Doubt
 from raysearch.data.finders import find
+from raysearch.data.groups import leaks, names_in_paths, numbered, told
 from raysearch.data.labels import unify
-from raysearch.data.listing import SPLITS, Listing, class_order, some
+from raysearch.data.listing import SPLITS, Grouping, Listing, class_order, some
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.shards import is_pattern
 from raysearch.data.split import FRACTION, fill_if_enough, fill_splits, missing_splits
+from raysearch.data.subset import thinned
 from raysearch.errors import InputError
 
 
@@ -25,7 +27,8 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False, reading:
         seed: of the splits that the source does not give.
         measuring: whether a finished classifier is measured on it, which asks for less: one class will do, and so will
             test images alone. Images that are too few to be split are all in train.
-        reading: the columns of a table, and where its images lie, if it does not say them itself.
+        reading: the columns of a table, and where its images lie, if it does not say them itself; which images belong
+            together; how many of the training images are taken (all of them where it is measured).
 
     Returns:
         every image with its label and split.
@@ -40,15 +43,51 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False, reading:
     number = {name: position for position, name in enumerate(classes)}
     labels = np.array([number[label] for label in spelt], dtype=np.int64)
     account = found.account.adding(doubts=doubts)
+    grouping = found.groups
+    if reading.group_by is not None:
+        grouping = Grouping(f"--group-by {reading.group_by}", names_in_paths(reading.group_by, found.paths))
+    if grouping is not None and not any(grouping.names):
+        grouping = None
+    groups = None if grouping is None else numbered(grouping.names)
     if not measuring:
-        problems, odd = _problems(source, classes, labels, given)
+        problems, odd = _problems(source, classes, labels, given, groups)
         if problems:
             raise InputError(problems)
         account = account.adding(doubts=odd, notes=_cut(given, seed))
-        splits = fill_splits(given, labels, seed)
+        splits = fill_splits(given, labels, seed, groups)
+        if grouping is not None:
+            notes, odd = _of_groups(source, grouping, classes, labels, given, splits)
+            account = account.adding(doubts=odd, notes=notes)
     else:
-        splits = fill_if_enough(given, labels, seed)
-    return Listing(source, classes, tuple(found.paths), labels, splits, found.reader, found.skipped, account)
+        splits = fill_if_enough(given, labels, seed, groups)
+    listing = Listing(source, classes, tuple(found.paths), labels, splits, found.reader, found.skipped, account, groups)
+    return listing if measuring or not reading.thin else thinned(listing, reading.thin, seed)
+
+
+def _of_groups(
+    source: str,
+    grouping: Grouping,
+    classes: tuple[str, ...],
+    labels: NDArray[np.int64],
+    given: NDArray[np.str_],
+    splits: NDArray[np.str_],
+) -> tuple[list[str], list[Doubt]]:
+    """What is said of groups: how many, how near the splits came to their shares, and which were parted before.
+
+    Raises:
+        InputError: whole groups leave a class without training images.
+    """
+    odd = leaks(grouping.what, grouping.names, given)
+    for name in ("train", *missing_splits(given)):
+        absent = [classes[k] for k in np.setdiff1d(labels, labels[splits == name])]
+        if absent and name == "train":
+            raise InputError(
+                f"{source}: with groups whole ({grouping.what}) no image of {some(absent)} is left to train on. Give "
+                "more groups of that class, or leave the groups out."
+            )
+        if absent:
+            odd.append(_lacking(name, absent))
+    return told(grouping.what, grouping.names, given, splits, labels), odd
 
 
 def in_full(source: str) -> str:
@@ -67,7 +106,11 @@ def _cut(splits: NDArray[np.str_], seed: int) -> list[str]:
 
 
 def _problems(
-    source: str, classes: tuple[str, ...], labels: NDArray[np.int64], splits: NDArray[np.str_]
+    source: str,
+    classes: tuple[str, ...],
+    labels: NDArray[np.int64],
+    splits: NDArray[np.str_],
+    groups: NDArray[np.int64] | None = None,
 ) -> tuple[list[str], list[Doubt]]:
     """Everything that keeps labelled images from being split and learnt; and what is odd, but can be."""
     counts = {name: np.bincount(labels[splits == name], minlength=len(classes)) for name in ("", *SPLITS)}
@@ -97,10 +140,14 @@ def _problems(
     if empty:
         problems.append(f"{source} has no images of {some(empty)}.")
     missing = missing_splits(splits)
-    few = [f"{classes[k]} ({pool[k]})" for k in np.flatnonzero((pool > 0) & (pool <= len(missing)))]
+    what, counted = "images", pool
+    if groups is not None:
+        free = (splits == "") | (splits == "train")
+        what, counted = "groups", np.array([len(np.unique(groups[free & (labels == k)])) for k in range(len(classes))])
+    few = [f"{classes[k]} ({counted[k]})" for k in np.flatnonzero((pool > 0) & (counted <= len(missing)))]
     if missing and few:
         problems.append(
-            f"{source}: {some(few)} has fewer images than the {len(missing) + 1} splits that they must fill "
+            f"{source}: {some(few)} has fewer {what} than the {len(missing) + 1} splits that they must fill "
             f"(train, {', '.join(missing)})."
         )
     return problems, doubts

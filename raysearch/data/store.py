@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from raysearch.data.account import EXAMPLES, Account, Copies, Look, Tally
 from raysearch.data.copies import check_left, find_copies, numbered
 from raysearch.data.decoding import DecodedSplit
+from raysearch.data.groups import joined
 from raysearch.data.listing import SPLITS, Listing, Skipped, some
 from raysearch.data.pixel_notes import PixelNotes, dark_and_bright
 from raysearch.data.value_range import Extremes, PixelRange, common_range
@@ -98,12 +99,16 @@ def write(
 
 
 def _write_numbers(listing: Listing, splits: dict[str, DecodedSplit], digests: dict[int, bytes], folder: Path) -> None:
-    """Each split's labels; and the numbers that copies have in common, over all splits."""
-    copies = numbered(digests)
+    """Each split's labels; and the numbers that groups and copies have in common, over all splits."""
+    groups = numbered(digests)
+    if listing.groups is not None:
+        rows = np.array(sorted(digests), dtype=np.int64)
+        ties = joined(listing.groups[rows], np.array([groups[row] for row in rows.tolist()], dtype=np.int64))
+        groups = dict(zip(rows.tolist(), ties.tolist(), strict=True))
     for name, split in splits.items():
         kept = split.kept()
         np.save(folder / f"{name}_labels.npy", listing.labels[kept])
-        np.save(folder / f"{name}_copies.npy", np.array([copies[row] for row in kept], dtype=np.int64))
+        np.save(folder / f"{name}_groups.npy", np.array([groups[row] for row in kept], dtype=np.int64))
 
 
 def _account(listing: Listing, splits: dict[str, DecodedSplit], notes: PixelNotes, copies: Copies) -> Account:

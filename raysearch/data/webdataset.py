@@ -14,7 +14,7 @@ from raysearch.data.columns import label_doubts, label_problems, not_read
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.extras import readable_endings
 from raysearch.data.files import digest_files
-from raysearch.data.listing import Found, some
+from raysearch.data.listing import Found, Grouping, some
 from raysearch.data.names import readable
 from raysearch.data.reading import Reading
 from raysearch.data.roles import label_among, plain_name
@@ -74,7 +74,7 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
     """
     names = names_within(shards)
     splits = splits_of(source, names)
-    paths, labels, given, places = [], [], [], []
+    paths, labels, given, places, told = [], [], [], [], []
     passed, keys = Tallies(), dict[str, None]()
     problems: list[str] = []
     samples = [(shard, sample) for shard, file in enumerate(shards) for sample in _samples(file, passed)]
@@ -94,11 +94,18 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
         labels.append(label)
         given.append(splits[shard])
         places.append((shard, offset, size))
+        told.append(sample.told)
+    group = reading.columns.get("group", "group" if "group" in keys else None)
+    if group is not None and group not in keys:
+        problems.append(f"--columns group={group}: {source} has no .json with that key, but {some(list(keys), 20)}.")
     problems += _no_labels(source, samples, list(keys)) if not paths and not problems else []
     problems += label_problems(source, labels)
     if problems:
         raise InputError(problems)
-    unread = [name for name in keys if name != key]
+    unread = [name for name in keys if name not in (key, group)]
+    grouping = None
+    if group is not None:
+        grouping = Grouping(f"the key {group} of each .json", [one.get(group, "") for one in told])
     account = Account(
         f"{len(set(labels))} classes in {len(shards)} WebDataset shards"
         + (", whose names say the splits." if any(splits) else "."),
@@ -107,7 +114,7 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
         not_read=tuple(text.replace("column", "key", 1) for text in not_read("the .json files", unread)),
         doubts=tuple(label_doubts(source, labels)),
     )
-    return Found(paths, labels, given, TarReader(shards, places), account=account)
+    return Found(paths, labels, given, TarReader(shards, places), account=account, groups=grouping)
 
 
 def _samples(shard: Path, passed: Tallies) -> Iterator[_Sample]:

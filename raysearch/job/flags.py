@@ -45,8 +45,19 @@ class Flags:
     bundled, cifar10, fashion-mnist, … come through torchvision. Default: cifar10-mini."""
     images: Annotated[Path | None, _unset("DIR")] = None
     """The folder of the images that a .csv lists, by their paths or by names without an ending. Default: the .csv's."""
-    columns: Annotated[str | None, _unset("path=NAME,label=NAME,split=NAME")] = None
-    """The columns of a table of images, of which common names are recognised, e.g. path=file,label=class."""
+    columns: Annotated[str | None, _unset("path=NAME,label=NAME,split=NAME,group=NAME")] = None
+    """The columns of a table of images, of which common names are recognised, e.g. path=file,label=class. Images of one
+    group, say a patient, are never parted by splits, folds or halves; only a column called group is one unasked."""
+    group_by: Annotated[str | None, _unset("REGEX")] = None
+    """Keep images together by their paths: the first (…) of the match names the group, e.g. 'patient([0-9]+)_'. Those
+    without a match stand alone, and are counted."""
+    fraction: Annotated[float | None, _unset("SHARE")] = None
+    """Train on this share of the training images, e.g. 0.1: of each class, in whole groups, always the same ones, and a
+    smaller share's are among a larger one's. Validation and test images are all there. Default: 1."""
+    subsets: Annotated[int | None, _unset("N")] = None
+    """Cut the training images into so many disjoint subsets, of which --subset is trained on."""
+    subset: Annotated[int | None, _unset("I")] = None
+    """Which of --subsets, from 0."""
     keep_copies: bool = False
     """Keep training and validation images that are copies of validation or test images (by their decoded pixels).
     Default: they are left out, and counted."""

@@ -109,7 +109,7 @@ def _images(settings: Settings, problems: Problems) -> Dataset | None:
             fit=settings.fit,
             seed=settings.seed,
             keep_copies=settings.keep_copies,
-            reading=Reading.of(settings.columns, settings.images),
+            reading=Reading.of_run(settings.model_dump()),
         )
     except InputError as error:
         problems.found += error.problems

@@ -14,6 +14,7 @@ from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import MIN_IMAGE_SIZE, load
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.source import in_full, list_source
+from raysearch.data.subset import ALL, Thinning
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import budget_of, trial_rungs
 from raysearch.job.flags import Flags
@@ -127,7 +128,8 @@ def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset |
     Where something is wrong already the images are listed and not decoded: there may be a million of them.
     """
     seed = max(0, wanted.seed)
-    reading = problems.attempt(Reading.of, flags.columns, flags.images)
+    thin = problems.attempt(Thinning.of, flags.fraction, flags.subsets, flags.subset) or ALL
+    reading = problems.attempt(Reading.of, flags.columns, flags.images, flags.group_by, thin)
     if problems.found or reading is None:
         listing = problems.attempt(list_source, wanted.data, seed=seed, reading=reading or AS_IT_IS)
         return None, listing.classes if listing is not None else None
@@ -170,7 +172,7 @@ def _check_classes(space: Space, classes: tuple[str, ...] | None, problems: Prob
 def _check_folds(space: Space, dataset: Dataset | None, flags: Flags, problems: Problems) -> None:
     folds = space.search.folds
     if dataset is not None and folds > 1 and not flags.fast_dev_run:
-        problems.attempt(check_folds, folds, dataset.train.labels, dataset.classes)
+        problems.attempt(check_folds, folds, dataset.train.labels, dataset.classes, dataset.train.groups)
 
 
 def _check_image_size(wanted: Wanted, dataset: Dataset | None, problems: Problems) -> None:
@@ -213,6 +215,10 @@ def _settings(
         data=in_full(wanted.data),
         images=None if flags.images is None else in_full(str(flags.images)),
         columns=flags.columns,
+        group_by=flags.group_by,
+        fraction=1.0 if flags.fraction is None else flags.fraction,
+        subsets=flags.subsets or 1,
+        subset=flags.subset or 0,
         keep_copies=flags.keep_copies,
         image_size=dataset.image_size,
         fit=wanted.fit,

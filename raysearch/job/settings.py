@@ -52,6 +52,13 @@ class Settings(BaseModel):
     """The folder, in full, that the paths of a table start from; None: the table's own."""
     columns: str | None = None
     """The columns of a table, as they were typed."""
+    group_by: str | None = None
+    """A regular expression on paths, whose first group names what an image belongs to."""
+    fraction: float = 1.0
+    """Of the training images, or of one subset of them."""
+    subsets: int = 1
+    """Disjoint ones of the training images, of which one is taken."""
+    subset: int = 0
     keep_copies: bool = True
     """Whether images of train and val stay that val or test has too; runs from before this was asked kept them."""
     image_size: int

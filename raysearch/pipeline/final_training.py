@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
+from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import CONFIDENCE, Finals, Race
@@ -27,6 +27,7 @@ from raysearch.record.folder import RunFolder
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.training.bench import Bench
+from raysearch.training.stratified import most_folds
 from raysearch.workers.cluster import Call
 from raysearch.workers.config import BenchConfig
 from raysearch.workers.training_job import train_all
@@ -36,8 +37,8 @@ from raysearch.workers.trainings import Outcome, Training
 def effort_of(job: Job) -> Effort:
     """What the settings ask for, as far as the images go: each fold needs one of every class."""
     settings, data = job.settings, job.dataset
-    counts = np.bincount(np.concatenate([data.train.labels, data.val.labels]), minlength=len(data.classes))
-    folds = min(settings.folds, int(counts.min()))
+    labelled = Split.join(data.train, data.val)
+    folds = min(settings.folds, int(most_folds(labelled.labels, len(data.classes), labelled.groups).min()))
     if folds < 2:
         return Effort(0, 0, 0, settings.refits, settings.refit_on)
     return Effort(folds, settings.challengers, settings.fold_seeds, settings.refits, settings.refit_on)

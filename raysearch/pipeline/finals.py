@@ -93,15 +93,15 @@ class Finals:
     seed: int
     max_batches: int | None = None
     """For a quick look, how many images a fold is judged by; None: all its images."""
-    copies: NDArray[np.int64] | None = field(default=None, repr=False)
-    """A number that images have in common whose pixels are the same, as `labels` are; None: all differ."""
+    groups: NDArray[np.int64] | None = field(default=None, repr=False)
+    """A number that images have in common which must not be parted, as `labels` are; None: all differ."""
 
     @cached_property
     def held_out(self) -> list[NDArray[np.int64]]:
         """The images that each fold holds out, by their places in `labels`, ascending."""
         if not self.effort.folds:
             return []
-        folds = (out for _, out in stratified_folds(self.effort.folds, self.labels, self.seed, self.copies))
+        folds = (out for _, out in stratified_folds(self.effort.folds, self.labels, self.seed, self.groups))
         return [out[quick_places(len(out), self.max_batches, QUICK_VALIDATION_BATCH)] for out in folds]
 
     @cached_property

@@ -50,7 +50,7 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
         job.goal,
         job.settings.seed,
         max_batches=job.settings.max_batches,
-        copies=labelled.copies,
+        groups=labelled.groups,
     )
 
 

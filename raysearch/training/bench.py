@@ -80,7 +80,7 @@ class Bench:
             other.dataset = replace(data, train=both)
             if fold is not None:
                 which, folds = fold
-                other.fold = Fold(both, *stratified_folds(folds, both.labels, seed, both.copies)[which])
+                other.fold = Fold(both, *stratified_folds(folds, both.labels, seed, both.groups)[which])
         return other
 
     @property

@@ -112,7 +112,7 @@ def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[
             still=still,
             goal=bench.goal,
             device=bench.device,
-            copies=on.copies,
+            groups=on.groups,
         )
         return pack, on.signature()
     return HeadPack(recipes, images, goal=bench.goal, device=bench.device), on.signature()
@@ -151,9 +151,9 @@ class _Place:
             self._val = _Part("labelled", fold.images, fold.val[judging])
 
     @property
-    def copies(self) -> NDArray[np.int64] | None:
-        """Which training images are the same: see `Split.copies`."""
-        return self._train.split.copies
+    def groups(self) -> NDArray[np.int64] | None:
+        """Which training images belong together: see `Split.groups`."""
+        return self._train.split.groups
 
     def images(self, *, held_out: bool) -> Images:
         """What the stage sees: training images in the training's precision, the others exact.

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from raysearch.data.account import Account, Copies
 from raysearch.data.pixels import load
-from raysearch.data.split import parts, together
+from raysearch.data.split import parts
 from raysearch.errors import InputError
 from raysearch.training.stratified import stratified_folds
 from tests.data.pictures import fill, put
@@ -126,7 +126,6 @@ def test_halves_and_folds_do_not_part_copies() -> None:
     half = parts(labels, 2, 0, copies)
     assert (half[40:50] == half[:10]).all()
     np.testing.assert_array_equal(parts(labels, 2, 0, np.arange(60)), parts(labels, 2, 0))
-    np.testing.assert_array_equal(together(np.array([5, 6, 7]), np.array([1, 2, 1])), [5, 6, 5])
     held_out = np.empty(60, int)
     for number, (rest, held) in enumerate(stratified_folds(3, labels, 0, copies)):
         assert sorted([*rest, *held]) == list(range(60))

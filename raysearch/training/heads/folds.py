@@ -40,8 +40,8 @@ class FoldedPack:
         folds: parts of the training images, drawn from the recipes' seed.
         still: the training images without augmentation, which a fold is validated on; what they are trained on itself,
             if it has none.
-        metric: whose cv_ figure decides.
-        copies: as of `stratified_folds`, for the training images.
+        goal: whose cv_ figures decide.
+        groups: as of `stratified_folds`, for the training images.
 
     Raises:
         InputError: a class has fewer images than there are folds.
@@ -57,10 +57,10 @@ class FoldedPack:
         still: Activations,
         goal: Goal,
         device: torch.device,
-        copies: np.ndarray | None = None,
+        groups: np.ndarray | None = None,
     ) -> None:
         train, labels = images.train.activations, np.asarray(images.train.labels)
-        check_folds(folds, labels, images.classes)
+        check_folds(folds, labels, images.classes, groups)
         if still.varies or len(still) != len(train):
             raise ValueError(
                 f"folds are validated on the {len(train)} training images without augmentation, got {len(still)} images"
@@ -77,7 +77,7 @@ class FoldedPack:
                 goal=goal,
                 device=device,
             )
-            for rest, held_out in stratified_folds(folds, labels, self._pack.seed, copies)
+            for rest, held_out in stratified_folds(folds, labels, self._pack.seed, groups)
         ]
 
     def __len__(self) -> int:
