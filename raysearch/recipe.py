@@ -142,7 +142,8 @@ class Recipe(_Frozen):
     fit: Fit = "squash"
     """How an image that is not square becomes one."""
     pooling: Literal["avg", "max", "both"] = "avg"
-    """Pooling of the last feature map; both concatenates avg and max."""
+    """Pooling of the last feature map, or of the last tokens; both concatenates avg and max. Of tokens, avg is what the
+    network's own classifier reads: their mean, or the class token where there is one."""
     head: Head = Head()
     augmentation: Augmentation = Augmentation()
     schedule: Annotated[tuple[Stage, ...], Field(min_length=1)]

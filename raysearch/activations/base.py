@@ -14,7 +14,7 @@ class Activations(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """The shape of one image's: (features,), or (channels, height, width)."""
+        """The shape of one image's: (features,), (channels, height, width), or (tokens, channels)."""
 
     @property
     def varies(self) -> bool:
@@ -57,6 +57,16 @@ class ChosenActivations(Derived):
 
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
         return self._source.batch(self._images[indices], view)
+
+
+def as_rows(activations: Tensor) -> Tensor:
+    """Activations as they are kept: maps (n, c, h, w) with channels last, (n, h, w, c); all others as they are."""
+    return activations.movedim(1, -1) if activations.ndim == 4 else activations
+
+
+def from_rows(rows: Tensor) -> Tensor:
+    """What `as_rows` was given, without a copy: maps come out as a network lays them out (channels_last)."""
+    return rows.movedim(-1, 1) if rows.ndim == 4 else rows
 
 
 def size_bytes(activations: Activations) -> int:

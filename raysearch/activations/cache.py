@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysearch.activations.base import Derived
+from raysearch.activations.base import Derived, as_rows, from_rows
 from raysearch.activations.live import LiveActivations
 from raysearch.activations.store import DTYPES, Store, Writer
 from raysearch.data.dataset import Split
@@ -105,10 +105,11 @@ class CachedActivations(Derived):
         pool = children.pop("pool", None)
         if not children:
             raise ValueError("the prefix has no block: there is nothing to save by caching")
-        self._pooling = pool.kind if isinstance(pool, Pool) else None
+        self._pooling: str | None = None
         self._blocks: list[tuple[str, nn.Module]] = [*children.items()]
-        if self._pooling is not None:
-            self._blocks.append((POOLED, Pool("both")))
+        if isinstance(pool, Pool):
+            self._pooling = pool.kind
+            self._blocks.append((POOLED, Pool("both", pool.tokens)))
         self._boundary = self._blocks[-1][0]
         self._kept_names = {*also, self._boundary}
         self._view: int | None = None
@@ -215,7 +216,7 @@ class CachedActivations(Derived):
             if self._dtype == "fp16":
                 rows = rows.clamp(-65504, 65504)  # what was too large is infinite by now
             if name in writers:
-                writers[name].write(rows.movedim(1, -1).cpu().numpy())
+                writers[name].write(as_rows(rows).cpu().numpy())
             maps = rows.to(self._computed)
 
     @property
@@ -224,13 +225,13 @@ class CachedActivations(Derived):
 
     @cached_property
     def _shapes(self) -> dict[str, tuple[int, ...]]:
-        """The shape of one image's activations at each boundary, channels last."""
+        """The shape of one image's activations at each boundary, maps with channels last."""
         shapes = {}
         with self._live.frozen():
             maps = prepare(self._live.images(np.arange(1), 0), self._live.device)
             for name, block in self._blocks:
                 maps = block(maps)
-                shapes[name] = tuple(maps.movedim(1, -1).shape[1:])
+                shapes[name] = tuple(as_rows(maps).shape[1:])
         return shapes
 
 
@@ -238,7 +239,7 @@ def gather(rows: np.ndarray, indices: np.ndarray, device: torch.device, columns:
     """Some rows as float32 on the device, feature maps (n, c, h, w) channels_last; one copy, to CUDA without waiting.
 
     Args:
-        rows: (images, features) or (images, h, w, c), fp16 or fp32.
+        rows: (images, features), (images, h, w, c) or (images, tokens, c), fp16 or fp32.
         indices: which, integer (n,).
         device: where they go.
         columns: of the last dimension.
@@ -250,7 +251,7 @@ def gather(rows: np.ndarray, indices: np.ndarray, device: torch.device, columns:
     np.take(rows, indices, axis=0, out=buffer.numpy(), mode="clip")  # "raise" would copy twice
     # Whole rows: some columns of them would first be copied to memory that is not pinned.
     there = buffer.to(device, non_blocking=device.type == "cuda")
-    return there[..., columns].float().movedim(-1, 1)
+    return from_rows(there[..., columns].float())
 
 
 def boundary_name(blocks: Sequence[str], depth: int) -> str | None:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raysearch.activations.base import Activations, Derived
+from raysearch.activations.base import Activations, Derived, as_rows, from_rows
 
 _CHUNK_IMAGES = 256
 """Images a pass when everything is computed at once."""
@@ -16,8 +16,8 @@ class TensorActivations:
     """The rows of a tensor, the same in every view.
 
     Args:
-        rows: float32 on the device, channels last: (n, features) or (n, height, width, channels), so that gathered
-            feature maps come out as a network lays them out.
+        rows: float32 on the device: (n, features), (n, tokens, channels), or feature maps with channels last,
+            (n, height, width, channels), so that they come out as a network lays them out.
     """
 
     varies = False
@@ -27,7 +27,7 @@ class TensorActivations:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return tuple(self._rows[:1].movedim(-1, 1).shape[1:])
+        return tuple(from_rows(self._rows[:1]).shape[1:])
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -37,7 +37,7 @@ class TensorActivations:
         on_cuda = self._rows.device.type == "cuda"
         if on_cuda:  # from any other memory, each step would wait for the device
             places = places.pin_memory()
-        return self._rows[places.to(self._rows.device, non_blocking=on_cuda)].movedim(-1, 1)
+        return from_rows(self._rows[places.to(self._rows.device, non_blocking=on_cuda)])
 
 
 class KeptActivations(Derived):
@@ -59,11 +59,11 @@ class KeptActivations(Derived):
         return self._kept.batch(indices, view)
 
     def _fill(self) -> Tensor:
-        """All activations, channels last."""
+        """All activations, maps with channels last."""
         kept: Tensor | None = None
         for start in range(0, len(self), _CHUNK_IMAGES):
             indices = np.arange(start, min(start + _CHUNK_IMAGES, len(self)))
-            chunk = self._source.batch(indices, 0).movedim(1, -1)
+            chunk = as_rows(self._source.batch(indices, 0))
             if kept is None:
                 kept = chunk.new_empty((len(self), *chunk.shape[1:]))
             kept[start : start + len(indices)] = chunk

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raysearch.activations.base import as_rows
 from raysearch.activations.cache import gather
 from raysearch.activations.forecast import Costs, DepthCosts
 from raysearch.activations.live import LiveActivations
@@ -70,7 +71,7 @@ def _measure_depth(
     numbers = inputs[0].numel()
     if isinstance(pool := prefix[-1] if len(prefix) else None, Pool) and pool.kind != "both":
         numbers *= 2
-    stored = np.zeros((4 * n, *inputs.movedim(1, -1).shape[1:]), np.float16)
+    stored = np.zeros((4 * n, *as_rows(inputs).shape[1:]), np.float16)
     scattered = np.random.default_rng(0).permutation(len(stored))[:n]
     frozen = depth < len(block_names(classifier))
     evaluate = _seconds(lambda: _evaluate(suffix, inputs), device) / n

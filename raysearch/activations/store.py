@@ -73,7 +73,7 @@ class Store:
         return self.root / hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:32]
 
     def open(self, key: Key, boundary: str) -> np.ndarray | None:
-        """The rows, mapped for reading, (n, ...) with channels last; None if they are not there.
+        """The rows, mapped for reading, (n, ...), maps with channels last; None if they are not there.
 
         While the array lives, the file is in use.
         """
@@ -114,7 +114,7 @@ class Store:
 
         Args:
             key: of the pass.
-            shapes: of all rows, (n, ...) with channels last, by boundary.
+            shapes: of all rows, (n, ...), maps with channels last, by boundary.
             dtype: fp16 or fp32.
         """
         needed = {

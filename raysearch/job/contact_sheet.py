@@ -9,7 +9,8 @@ from PIL import Image
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.sheet import sheet
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, prepare
+from raysearch.models.boundary import prepare
+from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.recipe import Recipe
 from raysearch.training.order import epoch_order, quick_look, view_offset
 

@@ -25,7 +25,7 @@ from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import Settings
 from raysearch.job.starting_head import StartingHead, starting_head
 from raysearch.job.wanted import Wanted
-from raysearch.models.registry import BACKBONES, backbone_spec
+from raysearch.models.registry import backbone_spec, usable_spec
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import SHARED
 from raysearch.record.folder import RunFolder
@@ -117,7 +117,7 @@ def _space(flags: Flags, wanted: Wanted, problems: Problems) -> Space | None:
 
 
 def _weights(wanted: Wanted, problems: Problems) -> Weights | None:
-    if wanted.backbone not in BACKBONES:  # which is a problem already
+    if usable_spec(wanted.backbone) is None:  # which is a problem already
         return None
     return problems.attempt(load_weights, wanted.backbone, wanted.weights, max(0, wanted.seed))
 
@@ -178,8 +178,9 @@ def _check_folds(space: Space, dataset: Dataset | None, flags: Flags, problems: 
 def _check_image_size(wanted: Wanted, dataset: Dataset | None, problems: Problems) -> None:
     """Notes images that are too small for the backbone."""
     size = dataset.image_size if dataset is not None else wanted.image_size
-    if wanted.backbone in BACKBONES and size is not None and size >= MIN_IMAGE_SIZE:
-        problems.found += backbone_spec(wanted.backbone).problems(image_size=size, depth=0)
+    spec = usable_spec(wanted.backbone)
+    if spec is not None and size is not None and size >= MIN_IMAGE_SIZE:
+        problems.found += spec.problems(image_size=size, depth=0)
 
 
 def _head(flags: Flags, problems: Problems) -> StartingHead | None:

@@ -16,11 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysearch.errors import InputError
 from raysearch.models.head import Pool, make_head
+from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.models.registry import backbone_spec
 from raysearch.recipe import Recipe
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 NOT_BLOCKS = ("pool", "head")
 
 
@@ -37,7 +36,7 @@ def build_classifier(recipe: Recipe, n_classes: int) -> nn.Sequential:
     spec = backbone_spec(recipe.backbone)
     if problems := spec.problems(image_size=recipe.image_size, depth=recipe.depth):
         raise InputError(problems)
-    pool = Pool(recipe.pooling)
+    pool = Pool(recipe.pooling, spec.tokens)
     head = make_head(pool.features(spec.channels), recipe.head, n_classes, recipe.seed)
     children: OrderedDict[str, nn.Module] = OrderedDict(spec.build_blocks(recipe.seed))
     children |= {"pool": pool, "head": head}

@@ -8,33 +8,47 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from raysearch.models.spec import Tokens
 from raysearch.recipe import Head
 
 POOLINGS: tuple[str, ...] = ("avg", "max", "both")
 
 
 class Pool(nn.Module):
-    """Global pooling of a feature map: avg, max, or both concatenated in this order."""
+    """Global pooling of a feature map, or of tokens: avg, max, or both concatenated in this order.
 
-    def __init__(self, kind: str) -> None:
+    Of tokens, max is over the places; avg is what the network's own classifier reads, which is their mean or the class
+    token.
+
+    Args:
+        kind: avg, max or both.
+        tokens: how they are arranged; None: what is pooled are maps.
+    """
+
+    def __init__(self, kind: str, tokens: Tokens | None = None) -> None:
         super().__init__()
         if kind not in POOLINGS:
             raise ValueError(f"pooling must be one of {', '.join(POOLINGS)}, got {kind!r}")
-        self.kind = kind
+        self.kind, self.tokens = kind, tokens
 
     def features(self, channels: int) -> int:
         """How many features leave for `channels` that enter."""
         return 2 * channels if self.kind == "both" else channels
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Pools (n, channels, h, w) to (n, channels), or (n, 2 * channels) for both."""
+        """Pools (n, channels, h, w), or (n, tokens, channels), to (n, channels), or (n, 2 * channels) for both."""
         pooled = []
         if self.kind != "max":
-            pooled.append(functional.adaptive_avg_pool2d(maps, 1).flatten(1))
+            pooled.append(self._average(maps))
         if self.kind != "avg":
             # Unlike adaptive_max_pool2d's, amax's gradient is deterministic on CUDA.
-            pooled.append(maps.amax(dim=(2, 3)))
+            pooled.append(maps.amax(dim=(2, 3)) if self.tokens is None else maps[:, self.tokens.before :].amax(dim=1))
         return pooled[0] if len(pooled) == 1 else torch.cat(pooled, dim=1)
+
+    def _average(self, maps: Tensor) -> Tensor:
+        if self.tokens is None:
+            return functional.adaptive_avg_pool2d(maps, 1).flatten(1)
+        return maps[:, 0] if self.tokens.class_token else maps[:, self.tokens.before :].mean(dim=1)
 
     def extra_repr(self) -> str:
         return self.kind

@@ -14,6 +14,14 @@ BACKBONES: dict[str, BackboneSpec] = {
 }
 
 
+def usable_spec(name: object) -> BackboneSpec | None:
+    """The backbone of that name; None where there is none, which `backbone_spec` says why."""
+    try:
+        return backbone_spec(name) if isinstance(name, str) else None
+    except InputError:
+        return None
+
+
 def backbone_spec(name: str) -> BackboneSpec:
     """The backbone of that name.
 

@@ -19,7 +19,7 @@ class BlockRow:
     parameters: int
     """Numbers that training can change (BatchNorm's statistics are not among them)."""
     output_shape: tuple[int, ...]
-    """What one image becomes: (channels, height, width), or (features,)."""
+    """What one image becomes: (channels, height, width), (tokens, channels), or (features,)."""
     depth: int | None
     """Trained at this depth and deeper; None where there is nothing to train."""
 

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.errors import InputError
+from raysearch.models.fitting import fit_tensors
 from raysearch.models.imagenet import DownloadError, cached_file, imagenet_tensors
 from raysearch.models.registry import backbone_spec
 from raysearch.models.spec import BackboneSpec
-from raysearch.models.weight_file import fit_tensors, read_tensors
+from raysearch.models.weight_file import read_tensors
 
 
 @dataclass(frozen=True)

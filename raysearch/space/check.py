@@ -10,7 +10,7 @@ from optuna.distributions import CategoricalDistribution
 from pydantic import BaseModel, ValidationError
 
 from raysearch.errors import InputError
-from raysearch.models.registry import BACKBONES, backbone_spec
+from raysearch.models.registry import backbone_spec, usable_spec
 from raysearch.recipe import SHARED, Augmentation, Head, Recipe, Stage, Tree, flatten
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _holds(condition: Callable[[Any], bool], value: Any) -> bool:
 def _depths(space: Space) -> Iterator[str]:
     """Blocks that the backbone lacks, and stages that might close blocks again."""
     backbone = space.tree.get("backbone", space.fixed.get("backbone"))
-    spec = BACKBONES.get(backbone) if isinstance(backbone, str) else None
+    spec = usable_spec(backbone)
     if "backbone" in space.tree and spec is None and isinstance(backbone, str):
         try:
             backbone_spec(backbone)

@@ -27,7 +27,7 @@ from raysearch.training.losses import Loss
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import full_precision, seeded
-from raysearch.training.optimizer import make_optimizer
+from raysearch.training.optimizer import is_weight, make_optimizer
 from raysearch.training.order import EpochOrder, epoch_order
 from raysearch.training.ranks import ALONE, Ranks
 
@@ -78,7 +78,7 @@ class Trainer:
         self.val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
         self.loss = Loss.of(stage, self.train_labels, images.classes)
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
-        self.penalized = [p for p in self.trained if p.ndim > 1]  # weights: biases and norms have one dimension
+        self.penalized = [p for name, p in self.suffix.named_parameters() if p.requires_grad and is_weight(name, p)]
         self.optimizer = make_optimizer(self.suffix, stage, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.at, self._best = Counters(micro_batch=stage.batch_size), BestEpoch()

@@ -17,14 +17,22 @@ def make_optimizer(suffix: nn.Sequential, stage: Stage, device: torch.device) ->
     return torch.optim.AdamW(_groups(suffix, stage), lr=stage.learning_rate, fused=fused)
 
 
+def is_weight(name: str, parameter: nn.Parameter) -> bool:
+    """Whether decay and penalties are for this parameter: the weights of layers are what they shrink.
+
+    Biases and norms have one dimension; positions, class tokens and layers' scales have more, and are no weights.
+    """
+    return parameter.ndim > 1 and name.endswith("weight")
+
+
 def _groups(suffix: nn.Sequential, stage: Stage) -> list[dict[str, Any]]:
-    """What the optimizer trains, by its share of the learning rate and by its decay: biases and norms have none."""
+    """What the optimizer trains, by its share of the learning rate and by its decay, which weights alone have."""
     layers = [layer for layer in suffix.children() if any(p.requires_grad for p in layer.parameters())]
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for above, layer in enumerate(reversed(layers)):  # the head has none above it
-        for parameter in layer.parameters():
+        for name, parameter in layer.named_parameters():
             if parameter.requires_grad:
-                decay = stage.weight_decay if parameter.ndim > 1 else 0.0
+                decay = stage.weight_decay if is_weight(name, parameter) else 0.0
                 groups.setdefault((stage.layer_decay**above, decay), []).append(parameter)
     return [
         {"params": parameters, "share": share, "weight_decay": decay} for (share, decay), parameters in groups.items()

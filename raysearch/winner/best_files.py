@@ -19,7 +19,7 @@ from torch import Tensor
 
 from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD
+from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.recipe import Fit, Recipe
 from raysearch.storage.files import replace_json, replace_text, replace_with
 from raysearch.winner.shipment import Shipment, ShippedInfo

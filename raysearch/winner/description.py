@@ -7,7 +7,7 @@ from importlib import metadata
 from typing import NotRequired, TypedDict
 
 from raysearch.data.value_range import PixelRange
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD
+from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.recipe import Fit
 from raysearch.record.evaluation import EvaluationDocument, Spread
 from raysearch.winner.best import Best

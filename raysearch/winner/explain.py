@@ -6,6 +6,8 @@ the network is run to that map, and from there on again with the map as the only
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from pathlib import Path
 
 import matplotlib as mpl
@@ -18,6 +20,8 @@ from torch.nn import functional
 
 from raysearch.errors import InputError
 from raysearch.models.boundary import NOT_BLOCKS, prepare
+from raysearch.models.head import Pool
+from raysearch.models.spec import Tokens
 from raysearch.storage.files import replace_with
 from raysearch.training.numerics import full_precision
 from raysearch.winner.answers import ImageLike
@@ -27,6 +31,7 @@ MIN_SIDE = 4
 """Pixels. A map of fewer says next to nothing about places."""
 
 _STRENGTH = 0.75  # how much of the picture the strongest colour covers
+_PLACES = 3  # of a network of tokens: behind its last norm, its last layer and the one before
 _SHOWN_SIDE = 224  # pixels, about: small images are enlarged to it
 
 
@@ -41,7 +46,9 @@ def grad_cam(
     """Where in each image the evidence for a class lies.
 
     The map is the output of the last block, or, where small images leave fewer than `MIN_SIDE` pixels there, that of
-    the last layer within the blocks that has so many: DenseNet-121 leaves one pixel of an image of 32.
+    the last layer within the blocks that has so many: DenseNet-121 leaves one pixel of an image of 32. The tokens of a
+    network that has them are taken as the map of the places that they stand for; where it answers by its class token,
+    those that the last layer reads.
 
     Args:
         classifier: as `build_classifier` makes it, in eval mode; it is moved to the device.
@@ -134,21 +141,49 @@ class Explainer:
 
 def _maps(classifier: nn.Sequential, inputs: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
     """float32 (n, h, w) on the CPU, of prepared images (n, 3, h, w)."""
-    blocks = [block for name, block in classifier.named_children() if name not in NOT_BLOCKS]
-    layers = [layer for block in blocks for layer in block.children()]
+    pool = classifier.get_submodule("pool")
+    tokens = pool.tokens if isinstance(pool, Pool) else None
+    layers = _layers(classifier)
+    # The latest places at which evidence may be sought, by the number of layers that are done there. Of tokens there
+    # are several: behind the last layer that mixes them, only the class token has a say, and no place has a gradient.
+    found = deque([(0, inputs)], maxlen=1 if tokens is None else _PLACES)
     with torch.no_grad():
-        maps = after = inputs
-        done = 0
+        after = inputs
         for number, layer in enumerate(layers, start=1):
             after = layer(after)
-            if min(after.shape[-2:]) >= MIN_SIDE:
-                maps, done = after.clone(), number  # a copy: the next layer may write into its input
-    maps = maps.requires_grad_()
-    rest = nn.Sequential(*layers[done:], *(classifier.get_submodule(name) for name in NOT_BLOCKS))
-    with torch.enable_grad():
-        chosen = rest(maps.clone()).gather(1, classes.long().to(inputs.device)[:, None])
-        (gradients,) = torch.autograd.grad(chosen.sum(), maps)
+            if min(_as_maps(after, tokens).shape[-2:]) >= (MIN_SIDE if after.ndim == 4 else 1):
+                found.append((number, after.clone()))  # a copy: the next layer may write into its input
+    for done, activations in reversed(found):
+        rest = nn.Sequential(*layers[done:], *(classifier.get_submodule(name) for name in NOT_BLOCKS))
+        maps, gradients = _gradients(rest, activations, classes, tokens)
+        if gradients.any():
+            break
     weights = gradients.mean(dim=(2, 3), keepdim=True)
-    heat = functional.relu((weights * maps.detach()).sum(dim=1, keepdim=True))
+    heat = functional.relu((weights * maps).sum(dim=1, keepdim=True))
     heat = functional.interpolate(heat, inputs.shape[-2:], mode="bilinear", align_corners=False)[:, 0]
     return (heat / heat.amax(dim=(1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)).cpu()
+
+
+def _layers(classifier: nn.Sequential) -> list[nn.Module]:
+    """The layers of all blocks, one after the other; a block that does more than run its children is one layer."""
+    blocks = [block for name, block in classifier.named_children() if name not in NOT_BLOCKS]
+    return [layer for block in blocks for layer in (block.children() if type(block) is nn.Sequential else [block])]
+
+
+def _gradients(
+    rest: nn.Module, activations: torch.Tensor, classes: torch.Tensor, tokens: Tokens | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The activations as maps (n, c, h, w), and the gradients of the classes' logits by them."""
+    asked = activations.requires_grad_()
+    with torch.enable_grad():
+        chosen = rest(asked.clone()).gather(1, classes.long().to(asked.device)[:, None])
+        (gradients,) = torch.autograd.grad(chosen.sum(), asked)
+    return _as_maps(activations.detach(), tokens), _as_maps(gradients, tokens)
+
+
+def _as_maps(activations: torch.Tensor, tokens: Tokens | None) -> torch.Tensor:
+    """Maps as they are, and tokens (n, tokens, channels) of the places of a square image as a map (n, c, h, w)."""
+    if activations.ndim != 3:
+        return activations
+    places = activations[:, 0 if tokens is None else tokens.before :].transpose(1, 2)
+    return places.unflatten(2, (math.isqrt(places.shape[2]), -1))

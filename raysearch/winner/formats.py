@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD
+from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 
 Format = Literal["onnx", "torch"]
 SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "torch": ".pt2"}

@@ -15,13 +15,17 @@ from raysearch.activations.kept import KeptActivations
 from raysearch.activations.store import Store
 from raysearch.activations.upkeep import list_entries
 from raysearch.data.dataset import Split
-from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Recipe, Stage
 from tests.activations.cached import CPU, IMAGES, PIXELS, cached, live
+from tests.networks import FEW, register_tiny, spec_of
 
-SMALL = [name for name in BACKBONES if name != "vgg19"]
-DEPTHS = [(name, depth) for name in SMALL for depth in range(len(BACKBONES[name].block_names))]
+DEPTHS = [(name, depth) for name in FEW for depth in range(len(spec_of(name).block_names))]
 ALL = np.arange(IMAGES)
+
+
+@pytest.fixture(autouse=True)
+def _tiny_networks(monkeypatch):
+    register_tiny(monkeypatch)
 
 
 def boundaries(root) -> list[str]:
@@ -59,13 +63,15 @@ def test_fp32_equals_live(tmp_path, backbone, depth, strength):
         assert got.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("backbone", ["simple_cnn", "mini_vit"])
 @pytest.mark.parametrize("pooling", ["avg", "max", "both"])
-def test_one_entry_serves_every_pooling(tmp_path, pooling):
+def test_one_entry_serves_every_pooling(tmp_path, pooling, backbone):
     for first in ("avg", "both"):
-        cached(tmp_path, 0, pooling=first).batch(ALL, 0)
+        cached(tmp_path, 0, pooling=first, backbone=backbone).batch(ALL, 0)
     fillings: list[float] = []
-    stored = cached(tmp_path, 0, pooling=pooling, filled=fillings.append)
-    torch.testing.assert_close(stored.batch(ALL, 0), live(0, pooling=pooling).batch(ALL, 0))
+    stored = cached(tmp_path, 0, pooling=pooling, backbone=backbone, filled=fillings.append)
+    want = live(0, pooling=pooling, backbone=backbone)
+    torch.testing.assert_close(stored.batch(ALL, 0), want.batch(ALL, 0))
     assert fillings == []
     assert boundaries(tmp_path) == [POOLED]
 
@@ -265,9 +271,9 @@ def test_no_indices_are_no_rows():
     assert gather(np.zeros((IMAGES, 2), np.float16), ALL[:0], CPU).shape == (0, 2)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", FEW)
 def test_boundaries_have_the_names_of_the_last_frozen_block(backbone):
-    blocks = BACKBONES[backbone].block_names
+    blocks = spec_of(backbone).block_names
     names = [boundary_name(blocks, depth) for depth in range(len(blocks) + 1)]
     assert names == [POOLED, *reversed(blocks[:-1]), None]
 

@@ -13,12 +13,17 @@ from raysearch.activations.kept import KeptActivations
 from raysearch.activations.live import LiveActivations
 from raysearch.data.augment import Augmenter
 from raysearch.models.boundary import build_classifier, cut, prepare
-from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Augmentation, Recipe, Stage
+from tests.networks import FEW, register_tiny, spec_of
 
 CPU = torch.device("cpu")
 PIXELS = np.random.default_rng(0).integers(0, 256, (11, 32, 32, 3), dtype=np.uint8)
-EVERY_DEPTH = [(name, depth) for name, spec in BACKBONES.items() for depth in range(len(spec.block_names) + 1)]
+EVERY_DEPTH = [(name, depth) for name in FEW for depth in range(len(spec_of(name).block_names) + 1)]
+
+
+@pytest.fixture(autouse=True)
+def _tiny_networks(monkeypatch):
+    register_tiny(monkeypatch)
 
 
 def classifier_of(backbone="simple_cnn"):

@@ -19,13 +19,13 @@ from raysearch.job.contact_sheet import contact_sheet, first_batch
 from raysearch.job.needs import trial_needs
 from raysearch.job.preview import Plan, show_plan
 from raysearch.models.boundary import build_classifier
-from raysearch.models.registry import BACKBONES
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench
 from raysearch.training.images import Labelled
 from raysearch.training.order import quick_look
 from raysearch.training.stage import open_stage
+from tests.networks import FEW, register_tiny, spec_of
 from tests.trained import CLASSES, write_pictures
 
 STAGES = (Stage(depth=0, epochs=2), Stage(depth=2, epochs=3, strength=1.0, batch_size=9))
@@ -165,12 +165,13 @@ def test_the_sheet_holds_the_augmented_pixels_as_the_network_sees_them(dataset):
     assert np.abs(expected[0].astype(int) - dataset.train.pixels[indices[0]]).max() > 10  # it was augmented
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
-def test_needs_grow_with_depth_and_leave_the_classifier_as_it_was(backbone):
+@pytest.mark.parametrize("backbone", ["vgg19", *FEW])
+def test_needs_grow_with_depth_and_leave_the_classifier_as_it_was(backbone, monkeypatch):
+    register_tiny(monkeypatch)
     recipe = RECIPE.model_copy(update={"backbone": backbone, "image_size": 32})
     classifier = build_classifier(recipe, 3)
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
-    needs = [trial_needs(classifier, recipe, depth) for depth in range(len(BACKBONES[backbone].block_names) + 1)]
+    needs = [trial_needs(classifier, recipe, depth) for depth in range(len(spec_of(backbone).block_names) + 1)]
     for shallow, deep in itertools.pairwise(needs):
         assert deep.trained_parameters > shallow.trained_parameters
         assert deep.checkpoint_bytes > shallow.checkpoint_bytes

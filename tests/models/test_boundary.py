@@ -2,44 +2,27 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
-from torchvision.models import densenet121, vgg19
+from torchvision import models
+from torchvision.models.vision_transformer import interpolate_embeddings
 from torchvision.transforms import v2
 
 from raysearch.errors import InputError
-from raysearch.models.boundary import IMAGENET_MEAN, IMAGENET_STD, block_names, build_classifier, cut, pin, prepare
+from raysearch.models.boundary import build_classifier, cut, pin, prepare, train_mode
+from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Recipe, Stage
+from tests.networks import SMALL, classifier_of, spec_of
 
 CPU = torch.device("cpu")
-EVERY_DEPTH = [(name, depth) for name, spec in BACKBONES.items() for depth in range(len(spec.block_names) + 1)]
-EXPECTED = {name: spec.expected_tensors() for name, spec in BACKBONES.items()}
+PUBLISHED = [name for name, spec in BACKBONES.items() if spec.imagenet is not None]
+EVERY_DEPTH = [(name, depth) for name in SMALL for depth in range(len(spec_of(name).block_names) + 1)]
 every_depth = pytest.mark.parametrize(("backbone", "depth"), EVERY_DEPTH)
-every_backbone = pytest.mark.parametrize("backbone", BACKBONES)
-
-# torchvision's whole network, and how its own forward() makes the last feature map.
-TORCHVISION = {
-    "densenet121": (densenet121, lambda network, images: functional.relu(network.features(images))),
-    "vgg19": (vgg19, lambda network, images: network.features(images)),
-}
-
-
-def classifier_of(backbone, pooling="avg", size=32, classes=3):
-    """A classifier whose BatchNorms have statistics of their own, as a pretrained one's have."""
-    recipe = Recipe(backbone=backbone, image_size=size, pooling=pooling, schedule=(Stage(depth=0, epochs=1),))
-    classifier = build_classifier(recipe, classes)
-    generator = torch.Generator().manual_seed(0)
-    for module in classifier.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            for tensor in (module.running_mean, module.running_var, module.weight.data, module.bias.data):
-                tensor.add_(torch.rand(tensor.shape, generator=generator) * 0.2)
-    return classifier
+every_small = pytest.mark.parametrize("backbone", SMALL)
 
 
 def images_of(n=3, size=32, seed=0):
@@ -50,69 +33,88 @@ def copies(module):
     return {name: tensor.clone() for name, tensor in module.state_dict().items()}
 
 
-def torchvision_map(backbone, classifier, images):
-    """The last feature map of the whole network that torchvision builds, with the classifier's tensors in it."""
-    build, features = TORCHVISION[backbone]
-    with torch.device("meta"):
-        network = build(weights=None).eval()
-    ours = {f"features.{name.partition('.')[2]}": tensor for name, tensor in classifier.state_dict().items()}
+def torchvisions(backbone, classifier, size):
+    """The whole network that torchvision builds, with the classifier's tensors in it."""
+    sized = {"image_size": size} if backbone.startswith("vit") else {}
+    meta = torch.device("cpu" if backbone.startswith("regnet") else "meta")  # see there
+    with meta:
+        network = getattr(models, backbone)(weights=None, **sized).eval()
+    ours = classifier.state_dict()
     # In torchvision's layout, whatever ours is: the layout of a convolution's weights can change the last bits.
-    theirs = {name: ours[name].contiguous() for name in network.state_dict() if name.startswith("features.")}
+    theirs = {name: ours[own].contiguous() for name, own in spec_of(backbone).layout.own_names.items()}
+    if sized:
+        theirs = interpolate_embeddings(size, 16, theirs)
     network.load_state_dict(theirs, strict=False, assign=True)
+    return network
+
+
+class Enough(Exception):  # noqa: N818
+    """What is wanted has been seen; the rest of the network has no tensors."""
+
+
+def read_by_its_classifier(network, images):
+    """What torchvision's forward() gives to its first linear layer; of VGG, whose pooling is not global, the mean."""
+    heads = [getattr(network, name) for name in ("fc", "classifier", "head", "heads") if hasattr(network, name)]
+    linear = next(module for module in heads[0].modules() if isinstance(module, nn.Linear))
+    seen = []
+
+    def look(module, inputs):
+        seen.append(inputs[0])
+        raise Enough
+
+    (network.avgpool if isinstance(network, models.VGG) else linear).register_forward_pre_hook(look)
+    with torch.no_grad(), pytest.raises(Enough):
+        network(images)
+    return seen[0].mean((2, 3)) if seen[0].ndim == 4 else seen[0]
+
+
+@pytest.mark.parametrize("backbone", PUBLISHED)
+def test_prefix_then_suffix_is_what_torchvisions_classifier_reads(backbone):
+    """At every depth, with the same weights, in torchvision's own forward()."""
+    classifier = classifier_of(backbone).eval()
+    images = prepare(images_of(2), CPU)
+    expected = read_by_its_classifier(torchvisions(backbone, classifier, 32), images)
+    whole = {"rtol": 1e-5, "atol": 1e-5 * expected.abs().max().item()}
+    assert expected.std() > 1e-3, "features that are the same everywhere would prove nothing"
+    boundary = images
     with torch.no_grad():
-        return features(network, images)
-
-
-def uncut_map(classifier, images):
-    with torch.no_grad():
-        for name in block_names(classifier):
-            images = classifier.get_submodule(name)(images)
-    return images
-
-
-@pytest.fixture(scope="module")
-def whole():
-    """Per backbone: the classifier, a batch, and the feature map of the whole network."""
-
-    @cache
-    def make(backbone):
-        classifier = classifier_of(backbone).eval()
-        images = prepare(images_of(), CPU)
-        known = backbone in TORCHVISION
-        maps = torchvision_map(backbone, classifier, images) if known else uncut_map(classifier, images)
-        return classifier, images, maps
-
-    return make
+        for depth in range(len(spec_of(backbone).block_names), -1, -1):
+            prefix, suffix = cut(classifier, depth)
+            for block in list(prefix)[-1 if depth else -2 :]:  # the prefix of the depth before had one block less
+                boundary = block(boundary)
+            torch.testing.assert_close(suffix[:-1](boundary), expected, **whole)
 
 
 @every_depth
-def test_prefix_then_suffix_is_torchvisions_whole_network_bit_by_bit(whole, backbone, depth):
-    classifier, images, maps = whole(backbone)
+def test_a_cut_changes_no_bit(backbone, depth):
+    classifier, images = classifier_of(backbone).eval(), prepare(images_of(), CPU)
     prefix, suffix = cut(classifier, depth)
     with torch.no_grad():
         boundary = prefix(images)
-        seen = []
-        handle = classifier.get_submodule("pool").register_forward_pre_hook(
-            lambda module, inputs: seen.append(inputs[0])
-        )
-        logits = suffix(prefix(images))
-        handle.remove()
-        assert torch.equal(seen[0], maps)
-        assert torch.equal(suffix(boundary), logits)
-        assert torch.equal(logits, classifier(images))
+        assert torch.equal(suffix(boundary), classifier(images))
 
 
-@pytest.mark.parametrize("backbone", TORCHVISION)
-def test_a_plain_batch_gives_torchvisions_bits_too(whole, backbone):
+@pytest.mark.parametrize("backbone", ["densenet121", "vgg16"])
+def test_a_plain_batch_gives_torchvisions_bits_too(backbone):
     """What people try first is a contiguous batch, not channels_last."""
-    classifier, images, _ = whole(backbone)
-    plain = images.contiguous()
+    classifier = classifier_of(backbone).eval()
+    plain = prepare(images_of(), CPU).contiguous()
     prefix, suffix = cut(classifier, 2)
     with torch.no_grad():
-        pooled = suffix[:-1](prefix(plain))
-    assert torch.equal(
-        pooled, functional.adaptive_avg_pool2d(torchvision_map(backbone, classifier, plain), 1).flatten(1)
-    )
+        maps = torchvisions(backbone, classifier, 32).features(plain)
+        maps = maps.relu() if backbone == "densenet121" else maps
+        assert torch.equal(suffix[:-1](prefix(plain)), functional.adaptive_avg_pool2d(maps, 1).flatten(1))
+
+
+@pytest.mark.parametrize("size", [16, 224])
+def test_positions_are_the_trained_ones_or_interpolated_as_torchvision_does_it(size):
+    classifier, images = classifier_of("vit_b_16", size=size).eval(), prepare(images_of(1, size), CPU)
+    [stem] = [child for name, child in classifier.named_children() if name == "stem"]
+    network = torchvisions("vit_b_16", classifier, size)
+    with torch.no_grad():
+        patches = network._process_input(images)
+        tokens = torch.cat([network.class_token, patches], dim=1) + network.encoder.pos_embedding
+        torch.testing.assert_close(stem(images), tokens, rtol=1e-5, atol=1e-5)
 
 
 @every_depth
@@ -123,31 +125,30 @@ def test_prefix_and_suffix_share_out_the_classifiers_tensors(backbone, depth):
     assert not prefix.keys() & suffix.keys()
     assert {name: id(tensor) for name, tensor in (prefix | suffix).items()} == {k: id(v) for k, v in whole.items()}
     opened = {name.partition(".")[0] for name in suffix} - {"head"}
-    assert opened == set(BACKBONES[backbone].block_names[len(BACKBONES[backbone].block_names) - depth :])
+    names = spec_of(backbone).block_names
+    assert opened == set(names[len(names) - depth :])
 
 
 @pytest.mark.parametrize(
     ("backbone", "depth", "batch_norm"),
     [(name, depth, "frozen") for name, depth in EVERY_DEPTH]
-    + [(name, depth, "train") for name, depth in EVERY_DEPTH if any("running" in t for t in EXPECTED[name])],
+    + [(name, len(spec_of(name).block_names), "train") for name in SMALL if "mini" not in name],
 )
 def test_training_the_suffix_leaves_prefix_and_its_activations_alone(backbone, depth, batch_norm):
     """In-place ReLUs must not write into boundary activations, which are cached; nothing frozen may drift."""
     classifier = classifier_of(backbone)
     prefix, suffix = cut(classifier, depth)
     pin(prefix)
-    suffix.train(batch_norm == "train")
+    train_mode(suffix, batch_norm=batch_norm == "train")
     frozen, opened = copies(prefix), copies(suffix)
     # 64 px: at 32 px the last map is one pixel, and train-mode BatchNorm needs more than one value a channel.
     with torch.no_grad():
         boundary = prefix(prepare(images_of(2, 64), CPU))
     kept = boundary.clone()
     optimizer = torch.optim.AdamW(suffix.parameters(), lr=1e-2)
-    for _ in range(2):
-        optimizer.zero_grad()
-        functional.cross_entropy(suffix(boundary), torch.tensor([0, 1])).backward()
-        optimizer.step()
-        assert torch.equal(boundary, kept)
+    functional.cross_entropy(suffix(boundary), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    assert torch.equal(boundary, kept)
     assert all(torch.equal(frozen[name], tensor) for name, tensor in prefix.state_dict().items())
     moved = {name for name, tensor in suffix.state_dict().items() if not torch.equal(opened[name], tensor)}
     assert {name for name, _ in suffix.named_parameters()} <= moved
@@ -156,7 +157,7 @@ def test_training_the_suffix_leaves_prefix_and_its_activations_alone(backbone, d
     )
 
 
-@every_backbone
+@every_small
 def test_a_pinned_prefix_does_not_move_when_data_pass(backbone):
     classifier = classifier_of(backbone).train()
     prefix = pin(cut(classifier, 0)[0])
@@ -167,7 +168,7 @@ def test_a_pinned_prefix_does_not_move_when_data_pass(backbone):
     assert not any(p.requires_grad for p in prefix.parameters())
 
 
-@every_backbone
+@every_small
 def test_same_recipe_same_classifier(backbone):
     one, two = classifier_of(backbone).state_dict(), classifier_of(backbone).state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -177,7 +178,7 @@ def test_same_recipe_same_classifier(backbone):
 def test_the_head_fits_the_pooling(pooling, factor):
     prefix, suffix = cut(classifier_of("simple_cnn", pooling, classes=7), 0)
     pooled = prefix(prepare(images_of(), CPU))
-    assert pooled.shape == (3, factor * BACKBONES["simple_cnn"].channels)
+    assert pooled.shape == (3, factor * spec_of("simple_cnn").channels)
     assert suffix(pooled).shape == (3, 7)
 
 

@@ -14,8 +14,9 @@ from safetensors.torch import save_file
 from torchvision.models import densenet121, vgg11_bn
 
 from raysearch.errors import InputError
+from raysearch.models.fitting import fit_tensors
 from raysearch.models.registry import backbone_spec
-from raysearch.models.weight_file import fit_tensors, read_tensors
+from raysearch.models.weight_file import read_tensors
 
 CNN = backbone_spec("simple_cnn")
 DENSENET = backbone_spec("densenet121")
@@ -169,7 +170,7 @@ def test_what_all_names_begin_with_is_cut(prefix):
 def test_what_is_no_backbone_is_a_head():
     """The names that timm gives vgg19."""
     vgg = backbone_spec("vgg19")
-    tensors = {name: torch.zeros(tensor.shape) for name, tensor in vgg.expected_tensors().items()}
+    tensors = {name: torch.zeros(tensor.shape) for name, tensor in vgg.layout.tensors.items()}
     timm = {f"features.{name.partition('.')[2]}": tensor for name, tensor in tensors.items()}
     timm |= {f"pre_logits.fc{n}.{kind}": torch.zeros(4) for n in (1, 2) for kind in ("weight", "bias")}
     timm |= {"head.fc.weight": torch.zeros(3), "neck.conv.weight": torch.zeros(3)}

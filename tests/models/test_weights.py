@@ -17,9 +17,10 @@ from safetensors.torch import load_file, save_file
 from raysearch.errors import InputError
 from raysearch.models import imagenet
 from raysearch.models.boundary import build_classifier
-from raysearch.models.registry import BACKBONES, backbone_spec
+from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import digest, load_weights
 from raysearch.recipe import Recipe, Stage
+from tests.networks import SMALL
 
 CLOSED = "http://127.0.0.1:9/densenet121-00000000.pth"  # nothing listens on the discard port
 
@@ -223,7 +224,7 @@ def test_simple_cnn_has_no_imagenet_weights():
         load_weights("simple_cnn", "imagenet", 0)
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", SMALL)
 @pytest.mark.parametrize("kind", ["safetensors", "torch"])
 def test_a_path_gives_the_tensors_of_the_file_to_the_classifier(backbone, kind, tmp_path):
     tensors = tensors_of(backbone, seed=2)

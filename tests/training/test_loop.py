@@ -14,6 +14,8 @@ from torch.nn import functional
 from raysearch.recipe import Stage
 from raysearch.training.epoch import NonFiniteLossError
 from raysearch.training.metrics import classification_metrics
+from raysearch.training.optimizer import is_weight
+from tests.networks import spec_of
 from tests.training.tiny import CLASSES, InMemory, images, limited, run, suffix, timeless, trainer
 
 
@@ -270,6 +272,14 @@ def test_low_precision_trains_near_fp32_and_evaluates_in_fp32(precision):
     figures = classification_metrics(logits, training.val_labels, CLASSES)
     assert training.evaluate()["val_loss"] == pytest.approx(figures["loss"], rel=1e-6)
     assert timeless(rows[-1])["val_loss"] == pytest.approx(figures["loss"], rel=1e-6)
+
+
+def test_positions_and_class_tokens_are_no_weights_that_decay():
+    network = spec_of("mini_vit").build_blocks(0)["stem"]
+    plain = [name for name, parameter in network.named_parameters() if not is_weight(name, parameter)]
+    assert plain == ["tokens.class_token", "tokens.pos_embedding", "tokens.conv_proj.bias"]
+    scale = spec_of("mini_convnext").build_blocks(0)["stage1"]
+    assert [n for n, p in scale.named_parameters() if p.ndim > 1 and not is_weight(n, p)] == ["0.layer_scale"]
 
 
 def test_each_block_learns_at_a_fixed_share_of_the_next_ones_rate():

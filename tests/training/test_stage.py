@@ -15,7 +15,6 @@ from raysearch.activations.kept import KeptActivations
 from raysearch.activations.live import LiveActivations
 from raysearch.data.pixels import load
 from raysearch.errors import InputError
-from raysearch.models.registry import BACKBONES
 from raysearch.recipe import Head, Stage
 from raysearch.training.bench import Bench
 from raysearch.training.calibration import fitted_temperature
@@ -23,17 +22,21 @@ from raysearch.training.checkpoint import best_metadata, load_checkpoint, save_c
 from raysearch.training.path import assemble, train_recipe
 from raysearch.training.stage import open_pack, open_stage
 from raysearch.winner.evaluate import evaluate_model
+from tests.networks import FEW, register_tiny, spec_of
 from tests.training.bench import bench, handed_over, recipe, split, trained
 from tests.training.tiny import timeless
 
-SMALL = [name for name in BACKBONES if name != "vgg19"]  # 20 M parameters, which show nothing more here
+
+@pytest.fixture(autouse=True)
+def _tiny_networks(monkeypatch):
+    register_tiny(monkeypatch)
 
 
 def open_blocks(trainer) -> set[str]:
     return {name.split(".")[0] for name in trainer.suffix.state_dict()}
 
 
-@pytest.mark.parametrize("backbone", SMALL)
+@pytest.mark.parametrize("backbone", FEW)
 @pytest.mark.parametrize("depth", [0, 1, 2])
 def test_trains_the_open_blocks_and_the_head_and_nothing_else(backbone, depth):
     table = bench(backbone)
@@ -41,7 +44,7 @@ def test_trains_the_open_blocks_and_the_head_and_nothing_else(backbone, depth):
     trainer = open_stage(table, recipe(backbone, depths=(depth,)), 0)
     prefix = trainer.images.val.activations._source._prefix
     trainer.run_epoch()
-    blocks = BACKBONES[backbone].block_names
+    blocks = spec_of(backbone).block_names
     assert open_blocks(trainer) == {*blocks[len(blocks) - depth :], "head"}
     frozen = prefix.state_dict()
     assert {name.split(".")[0] for name in frozen} == set(blocks[: len(blocks) - depth])
@@ -56,15 +59,16 @@ def test_trains_the_open_blocks_and_the_head_and_nothing_else(backbone, depth):
     assert len(moved) == len(list(trainer.suffix.parameters()))
 
 
-def test_densenet_passes_the_gate():
-    """The backbone with the most BatchNorm, at the block where people lost a week."""
-    table, plan = bench("densenet121"), recipe("densenet121", depths=(0, 1))
+@pytest.mark.parametrize("backbone", ["densenet121", "mini_swin", "mini_vit"])
+def test_every_kind_of_network_passes_the_gate(backbone):
+    """The backbone with the most BatchNorm, at the block where people lost a week; and those with tokens."""
+    table, plan = bench(backbone), recipe(backbone, depths=(0, 1))
     trainer = open_stage(table, plan, 1, **handed_over(trained(table, plan)))
     assert abs(trainer.handover_delta) < 1e-5
 
 
 def test_a_simple_cnn_from_scratch_learns():
-    stage = Stage(depth=len(BACKBONES["simple_cnn"].block_names), epochs=8, batch_size=8, batch_norm="train",
+    stage = Stage(depth=len(spec_of("simple_cnn").block_names), epochs=8, batch_size=8, batch_norm="train",
                   learning_rate=0.01, strength=0.5)  # fmt: skip
     assert trained(bench(), recipe(schedule=(stage,))).best["val_accuracy"] >= 0.9
 

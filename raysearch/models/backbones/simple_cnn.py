@@ -5,9 +5,11 @@ With its head for ten classes it has 0.28 (linear) to 0.32 (one hidden layer of 
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
 from torch import nn
 
-from raysearch.models.spec import BackboneSpec, Blocks
+from raysearch.models.spec import BackboneSpec
 
 _WIDTHS = (32, 64, 128, 160)
 
@@ -22,9 +24,10 @@ def _block(inputs: int, outputs: int) -> nn.Sequential:
     return block
 
 
-def _build() -> Blocks:
+def _network() -> nn.Module:
     inputs = (3, *_WIDTHS[:-1])
-    return {f"block{i + 1}": _block(n_in, n_out) for i, (n_in, n_out) in enumerate(zip(inputs, _WIDTHS, strict=True))}
+    blocks = [_block(n_in, n_out) for n_in, n_out in zip(inputs, _WIDTHS, strict=True)]
+    return nn.Sequential(OrderedDict((f"block{i}", block) for i, block in enumerate(blocks, start=1)))
 
 
 SPEC = BackboneSpec(
@@ -32,5 +35,5 @@ SPEC = BackboneSpec(
     block_names=tuple(f"block{i + 1}" for i in range(len(_WIDTHS))),
     channels=_WIDTHS[-1],
     min_image_size=2 ** len(_WIDTHS),
-    build=_build,
+    network=_network,
 )
