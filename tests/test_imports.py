@@ -26,7 +26,7 @@ ORDER: tuple[frozenset[str], ...] = tuple(
         "reporting",
         "workers winner",
         "job",
-        "pipeline",
+        "pipeline insight",
         "predict run tune",
         "cli",
         "__main__",

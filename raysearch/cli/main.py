@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
+from raysearch.cli.audit import audit
 from raysearch.cli.cache import cache
 from raysearch.cli.data import data
 from raysearch.cli.elsewhere import sweep, tensorboard, wandb
@@ -20,6 +21,7 @@ from raysearch.errors import InputError, escape_output, told
 # torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.
 
 VERBS: dict[str, Callable[..., int]] = {
+    "audit": audit,
     "cache": cache,
     "data": data,
     "evaluate": evaluate,

@@ -92,10 +92,15 @@ def open_image(data: bytes | NDArray[np.generic] | Image.Image, pixel_range: Pix
     return opened
 
 
+def dimensions(data: bytes | NDArray[np.generic] | Image.Image) -> tuple[int, int]:
+    """An image's width and height in pixels, from its header if it is a file, before it is turned upright."""
+    opened = _open_file(data) if isinstance(data, bytes) else data
+    return (opened.shape[1], opened.shape[0]) if isinstance(opened, np.ndarray) else opened.size
+
+
 def shorter_side(data: bytes | NDArray[np.generic] | Image.Image) -> int:
     """The smaller of an image's height and width in pixels; a file's is read from its header."""
-    opened = _open_file(data) if isinstance(data, bytes) else data
-    return min(opened.shape[:2] if isinstance(opened, np.ndarray) else opened.size)
+    return min(dimensions(data))
 
 
 def _is_deep_grey(image: Image.Image) -> bool:

@@ -25,6 +25,10 @@ class FileReader:
         """The bytes of one file."""
         return self._files[position].read_bytes()
 
+    def file(self, position: int) -> Path:
+        """Where one file lies."""
+        return self._files[position]
+
     def fingerprint(self) -> str:
         """Digest of all files' digests."""
         return hashlib.sha256("".join(digest_files(self._files)).encode()).hexdigest()

@@ -8,14 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from raysearch.data.arrays import find_in_arrays
+from raysearch.data.chosen import chooses, find_chosen
 from raysearch.data.folders import find_in_folder, find_in_zip
 from raysearch.data.kinds import remedy_for
 from raysearch.data.listing import Found
-from raysearch.data.manifest import find_in_manifest
+from raysearch.data.manifest import found_in_table, read_table
 from raysearch.data.metadata import find_by_metadata, metadata_in, says_labels
 from raysearch.data.named import BUNDLED, TORCHVISION, canonical_name, find_named
 from raysearch.data.parquet import find_in_parquet
-from raysearch.data.reading import Reading
+from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.shards import expand, is_pattern, shards_below
 from raysearch.data.webdataset import find_in_shards
 from raysearch.errors import InputError
@@ -50,7 +51,10 @@ def find(source: str, reading: Reading) -> Found:
     if path.is_file():
         ending = path.suffix.lower()
         if ending in _TABLES:
-            return find_in_manifest(path, reading)
+            table = read_table(path)
+            if chooses(table):
+                return find_chosen(table, path, reading, lambda inner: find(inner, AS_IT_IS))
+            return found_in_table(table, path, reading)
         if ending in _SHARDS:
             return _in_files([path], source, reading)
         if ending in _PLAIN:

@@ -13,24 +13,10 @@ from raysearch.data.files import FileReader
 from raysearch.data.listing import Found, some
 from raysearch.data.lookup import located
 from raysearch.data.names import same_form
-from raysearch.data.reading import AS_IT_IS, Reading
+from raysearch.data.reading import Reading
 from raysearch.data.roles import KNOWN, read_rows
 from raysearch.data.table import Table, read_csv, read_jsonl
 from raysearch.errors import InputError
-
-
-def find_in_manifest(manifest: Path, reading: Reading = AS_IT_IS) -> Found:
-    """The images that a table lists.
-
-    Args:
-        manifest: a .csv, .tsv, .txt or .jsonl.
-        reading: its columns, and the folder of the images, where the table does not say them.
-
-    Raises:
-        InputError: missing columns, empty labels, unknown splits, files that are not there, an image listed twice, and
-            targets that are not single labels: all of them together.
-    """
-    return found_in_table(read_table(manifest), manifest, reading)
 
 
 def read_table(file: Path) -> Table:
@@ -45,8 +31,14 @@ def read_table(file: Path) -> Table:
 def found_in_table(table: Table, manifest: Path, reading: Reading) -> Found:
     """The images that a table lists, the paths relative to its own folder or to that which is named.
 
+    Args:
+        table: what `manifest` holds.
+        manifest: its file, a .csv, .tsv, .txt or .jsonl.
+        reading: its columns, and the folder of the images, where the table does not say them.
+
     Raises:
-        InputError: as of `find_in_manifest`.
+        InputError: missing columns, empty labels, unknown splits, files that are not there, an image listed twice, and
+            targets that are not single labels: all of them together.
     """
     rows = read_rows(str(manifest), table.columns, reading)
     if not rows.paths:

@@ -42,7 +42,7 @@ def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found
         reading: its columns, where they do not say them.
 
     Raises:
-        InputError: as of `raysearch.data.manifest.find_in_manifest`.
+        InputError: as of `raysearch.data.manifest.found_in_table`.
     """
     paths: list[str] = []
     labels: list[str] = []

@@ -1,0 +1,108 @@
+"""What verbs that look at images with a frozen network ask for, and how they show how far they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from raysearch.errors import InputError, Problems
+
+if TYPE_CHECKING:
+    from raysearch.data.dataset import Dataset
+    from raysearch.data.reading import Reading
+    from raysearch.insight.embedder import Embedder
+
+Source = Annotated[
+    str, tyro.conf.arg(metavar="SOURCE", help="A folder, .zip, .csv, … or a name, as for --data of a search.")
+]
+Backbone = Annotated[str, tyro.conf.arg(metavar="NAME", help="The network that is looked with, as for a search.")]
+WeightsName = Annotated[
+    str, tyro.conf.arg(metavar="auto|imagenet|bundled|random|PATH", help="Its weights, as for a search.")
+]
+ImageSize = Annotated[
+    int | None, tyro.conf.arg(metavar="PX", help="Height and width that the network sees. Default: the images' own.")
+]
+Seed = Annotated[int, tyro.conf.arg(metavar="N", help="Of the splits that SOURCE does not give, and of all chance.")]
+Pooling = Literal["avg", "max", "both"]
+
+
+class Steps:
+    """A progress bar on stderr for one step after another; silent where stderr is not a terminal."""
+
+    def __init__(self, shown: bool = True) -> None:
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        console = Console(stderr=True)
+        self._progress = Progress(
+            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+        )
+        self._task = self._progress.add_task("", total=None)
+
+    def __enter__(self) -> Steps:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def begin(self, what: str, total: int) -> None:
+        """A step begins, of `total` parts."""
+        self._progress.reset(self._task, description=what, total=total)
+
+    def __call__(self, done: int = 1) -> None:
+        """More parts are done."""
+        self._progress.advance(self._task, done)
+
+
+def images_of(source: str, reading: Reading, image_size: int | None, seed: int, progress: bool) -> Dataset:
+    """Every image of a source, copies too.
+
+    Raises:
+        InputError: the source cannot be used.
+    """
+    from raysearch.data.pixels import load
+
+    if seed < 0:
+        raise InputError(f"--seed must be 0 or more, got {seed}")
+    # As for measuring, so that a class of one image is looked at instead of refused.
+    return load(
+        source,
+        image_size=image_size,
+        seed=seed,
+        keep_copies=True,
+        measuring=True,
+        progress=progress,
+        reading=reading,
+    )
+
+
+def backbone_embedder(
+    backbone: str, weights: str, dataset: Dataset, pooling: str, device: str, seed: int = 0
+) -> Embedder:
+    """The frozen network of that name, for images of a data set.
+
+    Raises:
+        InputError: an unknown backbone, weights that cannot be had, images too small for it, no such device; all
+            problems together.
+    """
+    from raysearch.cli.arguments import device_of
+    from raysearch.insight.embedder import Embedder
+    from raysearch.models.weights import load_weights
+
+    problems = Problems()
+    chosen = problems.attempt(device_of, device)
+    loaded = problems.attempt(load_weights, backbone, weights, seed)
+    problems.stop_if_any()
+    assert chosen is not None and loaded is not None
+    return Embedder.of_backbone(backbone, loaded, dataset.image_size, dataset.fit, pooling, chosen)
+
+
+def check_ending(flag: str, file: Path | None, endings: tuple[str, ...], problems: Problems) -> None:
+    """Notes a file whose name says another kind than what will be in it."""
+    problems.check(
+        file is None or file.suffix.lower() in endings,
+        f"{flag} {file}: give a name that ends in {' or '.join(endings)}",
+    )

@@ -1,0 +1,148 @@
+"""What a frozen network makes of images: one vector each, from the cache where a search or an earlier look left it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from raysearch.activations.cache import CachedActivations, provenance
+from raysearch.activations.live import LiveActivations
+from raysearch.activations.store import Store
+from raysearch.data.dataset import Dataset, Split
+from raysearch.models.boundary import build_classifier, cut
+from raysearch.models.head import Pool
+from raysearch.models.registry import backbone_spec
+from raysearch.models.weights import Weights, digest
+from raysearch.recipe import Recipe, Stage
+from raysearch.training.heads.reading import read_view
+from raysearch.training.numerics import choose_precision
+from raysearch.winner.best import Best
+
+Progress = Callable[[int], None]
+"""Told how many more images are done."""
+
+
+def silent(images: int) -> None:
+    """Tells nobody."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedder:
+    """A frozen network up to its pooling.
+
+    Attributes:
+        network: the backbone's blocks and the pooling.
+        recipe: names the backbone, the image size, the fit and the pooling.
+        digest: of the backbone's tensors.
+        device: where it runs.
+    """
+
+    network: nn.Sequential
+    recipe: Recipe
+    digest: str
+    device: torch.device
+
+    @classmethod
+    def of_backbone(
+        cls, backbone: str, weights: Weights, image_size: int, fit: str, pooling: str, device: torch.device
+    ) -> Embedder:
+        """A pretrained backbone.
+
+        Args:
+            backbone: its name.
+            weights: as `raysearch.models.weights.load_weights` gives them.
+            image_size: height and width, pixels.
+            fit: squash, crop or pad.
+            pooling: avg, max or both.
+            device: where it runs.
+
+        Raises:
+            InputError: the backbone needs larger images.
+        """
+        named = {"backbone": backbone, "weights": weights.again, "image_size": image_size, "fit": fit}
+        recipe = Recipe.model_validate({**named, "pooling": pooling, "schedule": (Stage(depth=0, epochs=1),)})
+        classifier = build_classifier(recipe, 1)
+        classifier.load_state_dict(dict(weights.state), strict=False)
+        return cls(cut(classifier, 0)[0], recipe, weights.digest, device)
+
+    @classmethod
+    def of_best(cls, best: Best, pooling: str | None, device: torch.device) -> Embedder:
+        """The trained network of a run; of several networks, the first.
+
+        Args:
+            best: the run's winner.
+            pooling: avg, max or both; None: its own.
+            device: where it runs.
+        """
+        network = cut(best.network(), 0)[0]
+        recipe = best.recipe
+        if pooling is not None:
+            network[-1] = Pool(pooling)
+            recipe = recipe.model_copy(update={"pooling": pooling})
+        state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("pool.")}
+        return cls(network, recipe, digest(state), device)
+
+    def vectors(
+        self, split: Split, name: str, fingerprint: str, progress: Progress = silent
+    ) -> NDArray[np.float32]:
+        """The vectors of a split, shape (n, width); kept in the cache of activations, as a search's are.
+
+        Args:
+            split: images of the recipe's size.
+            name: of the split: train, val or test.
+            fingerprint: of the data set that it is from.
+            progress: told of each image that is done.
+        """
+        live = _Counted(split, self, progress)
+        if not len(split):
+            return np.empty((0, live.width), np.float32)
+        about = provenance(self.recipe, self.digest, fingerprint, name, split)
+        # As a search stores them, so that it finds these, and these are found if it was there first.
+        cached = CachedActivations(live, about, Store(), dtype="fp16" if name == "train" else "fp32")
+        found: NDArray[np.float32] = read_view(cached, np.arange(len(split)), 0, torch.device("cpu")).numpy()
+        progress(len(split) - live.counted)
+        return found
+
+    def of_dataset(self, dataset: Dataset, progress: Progress = silent) -> NDArray[np.float32]:
+        """The vectors of training, validation and test images, split after split, shape (n, width)."""
+        splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+        return np.concatenate(
+            [self.vectors(split, name, dataset.fingerprint, progress) for name, split in splits.items()]
+        )
+
+    def of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The vectors of a few images, uint8 (n, size, size, 3), which are not kept; shape (n, width)."""
+        split = Split(pixels, np.zeros(len(pixels), np.int64), tuple(map(str, range(len(pixels)))))
+        found: NDArray[np.float32] = _Counted(split, self, silent).batch(np.arange(len(pixels)), 0).cpu().numpy()
+        return found
+
+
+class _Counted(LiveActivations):
+    """Activations that tell of each image that they take in for the first time, however they are asked."""
+
+    def __init__(self, split: Split, embedder: Embedder, progress: Progress) -> None:
+        precision = choose_precision(embedder.device)
+        super().__init__(
+            split.pixels, embedder.network, augmenter=None, device=embedder.device, precision=precision
+        )
+        self.counted = 0
+        self._progress = progress
+        self._recipe = embedder.recipe
+
+    @property
+    def width(self) -> int:
+        """Numbers in a vector."""
+        channels = backbone_spec(self._recipe.backbone).channels
+        return Pool(self._recipe.pooling).features(channels)
+
+    def images(self, indices: np.ndarray, view: int) -> np.ndarray:
+        found = super().images(indices, view)
+        new = max(0, int(indices[-1]) + 1 - self.counted)
+        self.counted += new
+        self._progress(new)
+        return found
