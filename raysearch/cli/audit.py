@@ -144,9 +144,7 @@ def _write_all(found: Audit, out: Path) -> None:
     write_audit_page(found, out / "audit.html")
 
 
-def _write_without(
-    data: str, reading: Reading, seed: int, drop: Path, write: Path | None, as_json: bool
-) -> int:
+def _write_without(data: str, reading: Reading, seed: int, drop: Path, write: Path | None, as_json: bool) -> int:
     from raysearch.data.source import list_source
 
     listing = list_source(data, seed=seed, measuring=True, reading=reading)

@@ -16,6 +16,7 @@ from raysearch.cli.evaluate import evaluate
 from raysearch.cli.export import export
 from raysearch.cli.predict import predict
 from raysearch.cli.runs import fetch, report, show
+from raysearch.cli.similar import embed, similar
 from raysearch.errors import InputError, escape_output, told
 
 # torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.
@@ -24,12 +25,14 @@ VERBS: dict[str, Callable[..., int]] = {
     "audit": audit,
     "cache": cache,
     "data": data,
+    "embed": embed,
     "evaluate": evaluate,
     "export": export,
     "fetch": fetch,
     "predict": predict,
     "report": report,
     "show": show,
+    "similar": similar,
     "sweep": sweep,
     "tensorboard": tensorboard,
     "wandb": wandb,

@@ -3,7 +3,7 @@
     path,label,split,raysearch_source
     train/17,cat,train,photos.npz
 
-The column `raysearch_source` names the source, the same in every row: a path, relative to the table's folder, or a name;
+The column `raysearch_source` names the source, one for all rows: a path, relative to the table's folder, or a name;
 `path` is what an image is called within it.
 """
 

@@ -79,9 +79,7 @@ class Audited:
             for number, (split, path) in enumerate(zip(listing.splits, listing.paths, strict=True))
         }
         rows = [row[str(split), path] for split, path in zip(splits, images.paths, strict=True)]
-        return cls(
-            dataset.source, dataset.classes, images, splits, np.array(rows, np.int64), listing, dataset.skipped
-        )
+        return cls(dataset.source, dataset.classes, images, splits, np.array(rows, np.int64), listing, dataset.skipped)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -198,9 +196,7 @@ def groups(n: int, pairs: Iterable[Duplicate]) -> NDArray[np.int64]:
     return numbers
 
 
-def nearest_of_class(
-    audit: Audit, places: NDArray[np.int64], classes: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def nearest_of_class(audit: Audit, places: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:
     """For each of some images the most similar other image of a class; -1 where the class has no other.
 
     Args:

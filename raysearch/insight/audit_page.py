@@ -142,7 +142,11 @@ def _label_errors(audit: Audit) -> Section:
         "suggested. A good part of them are hard images with right labels: look before you tick."
     )
     return Section(
-        "labels", "Labels that are probably wrong", told, findings, _more(len(errors.places), len(places), "label_errors")
+        "labels",
+        "Labels that are probably wrong",
+        told,
+        findings,
+        _more(len(errors.places), len(places), "label_errors"),
     )
 
 
@@ -154,8 +158,8 @@ def _duplicates(audit: Audit) -> Section:
     )
     findings = [_pair(audit, pair) for pair in pairs[:SHOWN_PAIRS]]
     told = (
-        "Pairs across splits come first: a test image that was trained on says nothing of unseen ones. Then pairs under "
-        "two labels, of which at most one is right."
+        "Pairs across splits come first: a test image that was trained on says nothing of unseen ones. Then pairs "
+        "under two labels, of which at most one is right."
     )
     return Section(
         "copies", "Pictures that are there twice", told, findings, _more(len(pairs), len(findings), "duplicates")
@@ -185,9 +189,7 @@ def _outliers(audit: Audit) -> Section:
         "Their nearest neighbours in the network's features are far: another subject, a broken file, a rare view. The "
         "score counts spreads (modified z-score); rare images may be just what a model needs."
     )
-    return Section(
-        "outliers", "Images unlike all others", told, findings, _more(len(places), len(findings), "images")
-    )
+    return Section("outliers", "Images unlike all others", told, findings, _more(len(places), len(findings), "images"))
 
 
 def _odd(audit: Audit) -> Section:

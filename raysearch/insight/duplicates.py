@@ -71,9 +71,7 @@ def _exact(images: Split) -> Iterator[Duplicate]:
             yield Duplicate(earlier, place, "exact", 1.0)
 
 
-def _look_at(
-    pixels: Pixels, progress: Callable[[int], None]
-) -> tuple[Small, NDArray[np.uint64], NDArray[np.uint64]]:
+def _look_at(pixels: Pixels, progress: Callable[[int], None]) -> tuple[Small, NDArray[np.uint64], NDArray[np.uint64]]:
     """Every image small and grey, and the hashes of it and of its mirror image, shape (n,) each."""
     import imagehash
 

@@ -87,9 +87,7 @@ class Embedder:
         state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("pool.")}
         return cls(network, recipe, digest(state), device)
 
-    def vectors(
-        self, split: Split, name: str, fingerprint: str, progress: Progress = silent
-    ) -> NDArray[np.float32]:
+    def vectors(self, split: Split, name: str, fingerprint: str, progress: Progress = silent) -> NDArray[np.float32]:
         """The vectors of a split, shape (n, width); kept in the cache of activations, as a search's are.
 
         Args:
@@ -127,9 +125,7 @@ class _Counted(LiveActivations):
 
     def __init__(self, split: Split, embedder: Embedder, progress: Progress) -> None:
         precision = choose_precision(embedder.device)
-        super().__init__(
-            split.pixels, embedder.network, augmenter=None, device=embedder.device, precision=precision
-        )
+        super().__init__(split.pixels, embedder.network, augmenter=None, device=embedder.device, precision=precision)
         self.counted = 0
         self._progress = progress
         self._recipe = embedder.recipe

@@ -28,8 +28,9 @@ def find_label_errors(labels: NDArray[np.int64], probabilities: NDArray[np.float
     """Which labels are probably wrong.
 
     How many labels of each class are wrong is estimated by confident learning (Northcutt, Jiang and Chuang 2021,
-    "Confident Learning: Estimating Uncertainty in Dataset Labels"; cleanlab has it, pruned by noise rate). Their order
-    is that of the probability of the label itself: a hard image of its class still has some, a wrong label none.
+    "Confident Learning: Estimating Uncertainty in Dataset Labels"; cleanlab has it, pruned by noise rate). Heads that
+    are often wrong make that many, so a label must also be less likely than by guessing. The order is that of the
+    probability of the label itself: a hard image of its class still has some, a wrong label none.
 
     Args:
         labels: shape (n,).
@@ -44,10 +45,9 @@ def find_label_errors(labels: NDArray[np.int64], probabilities: NDArray[np.float
         warnings.simplefilter("ignore", UserWarning)
         flagged = find_label_issues(labels, probabilities, n_jobs=1)
     counts = np.bincount(labels, minlength=probabilities.shape[1])
+    flagged &= confidence > 1 - 1 / probabilities.shape[1]
     flagged &= counts[labels] > 1  # of a class of one image nothing is known where that one is held out
     others = probabilities.copy()
     others[np.arange(len(labels)), labels] = -1.0
     places = np.flatnonzero(flagged)
-    return LabelErrors(
-        places[np.argsort(-confidence[places], kind="stable")], others.argmax(axis=1), confidence
-    )
+    return LabelErrors(places[np.argsort(-confidence[places], kind="stable")], others.argmax(axis=1), confidence)

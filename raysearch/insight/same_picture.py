@@ -59,9 +59,7 @@ def how_alike(
     if max(as_it_is, mirror) >= ALIKE:
         # A symmetric picture is its own mirror image: it is called near.
         return ("near", as_it_is) if as_it_is >= ALIKE else ("mirrored", mirror)
-    best = max(
-        _crop_in(crop, whole) for whole, crop in ((one, other), (one, mirrored), (other, one), (mirrored, one))
-    )
+    best = max(_crop_in(crop, whole) for whole, crop in ((one, other), (one, mirrored), (other, one), (mirrored, one)))
     return ("cropped", best) if best >= _CROP_ALIKE else (None, max(as_it_is, mirror, 0.0))
 
 

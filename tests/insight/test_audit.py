@@ -1,0 +1,152 @@
+"""raysearch audit, as a person runs it: what it writes is right, and what it leaves is a source."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image, ImageOps
+
+from raysearch.cli.main import main
+from raysearch.data.pixels import load
+from raysearch.data.source import list_source
+from tests.insight.photos import LOOK, arrays, copy, scene, splits, with_wrong_labels, zipped
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_what_an_audit_writes(tmp_path, capsys):
+    root, wrong = with_wrong_labels(tmp_path / "photos")
+    copy(root / "test/blue/000.png", root / "train/blue/leak.png")
+    copy(root / "train/red/000.png", root / "train/green/twice.png")
+    Image.new("RGB", (24, 20), "blue").save(root / "train/blue/blank.png")
+    (root / "train/red/broken.png").write_bytes(b"no image")
+    assert main(["audit", "--data", "photos", "--out", "a", "--write", "a/cleaned.csv", *LOOK, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    errors = pd.read_csv("a/label_errors.csv")
+    assert list(errors)[:4] == ["path", "label", "suggested", "confidence"]
+    assert errors["confidence"].is_monotonic_decreasing
+    # The copy under two labels is the third: the intake says so as well.
+    assert wrong <= set(errors["path"]) <= {*wrong, "train/green/twice.png", "train/blue/blank.png"}
+    named = errors.set_index("path")["suggested"]
+    assert named["train/red/wrong.png"] == "blue"
+    pairs = pd.read_csv("a/duplicates.csv")
+    assert list(pairs)[:4] == ["path", "other", "kind", "across_splits"]
+    exact = pairs[pairs["kind"] == "exact"]
+    assert {(row.path, row.other, row.across_splits) for row in exact.itertuples()} == {
+        ("train/blue/leak.png", "test/blue/000.png", True),
+        ("train/green/twice.png", "train/red/000.png", False),
+    }
+    images = pd.read_csv("a/images.csv").set_index("path")
+    assert images.loc["train/blue/blank.png", "blank"] in (True, "True")
+    assert "UnidentifiedImageError" in images.loc["train/red/broken.png", "unreadable"]
+    assert (told["blank"], told["unreadable"], told["duplicates"]["exact"]) == (1, 1, 2)
+    left = set(pd.read_csv("a/cleaned.csv")["path"])
+    gone = {"../photos/train/blue/leak.png", "../photos/train/blue/blank.png", "../photos/train/red/wrong.png"}
+    assert not left & gone
+    assert sum("/test/" in path for path in left) == 12
+    page = Path("a/audit.html").read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"?https?:", page)
+    assert 'value="train/red/wrong.png"' in page
+    assert "data:image/webp;base64," in page
+    assert (root / "train/red/wrong.png").exists()
+
+
+@pytest.mark.parametrize("kind", ["folder", "zip", "npz"])
+def test_what_is_left_is_a_source(tmp_path, capsys, kind):
+    root = splits(tmp_path / "photos")
+    made = {"zip": zipped, "npz": arrays}
+    source = made[kind](root, tmp_path / f"p.{kind}") if kind in made else root
+    whole = list_source(str(source))
+    dropped = [whole.paths[row] for row in np.flatnonzero(whole.splits == "train")[[0, 20]]]
+    test = next(path for path, split in zip(whole.paths, whole.splits, strict=True) if split == "test")
+    Path("drop.csv").write_text("\n".join(["path", *dropped, test]))
+    Path("out").mkdir()
+    given = ["audit", "--data", str(source.relative_to(tmp_path)), "--drop", "drop.csv", "--write", "out/cleaned.csv"]
+    assert main(given) == 0
+    assert "without 2 training images; 1 validation or test images stay" in capsys.readouterr().out
+    left = list_source("out/cleaned.csv")
+    assert len(left) == len(whole) - 2
+    assert left.classes == whole.classes
+    dataset, before = load("out/cleaned.csv", progress=False), load(str(source), progress=False)
+    assert (dataset.test.pixels == before.test.pixels).all()
+    assert (dataset.test.labels == before.test.labels).all()
+    assert len(dataset.train) == len(before.train) - 2
+    assert dataset.fingerprint != before.fingerprint
+
+
+def test_splits_that_were_cut_stay_as_they_were(tmp_path):
+    root = splits(tmp_path / "photos") / "train"
+    Path("drop.csv").write_text("path\nred/000.png\n")
+    before = load(str(root), progress=False, seed=3)
+    assert main(["audit", "--data", str(root), "--drop", "drop.csv", "--write", "c.csv", "--seed", "3"]) == 0
+    after = load("c.csv", progress=False)
+    assert (after.val.pixels == before.val.pixels).all()
+    assert (after.test.pixels == before.test.pixels).all()
+
+
+def test_a_manifest_of_a_zip_can_be_cleaned_again(tmp_path):
+    zipped(splits(tmp_path / "photos"), tmp_path / "p.zip")
+    for step, (source, name) in enumerate((("p.zip", "red/000.png"), ("c0.csv", "red/001.png"))):
+        Path("drop.csv").write_text(f"path\ntrain/{name}\n")
+        assert main(["audit", "--data", source, "--drop", "drop.csv", "--write", f"c{step}.csv"]) == 0
+    assert len(list_source("c1.csv")) == 3 * (12 + 4 + 4) - 2
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--threshold", "2"], ["--threshold must be in (0, 1], got 2.0", "--threshold is about --write FILE.csv"]),
+        (["--write", "c.txt"], ["--write c.txt: give a name that ends in .csv"]),
+        (["--drop", "drop.csv"], ["--drop is about --write FILE.csv: name it"]),
+        (["--drop", "drop.csv", "--write", "c.csv"], ["names 1 images that photos does not have: train/no.png"]),
+        (["--drop", "all.csv", "--write", "c.csv"], ["no training image of red would be left"]),
+        (["--backbone", "resnet"], ["resnet"]),
+    ],
+)
+def test_what_is_refused(tmp_path, capsys, given, told):
+    splits(tmp_path / "photos")
+    Path("drop.csv").write_text("path\ntrain/no.png\n")
+    Path("all.csv").write_text("\n".join(["path", *(f"train/red/{n:03}.png" for n in range(12))]))
+    assert main(["audit", "--data", "photos", *given]) == 2
+    shown = capsys.readouterr().err
+    assert all(line in shown for line in told)
+    assert not Path("c.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("train/red/000.png,red,train,no.zip", "no.zip is no folder, no file and no known name"),
+        ("train/red/999.png,red,train,p.zip", "lists 1 images that"),
+        ("train/red/000.png,red,train,", "raysearch_source must name one source"),
+    ],
+)
+def test_a_manifest_that_chooses_what_is_not_there(tmp_path, capsys, line, told):
+    zipped(splits(tmp_path / "photos"), tmp_path / "p.zip")
+    Path("c.csv").write_text(f"path,label,split,raysearch_source\n{line}\n")
+    assert main(["data", "c.csv"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_copies_are_found_when_they_are_no_exact_ones(tmp_path, capsys):
+    root = tmp_path / "photos"
+    for number in range(30):
+        file = root / ("train", "val", "test")[number % 3] / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        scene(number).save(file)
+    ImageOps.mirror(scene(2)).save(root / "train/a/mirrored.png")
+    scene(2).save(root / "train/a/again.jpg", quality=60)
+    assert main(["audit", "--data", "photos", "--out", "a", *LOOK]) == 0
+    pairs = pd.read_csv("a/duplicates.csv")
+    assert {(row.path, row.other, row.kind) for row in pairs.itertuples()} >= {
+        ("train/a/mirrored.png", "test/a/2.png", "mirrored"), ("train/a/again.jpg", "test/a/2.png", "near"),
+    }  # fmt: skip
+    assert "pairs show one picture" in capsys.readouterr().out
