@@ -31,6 +31,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +117,7 @@ def run(command: list[str], scratch: Path, cache: Path | None = None) -> Ended:
         cache: of raysearch.
 
     Raises:
-        RuntimeError: it failed (the end of its error output is in the message), or left processes behind.
+        RuntimeError: it failed; the end of its error output is in the message.
     """
     mark = uuid.uuid4().hex
     own = {MARK: mark, "TMPDIR": str(scratch), "RAY_TMPDIR": tempfile.gettempdir()}  # Ray's sockets need short paths
@@ -133,26 +134,26 @@ def run(command: list[str], scratch: Path, cache: Path | None = None) -> Ended:
 
 
 def wait_until_gone(mark: str) -> None:
-    """Waits for every process with this mark in its environment.
+    """Waits for every process with this mark in its environment, and kills those that do not end by themselves.
 
-    Raises:
-        RuntimeError: some are still there.
+    They would disturb the next arm; the figures of this one are worth keeping all the same.
     """
     end = time.monotonic() + PATIENCE_SECONDS
     while left := list(marked(mark)):
         if time.monotonic() > end:
-            raise RuntimeError(f"still running after {PATIENCE_SECONDS} s, and would disturb the next arm: {left}")
+            for process in left:
+                with suppress(psutil.Error):
+                    say(f"killed, because it still ran after {PATIENCE_SECONDS} s: {' '.join(process.cmdline())[:200]}")
+                    process.kill()
         time.sleep(0.2)
 
 
-def marked(mark: str) -> Iterator[str]:
-    """Their command lines."""
+def marked(mark: str) -> Iterator[psutil.Process]:
+    """The processes that have it, zombies aside."""
     for process in psutil.process_iter():
-        try:
+        with suppress(psutil.Error):
             if process.environ().get(MARK) == mark and process.status() != psutil.STATUS_ZOMBIE:
-                yield " ".join(process.cmdline())[:200]
-        except psutil.Error:
-            continue
+                yield process
 
 
 def run_peer(task: Task, options: argparse.Namespace) -> Figures:

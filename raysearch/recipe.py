@@ -111,6 +111,13 @@ class Stage(_Frozen):
     """Logit_adjusted: the logits are shifted by this times the logarithm of each class's share; 0 is cross_entropy."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Mass taken from the true class and spread over all of them."""
+    mixing: Literal["none", "mixup", "cutmix"] = "none"
+    """What is done to the activations that enter the trained blocks: mixup blends an image's with another's (manifold
+    mixup, Verma et al. 2019), cutmix puts a rectangle of another's into them (Yun et al. 2019); labels follow."""
+    mixing_rate: Fraction = 0.5
+    """Mixing: the share of the steps that mix."""
+    mixing_alpha: Positive = 1.0
+    """Mixing: an image's own share is drawn from Beta(alpha, alpha); 1: uniform, near 0: all or nothing."""
     batch_size: Annotated[int, Field(ge=1)] = 64
     """Images a step (of the optimizer)."""
     batch_norm: Literal["frozen", "train"] = "frozen"
@@ -120,6 +127,12 @@ class Stage(_Frozen):
     def decided_by_epochs(self) -> bool:
         """Whether what is trained depends on how each epoch does on validation images, not on the last one alone."""
         return self.keep == "best" or self.early_stopping_epochs is not None or self.course == "plateau"
+
+    @model_validator(mode="after")
+    def _mixes_what_is_trained(self) -> Stage:
+        if self.mixing != "none" and not self.depth:
+            raise ValueError(f"mixing {self.mixing} needs an unfrozen block: at depth 0 there is a head alone")
+        return self
 
     @model_validator(mode="after")
     def _part_is_there(self) -> Stage:

@@ -32,6 +32,7 @@ fine = {
     "strength": tune.quniform(0.0, 1.0, 0.25),
     "dropout": tune.quniform(0.0, 0.5, 0.1),
     "class_weights": tune.choice(["none", "balanced"]),
+    "mixing": tune.choice(["none", "cutmix"]),
 }
 
 space = {"pooling": tune.choice(["avg", "max", "both"]), "schedule": [head, fine]}
@@ -50,6 +51,7 @@ default = {
             "strength": 1.0,
             "dropout": 0.0,
             "class_weights": "none",
+            "mixing": "cutmix",
         },
     ],
 }

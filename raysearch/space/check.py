@@ -25,6 +25,8 @@ _READ_WHEN: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "min_learning_rate": ("course", lambda course: course in ("plateau", "cosine"), "plateau or cosine"),
     "focal_gamma": ("loss", lambda loss: loss == "focal", "focal"),
     "adjustment_tau": ("loss", lambda loss: loss == "logit_adjusted", "logit_adjusted"),
+    "mixing_rate": ("mixing", lambda mixing: mixing != "none", "mixup or cutmix"),
+    "mixing_alpha": ("mixing", lambda mixing: mixing != "none", "mixup or cutmix"),
     "batch_norm": ("depth", lambda depth: depth > 0, "above 0"),
     "layer_decay": ("depth", lambda depth: depth > 0, "above 0"),
 }

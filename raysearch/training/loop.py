@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import math
 import time
 from dataclasses import asdict
@@ -26,6 +27,7 @@ from raysearch.training.images import Images
 from raysearch.training.losses import Loss
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
+from raysearch.training.mixing import Mixing, Step
 from raysearch.training.numerics import full_precision, seeded
 from raysearch.training.optimizer import is_weight, make_optimizer
 from raysearch.training.order import EpochOrder, epoch_order
@@ -124,7 +126,6 @@ class Trainer:
         started, epoch = time.perf_counter(), self.at.epoch + 1
         order = self.order(epoch)
         batches, sizes, view = order.batches, order.batch_sizes, order.view
-        labels = self.train_labels[torch.from_numpy(order.images).to(self.device)]
         if self.stage.batch_norm == "train":
             self.ranks.check_batch_statistics(min(sizes))
         # Filled on the device and read once, at the end: to read is to wait for the device.
@@ -134,7 +135,7 @@ class Trainer:
         with seeded(self.device, self.seed, view, 1 + self.ranks.rank):
             for step, batch in enumerate(batches):
                 rate = learning_rate(self.stage, self.at.epoch + (step + 0.5) / len(batches), self.at.drops)
-                losses[step], correct = self.step(order.images[batch], labels[batch], view, rate)
+                losses[step], correct = self.step(self.to_step(order.images[batch], view, step), view, rate)
                 hits += correct
         self.ranks.average_statistics(self.suffix)
         self.ranks.total(hits)
@@ -156,44 +157,48 @@ class Trainer:
         train = self.images.train
         return epoch_order(self.stage, train.labels, self.seed, epoch=epoch, view_offset=self.view_offset)
 
-    def step(self, indices: np.ndarray, labels: Tensor, view: int, rate: float) -> tuple[Tensor, Tensor]:
-        """One step of the optimizer, on these training images in this view; the suffix is in training mode.
+    def to_step(self, indices: np.ndarray, view: int, number: int) -> Step:
+        """These training images, integer (n,), as what a step of an epoch takes; which step decides how it mixes."""
+        labels = self.train_labels[torch.from_numpy(indices).to(self.device)]
+        return Step(indices, labels, Mixing.draw(self.stage, len(indices), (self.seed, view, number)))
+
+    def step(self, step: Step, view: int, rate: float) -> tuple[Tensor, Tensor]:
+        """One step of the optimizer; the suffix is in training mode.
 
         Args:
-            indices: of the images, integer (n,).
-            labels: of the same, (n,), on the device.
+            step: its images.
             view: of the images.
             rate: the head's learning rate.
 
-        Returns: the loss and the hits of this process's share of the images, on the device.
+        Returns: the loss and the hits (of mixed images, of their own labels) of this process's share, on the device.
         """
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["share"]
-        filled = self._fill_gradients(indices, labels, view)
+        filled = self._fill_gradients(step, view)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return filled
 
-    def _fill_gradients(self, indices: np.ndarray, labels: Tensor, view: int) -> tuple[Tensor, Tensor]:
+    def _fill_gradients(self, step: Step, view: int) -> tuple[Tensor, Tensor]:
         """Gradients of one step, accumulated over pieces that fit in memory and over all ranks.
 
         Returns: of this rank's images, their part of the batch's loss, and their hits; on the device.
         """
-        total_weight = self.loss.weights[labels].sum()  # the whole batch's, so that parts add up to the unsplit mean
-        mine = self.ranks.share(len(indices))
-        indices, labels, train = indices[mine], labels[mine], self.images.train.activations
+        total_weight = self.loss.weights[step.labels].sum()  # the whole batch's, so that parts add up to the whole mean
+        mine, train = np.arange(len(step.indices))[self.ranks.share(len(step.indices))], self.images.train.activations
 
         def in_pieces_of(size: int) -> tuple[Tensor, Tensor]:
             self.optimizer.zero_grad()
             loss, hits = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-            for piece in slices(len(indices), size):
-                inputs, target = train.batch(indices[piece], view), labels[piece]
+            for piece in slices(len(mine), size):
+                places = mine[piece]
+                inputs, share = step.inputs(places, lambda indices: train.batch(indices, view))
                 with autocast(self.device, self.precision):
                     logits = self.suffix(inputs).float()
-                    summed = self.loss.summed(logits, target)
+                    summed = step.summed(places, share, functools.partial(self.loss.summed, logits))
                 self.scaler.scale(summed / total_weight).backward()
                 loss += summed.detach() / total_weight
-                hits += (logits.detach().argmax(dim=1) == target).sum()
+                hits += (logits.detach().argmax(dim=1) == step.own_labels(places)).sum()
             if self.ranks.first and (self.stage.l1 or self.stage.l2):
                 terms = [self.stage.l1 * p.abs().sum() + self.stage.l2 / 2 * p.square().sum() for p in self.penalized]
                 self.scaler.scale(torch.stack(terms).sum()).backward()

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
 from raysearch.models.boundary import train_mode
 from raysearch.training.loop import Trainer
@@ -65,8 +64,9 @@ def sweep_rates(trainer: Trainer, rates: Sequence[float]) -> list[float]:
     with seeded(trainer.device, trainer.seed, order.view, 1):
         for step, rate in enumerate(rates):
             batch = np.take(order.images, np.arange(step * size, (step + 1) * size), mode="wrap")
-            labels = trainer.train_labels[torch.from_numpy(batch).to(trainer.device)]
-            loss = float(trainer.ranks.total(trainer.step(batch, labels, order.view, rate)[0]))
+            loss = float(
+                trainer.ranks.total(trainer.step(trainer.to_step(batch, order.view, step), order.view, rate)[0])
+            )
             if not math.isfinite(loss):
                 break
             losses.append(loss)

@@ -26,7 +26,8 @@ from raysearch.winner.shipment import Shipment
 _PROMISE = 0.05  # the error that the example of --abstain promises
 _STAGE_FIELDS = (
     "depth", "epochs", "part", "learning_rate", "layer_decay", "weight_decay", "course", "strength", "dropout",
-    "class_weights", "loss", "focal_gamma", "adjustment_tau", "label_smoothing", "batch_size", "batch_norm",
+    "class_weights", "loss", "focal_gamma", "adjustment_tau", "label_smoothing", "mixing", "mixing_rate",
+    "mixing_alpha", "batch_size", "batch_norm",
 )  # fmt: skip
 
 

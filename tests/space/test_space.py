@@ -302,6 +302,7 @@ DEFAULT = [
 IN_VAIN = [
     ("schedule.0.focal_gamma is set, but it is read only when schedule.0.loss is focal", head('"focal_gamma": 1.0')),
     ("adjustment_tau is set, but it is read only when schedule.0.loss is logit_", head('"adjustment_tau": 1.0')),
+    ("mixing_rate is set, but it is read only when schedule.0.mixing is mixup or", head('"mixing_rate": 0.3')),
     ("batch_norm is set, but it is read only when schedule.0.depth is above 0", head('"batch_norm": "train"')),
     ("schedule.0.plateau_factor is set, but it is read only when schedule.0.course", head('"plateau_factor": 0.1')),
     ("head.hidden_units is set, but it is read only when head.kind is hidden", top('"head": {"hidden_units": 3}')),

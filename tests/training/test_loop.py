@@ -150,10 +150,14 @@ def test_each_epoch_sees_the_next_view_and_validation_the_first():
     assert set(training.images.val.activations.views) == {0}
 
 
+@pytest.mark.parametrize("mixing", ["none", "mixup", "cutmix"])
 @pytest.mark.parametrize("weights", ["none", "balanced"])
-def test_out_of_memory_halves_the_batch_and_keeps_the_step(weights, caplog):
+def test_out_of_memory_halves_the_batch_and_keeps_the_step(weights, mixing, caplog):
     """Accumulated gradients are the unsplit ones: the loss is normalised by the weights of the whole batch."""
-    stage = Stage(depth=1, epochs=2, batch_size=13, class_weights=weights, label_smoothing=0.1, l1=0.01)
+    stage = Stage(
+        depth=1, epochs=2, batch_size=13, class_weights=weights, label_smoothing=0.1, l1=0.01, mixing=mixing,
+        mixing_rate=1.0,
+    )  # fmt: skip
     small, whole = trainer(stage, suffix=limited(4)), trainer(stage)
     rows, expected = run(small), run(whole)
     assert [row["micro_batch"] for row in rows] == [4, 4] != [row["micro_batch"] for row in expected]

@@ -27,6 +27,8 @@ STAGES = {
     "focal loss": Stage(depth=1, epochs=3, batch_size=7, loss="focal", class_weights="balanced"),
     "class weights": Stage(depth=1, epochs=3, batch_size=7, class_weights={"owl": 5.0}, label_smoothing=0.1),
     "balanced, on a part of the images": Stage(depth=1, epochs=3, batch_size=7, class_weights="balanced", part="2/3"),
+    "cutmix": Stage(depth=1, epochs=3, batch_size=7, mixing="cutmix", class_weights={"owl": 5.0}),
+    "mixup": Stage(depth=1, epochs=3, batch_size=9, mixing="mixup", mixing_rate=1.0, label_smoothing=0.1),
     "penalties": Stage(depth=1, epochs=3, batch_size=9, l1=0.01, l2=0.02, weight_decay=0.1, layer_decay=0.5),
     "fewer images than ranks in a batch": Stage(depth=1, epochs=2, batch_size=2, learning_rate=0.01),
     "stopped early": Stage(

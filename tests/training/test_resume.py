@@ -23,6 +23,7 @@ EVERYTHING = {
     "warmup_epochs": 0.5,
     "plateau_patience_epochs": 0,
     "plateau_factor": 0.3,
+    "mixing": "cutmix",
 }
 
 
