@@ -75,6 +75,7 @@ PURE = {
     *(f"raysearch/record/{name}.py" for name in ("info", "events", "final_events", "trial", "goal", "metric")),
     "raysearch/search/messages.py",
     "raysearch/workers/capacity.py",
+    "raysearch/workers/order.py",
     *(f"raysearch/activations/{name}.py" for name in ("planner", "forecast")),
 }
 IMPURE = {"ray", "torch", "optuna", "time", "datetime", "random", "os", "pathlib"}

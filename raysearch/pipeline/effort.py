@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from raysearch.recipe import Recipe
-from raysearch.workers.trainings import On
+from raysearch.workers.order import On
 
 
 @dataclass(frozen=True)

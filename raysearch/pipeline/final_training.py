@@ -30,8 +30,9 @@ from raysearch.training.bench import Bench
 from raysearch.training.stratified import most_folds
 from raysearch.workers.cluster import Call
 from raysearch.workers.config import BenchConfig
+from raysearch.workers.order import Training
 from raysearch.workers.training_job import train_all
-from raysearch.workers.trainings import Outcome, Training
+from raysearch.workers.trainings import Outcome
 
 
 def effort_of(job: Job) -> Effort:

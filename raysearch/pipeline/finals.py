@@ -28,7 +28,8 @@ from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_places
 from raysearch.training.stratified import stratified_folds
-from raysearch.workers.trainings import Outcome, Training
+from raysearch.workers.order import Training
+from raysearch.workers.trainings import Outcome
 
 CONFIDENCE = 0.9
 """Of the two-sided interval that must lie above 0 for a challenger to replace the default: one chance in twenty that it

@@ -32,7 +32,8 @@ from raysearch.workers.board import Board
 from raysearch.workers.cluster import look_at_cluster
 from raysearch.workers.config import BenchConfig, TuneDict
 from raysearch.workers.network import OwnNetwork
-from raysearch.workers.trainings import ERROR, HISTORY, LOGITS, Outcome, Training, Wanted, Work
+from raysearch.workers.order import Training
+from raysearch.workers.trainings import ERROR, HISTORY, LOGITS, Outcome, Wanted, Work
 
 logger = logging.getLogger(__name__)
 

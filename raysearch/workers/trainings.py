@@ -9,15 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 
-from raysearch.recipe import Recipe
 from raysearch.record.final_events import Row
 from raysearch.record.folder import BEST
 from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import load_tensors
+from raysearch.workers.order import Training
 
 ERROR = "error.txt"
 """Why a training has no tensors."""
@@ -25,22 +24,6 @@ HISTORY = "history.jsonl"
 """Its epochs, a line each."""
 LOGITS = "held_out_logits"
 """The name of the answers to held-out images among a training's tensors."""
-
-On = Literal["train", "train+val"]
-
-
-@dataclass(frozen=True)
-class Training:
-    """One recipe to train whole."""
-
-    name: str
-    """The name of its folder under checkpoints/; what is there already is not trained again."""
-    recipe: Recipe
-    head_seed: int
-    """Seeds the first stage of several: trainings that share it (and their images) share their head."""
-    on: On
-    fold: tuple[int, int] | None = None
-    """The stratified part of the images that is held out, and how many parts there are; None: none is held out."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import Finalist, Finals, choose
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.goal import Goal
-from raysearch.workers.trainings import Outcome, Training
+from raysearch.workers.order import Training
+from raysearch.workers.trainings import Outcome
 
 CLASSES = ("cat", "dog")
 LABELS = np.arange(60) % 2

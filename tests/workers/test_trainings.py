@@ -11,9 +11,9 @@ from raysearch.recipe import Recipe, Stage
 from raysearch.record.folder import BEST
 from raysearch.training.checkpoint import save_tensors
 from raysearch.workers.board import Board
+from raysearch.workers.order import Training
 from raysearch.workers.session import ray_session
 from raysearch.workers.training_job import train_all
-from raysearch.workers.trainings import Training
 
 RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=(Stage(depth=0, epochs=1),))
 

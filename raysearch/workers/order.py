@@ -1,0 +1,27 @@
+"""A training as it is ordered: what the driver puts on the board, and a worker takes from it.
+
+Nothing here imports torch: the board's own process would take seconds to start, and the refits with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from raysearch.recipe import Recipe
+
+On = Literal["train", "train+val"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """One recipe to train whole."""
+
+    name: str
+    """The name of its folder under checkpoints/; what is there already is not trained again."""
+    recipe: Recipe
+    head_seed: int
+    """Seeds the first stage of several: trainings that share it (and their images) share their head."""
+    on: On
+    fold: tuple[int, int] | None = None
+    """The stratified part of the images that is held out, and how many parts there are; None: none is held out."""
