@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -67,7 +68,7 @@ def evaluate(
     chosen = problems.attempt(device_of, device)
     reading = problems.attempt(Reading.of, columns, images)
     problems.check(
-        data is not None or not reading,
+        data is not None or not reading.of_a_table,
         "--images and --columns are about --data SOURCE: name it; those of the run's own images are known",
     )
     problems.stop_if_any()
@@ -113,6 +114,8 @@ def _images(best: Best, folder: Path, data: str | None, reading: Reading) -> tup
     kept = True if data is not None else settings.get("keep_copies", True)
     if data is None:
         reading = Reading.of_run(settings)
+    elif settings.get("group_by") is not None:  # the run's own images may be named: then these are its own splits
+        reading = replace(reading, group_by=settings["group_by"])
     dataset = dataset_for(
         best,
         source,

@@ -25,11 +25,16 @@ SUGGESTED = frozenset((
 """Names of columns that may say a group; only one called group is taken for it unasked."""
 
 
-def names_in_paths(pattern: str, paths: Sequence[str]) -> list[str]:
+def names_in_paths(pattern: str, paths: Sequence[str], *, must_match: bool = True) -> list[str]:
     """The group of each image by `--group-by`: the first group of the pattern's match in its path, "" without a match.
 
+    Args:
+        pattern: a regular expression.
+        paths: of the images.
+        must_match: whether to refuse a pattern that matches no path.
+
     Raises:
-        InputError: the pattern cannot be read, has no group, or matches no path.
+        InputError: the pattern cannot be read, has no group, or matches no path though it must.
     """
     try:
         compiled = re.compile(pattern)
@@ -38,7 +43,7 @@ def names_in_paths(pattern: str, paths: Sequence[str]) -> list[str]:
     if not compiled.groups:
         raise InputError(f"--group-by {pattern!r} has no (…) around what names the group, e.g. 'patient([0-9]+)_'")
     names = [(match.group(1) or "") if (match := compiled.search(path)) else "" for path in paths]
-    if paths and not any(names):
+    if must_match and paths and not any(names):
         raise InputError(f"--group-by {pattern!r} matches no path; the paths are like {some(paths)}")
     return names
 

@@ -45,7 +45,8 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False, reading:
     account = found.account.adding(doubts=doubts)
     grouping = found.groups
     if reading.group_by is not None:
-        grouping = Grouping(f"--group-by {reading.group_by}", names_in_paths(reading.group_by, found.paths))
+        names = names_in_paths(reading.group_by, found.paths, must_match=not measuring)
+        grouping = Grouping(f"--group-by {reading.group_by}", names)
     if grouping is not None and not any(grouping.names):
         grouping = None
     groups = None if grouping is None else numbered(grouping.names)
