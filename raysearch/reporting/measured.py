@@ -103,6 +103,12 @@ def threshold_sentence(shipped: ShippedFigures, evaluation: EvaluationDocument) 
     if shipped["threshold"] is None:
         return None
     second = list(shipped["test"]["per_class"])[1]
+    if bounds := [one["requirement"] for one in evaluation.get("requirements", [])]:
+        return (
+            f"The answer is {second} from a probability of {shipped['threshold']:.3f} on, not from one half: out of "
+            f"fold, on {shipped.get('images', 0)} images, that is nearest to {' and '.join(bounds)}, and the best "
+            f"{in_words(evaluation['metric'])} among what is as near."
+        )
     return (
         f"The answer is {second} from a probability of {shipped['threshold']:.3f} on, not from one half: out of fold, "
         f"on {shipped.get('images', 0)} images, the {in_words(evaluation['metric'])} is surely better so."

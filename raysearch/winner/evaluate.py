@@ -31,6 +31,9 @@ from raysearch.winner.best import Best
 
 logger = logging.getLogger(__name__)
 
+_MOST_RANKED = 50_000_000
+"""Logits in all of which images are ranked class by class, which sorts them: a minute's work."""
+
 
 class Augment(Protocol):
     """An augmented view of images, as `raysearch.data.augment.Augmenter` makes it."""
@@ -109,7 +112,8 @@ def logits_of(
 
 def detailed_metrics(logits: torch.Tensor, labels: np.ndarray, classes: Sequence[str]) -> Metrics:
     """The training loop's metrics of logits (n, classes), by class, with F1, support and the confusion matrix."""
-    flat = classification_metrics(logits, torch.as_tensor(labels), classes, also=RANKED)
+    also = RANKED if logits.numel() <= _MOST_RANKED else ()
+    flat = classification_metrics(logits, torch.as_tensor(labels), classes, also)
     counts = confusion(labels, logits.argmax(dim=1).numpy(), len(classes))
     per_class: dict[str, ClassFigures] = {}
     for i, name in enumerate(classes):
@@ -215,7 +219,7 @@ def evaluation_document(
         others: "default" and "head": the trial's name, and its models' metrics on test.
     """
     optimism = None
-    if chosen_by:
+    if chosen_by and (metric not in RANKED or all(metric in one for one in chosen_by)):
         flattery = best_validation - figure(over_models(chosen_by), metric)["mean"]
         optimism = flattery if larger_is_better(metric) else -flattery
     document = {
