@@ -8,6 +8,7 @@ import pytest
 
 from raysearch.errors import InputError
 from raysearch.recipe import flatten
+from raysearch.record.metric import tracked_name
 from raysearch.record.tables import history_table
 from raysearch.reporting.tracking.follow import show_now
 from raysearch.reporting.tracking.wandb_runs import BEST_HEADS, WandbRuns
@@ -41,8 +42,8 @@ def test_every_trial_epoch_and_config_is_in_the_files(tmp_path):
     for name in ("h0000", "t0000", "t0001", "t0002", "t0003"):
         one, rows = found[name], history[history["trial"] == name]
         assert [line["_step"] for line in one.history] == list(rows["epoch"])
-        for column in ("epoch", "lr", "train_loss", "val_loss", "val_accuracy", "val_recall_cat"):
-            assert [line[column] for line in one.history] == list(rows[column])
+        for column in ("epoch", "lr", "train_loss", "val_loss", "val_accuracy", "val_recall:cat"):
+            assert [line[tracked_name(column)] for line in one.history] == list(rows[column])
         made = next(event for event in LOG if event["event"] == "trial" and event["trial"] == name)
         flat = flatten(one.config)
         assert {key: flat[key] for key in flatten(made["recipe"])} == flatten(made["recipe"])
