@@ -14,6 +14,7 @@ from raysearch.cli.data import data
 from raysearch.cli.elsewhere import sweep, tensorboard, wandb
 from raysearch.cli.evaluate import evaluate
 from raysearch.cli.export import export
+from raysearch.cli.learning_curve import learning_curve
 from raysearch.cli.predict import predict
 from raysearch.cli.runs import fetch, report, show
 from raysearch.cli.similar import embed, similar
@@ -29,6 +30,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "evaluate": evaluate,
     "export": export,
     "fetch": fetch,
+    "learning-curve": learning_curve,
     "predict": predict,
     "report": report,
     "show": show,
