@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from raysearch.job.needs import Needs, trial_needs
 from raysearch.models.boundary import build_classifier
 from raysearch.models.summary import block_table
 from raysearch.recipe import Recipe
+from raysearch.record.goal import Goal
 from raysearch.reporting.intake import show_intake
 from raysearch.space.space import describe
 from raysearch.storage.files import replace_with
@@ -61,6 +62,8 @@ class Plan:
     """The folder that the run would have."""
     max_batches: int | None = None
     """Batches of an epoch at most, for a quick look; None: all."""
+    goal: Goal = field(default_factory=lambda: Goal("accuracy"))
+    """What the search is after."""
 
 
 def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | None = None) -> None:
@@ -138,6 +141,10 @@ def work_table(plan: Plan) -> Table:
     """Trials and epochs."""
     head_epochs = plan.recipe.schedule[0].epochs
     table = Table(show_header=False)
+    bounds = " and ".join(map(str, plan.goal.require))
+    table.add_row(
+        "the best is", f"by validation {plan.goal.metric}" + (f", among those with {bounds}" if bounds else "")
+    )
     heads = f"{plan.heads}, of at most {head_epochs} epochs each" if plan.heads else "none"
     table.add_row("heads", heads if plan.head is None else f"none is trained; every trial starts from {plan.head}")
     rungs = ", ".join(map(str, plan.rungs))
@@ -219,4 +226,5 @@ def as_plan(job: Job, folder: Path) -> Plan:
         gpus_per_worker=job.machine.gpus,
         folder=folder,
         max_batches=settings.max_batches,
+        goal=job.goal,
     )

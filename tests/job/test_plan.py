@@ -21,6 +21,7 @@ from raysearch.job.preview import Plan, show_plan
 from raysearch.models.boundary import build_classifier
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.record.goal import Goal
 from raysearch.training.bench import Bench
 from raysearch.training.images import Labelled
 from raysearch.training.order import quick_look
@@ -62,6 +63,13 @@ def plan_of(dataset, **changes) -> Plan:
         "folder": Path("results/fine_tune-1"),
     }
     return Plan(**{**fields, **changes})
+
+
+def test_the_plan_says_what_the_search_is_after(dataset, tmp_path):
+    console = Console(file=io.StringIO(), width=160)
+    goal = Goal.of("macro_f1", ["recall:cat>=0.9"])
+    show_plan(plan_of(dataset, goal=goal), tmp_path / "plan.png", console)
+    assert "by validation macro_f1, among those with recall:cat>=0.9" in console.file.getvalue()
 
 
 def test_the_plan_shows_data_blocks_space_work_and_needs(dataset, tmp_path):
