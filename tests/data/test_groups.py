@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
+from sklearn.neighbors import KNeighborsClassifier
 
 from raysearch.data.groups import joined, names_in_paths, numbered
 from raysearch.data.pixels import load
@@ -266,3 +268,24 @@ def test_subsets_of_too_few_images_are_refused(tmp_path):
     root = fill(tmp_path, {"a": 12, "b": 12})
     with pytest.raises(InputError, match=r"subset 11 \(from 0\) of 12 has no training images of a"):
         list_source(str(root), reading=Reading.of(None, None, None, Thinning(1.0, 12, 11)))
+
+
+def test_a_planted_leak_flatters_and_groups_take_it_away(tmp_path):
+    """Each patient has a face, and a label by lot: whoever remembers faces is right, but only of known ones."""
+    random = np.random.default_rng(0)
+    for patient in range(80):
+        face, kind = random.integers(0, 200, (12, 12, 3)), "ill" if patient % 2 else "well"
+        for number in range(4):
+            pixels = (face + random.integers(0, 30, face.shape)).astype(np.uint8)
+            file = tmp_path / "faces" / kind / f"patient{patient}_{number}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(file)
+
+    def accuracy(reading: Reading) -> float:
+        data = load(str(tmp_path / "faces"), image_size=12, progress=False, cache=tmp_path, reading=reading)
+        train, test = (np.asarray(split.pixels).reshape(len(split), -1) / 255.0 for split in (data.train, data.test))
+        nearest = KNeighborsClassifier(1).fit(train, data.train.labels)
+        return nearest.score(test, data.test.labels)
+
+    assert accuracy(Reading()) > 0.95
+    assert accuracy(Reading.of(None, None, r"patient(\d+)_")) < 0.75
