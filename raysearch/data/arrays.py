@@ -1,6 +1,7 @@
 """A MedMNIST-style .npz: train_images, train_labels, and the same for val and test where given.
 
-Splits may be called as folders of splits are (`valid_images`), and the arrays as Keras does (`x_train`, `y_train`).
+Splits may be called as folders of splits are (`valid_images`), and the arrays as Keras does (`x_train`, `y_train`);
+where nothing is split, `images` and `labels`, or `x` and `y`, will do.
 """
 
 from __future__ import annotations
@@ -76,13 +77,15 @@ def find_in_arrays(file: Path) -> Found:
         problems += [f"{file}: {problem}" for problem in found]
         if not found:
             images.append(pair[0])
-            labels += [str(int(label)) for label in pair[1].reshape(-1)]
+            labels += _as_classes(pair[1])
             splits += [split] * len(pair[0])
             paths += [f"{split}/{position}" for position in range(len(pair[0]))]
     if problems:
         raise InputError(problems)
     classes = None
-    if _NAMES in arrays:
+    if _NAMES in arrays and not all(label.isdigit() for label in labels):
+        others.append(_NAMES)  # the labels are names themselves
+    elif _NAMES in arrays:
         classes = [str(name) for name in arrays[_NAMES].reshape(-1)]
         if max(map(int, labels)) >= len(classes):
             raise InputError(f"{file}: {_NAMES} has {len(classes)} names but labels go up to {max(map(int, labels))}.")
@@ -108,6 +111,11 @@ def _keys(file: Path, names: Sequence[str]) -> dict[str, str]:
         if meant in found:
             raise InputError(f"{file} holds {found[meant]} and {name}, which are both {meant}: take one away.")
         found[meant] = name
+    if not any(meant.endswith("_images") for meant in found):
+        for images, labels in (("images", "labels"), ("x", "y")):
+            bare = {name.lower(): name for name in names}
+            if {images, labels} <= bare.keys():
+                return found | {"train_images": bare[images], "train_labels": bare[labels]}
     return found
 
 
@@ -125,17 +133,42 @@ def _meant(name: str) -> str | None:
 def _image_problems(split: str, images: NDArray[np.generic]) -> list[str]:
     problems = []
     if not (images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3, 4))):
+        first = images.ndim == 4 and images.shape[1] in (1, 3, 4)
+        why = (
+            "its channels come first: turn it by images.transpose(0, 2, 3, 1)"
+            if first
+            else "volumes and video are not supported"
+        )
         problems.append(
-            f"{split}_images must have the shape (n, h, w) or (n, h, w, 1, 3 or 4), got {images.shape}; volumes and "
-            "video are not supported."
+            f"{split}_images must have the shape (n, h, w) or (n, h, w, 1, 3 or 4), got {images.shape}; {why}."
         )
     if images.dtype.kind not in "buif":
         problems.append(f"{split}_images must be whole numbers (such as uint8) or fractions, got {images.dtype}.")
     return problems
 
 
+def _is_one_hot(labels: NDArray[np.generic]) -> bool:
+    """Whether each row has a single 1, and nothing but zeros beside it."""
+    return (
+        labels.ndim == 2
+        and labels.shape[1] > 1
+        and labels.dtype.kind in "biuf"
+        and bool(((labels == 0) | (labels == 1)).all() and (labels.sum(axis=1) == 1).all())
+    )
+
+
+def _as_classes(labels: NDArray[np.generic]) -> list[str]:
+    """The class of each image: a word, a number, or the place of the single 1 in its row."""
+    if labels.dtype.kind == "U":
+        return [str(label).strip() for label in labels]
+    numbers = labels.argmax(axis=1) if _is_one_hot(labels) else labels.reshape(-1)
+    return [str(int(label)) for label in numbers]
+
+
 def _label_problems(split: str, labels: NDArray[np.generic]) -> list[str]:
-    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] > 1):
+    if labels.dtype.kind == "U" and labels.ndim == 1:
+        return [f"{split}_labels has {count} empty labels."] if (count := int((labels == "").sum())) else []
+    if labels.ndim > 2 or (labels.ndim == 2 and labels.shape[1] > 1 and not _is_one_hot(labels)):
         return [
             f"{split}_labels is multi-label, shape {labels.shape}: only single-label classification is supported, "
             "shape (n,) or (n, 1)."

@@ -8,21 +8,32 @@ from collections.abc import Mapping, Sequence
 
 from raysearch.data.account import Doubt
 from raysearch.data.listing import some
-from raysearch.data.split_names import split_name
+from raysearch.data.split_names import split_name, words_of
 from raysearch.errors import InputError
 
 _FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test"}
 """Columns of yes and no: yes is this split, no is train."""
 _SPLIT_WORDS = frozenset((
     "fold", "folds", "kfold", "k_fold", "subset", "set", "phase", "partition", "split", "splits", "data_split",
-    "dataset_split", "usage", "is_train", "valid", "validation", "test",
+    "dataset_split", "usage", "is_train", "valid", "validation", "test", "train", "training",
 ))  # fmt: skip
+_SAY_SPLIT = frozenset(("train", "training", "test", "testing", "val", "valid", "validation", "split", "fold", "folds"))
+_BESIDE_THESE = frozenset(
+    ("is", "in", "cv", "k", "id", "idx", "index", "number", "no", "image", "img", "set", "data", "flag", "or")
+)
+"""Words of names such as is_training_image, cv_fold or train_val_test: all of them are of both, one of the first."""
 _YES = frozenset(("true", "1", "1.0", "yes", "y", "t"))
 _NO = frozenset(("false", "0", "0.0", "no", "n", "f"))
-_NO_LABEL = frozenset(("nan", "none", "null", "n/a", "na", "#n/a", "<na>", "nat", "undefined"))
+_NO_LABEL = frozenset((
+    "nan", "none", "null", "n/a", "na", "#n/a", "<na>", "nat", "undefined", "nil", "?", "-", "--", "#ref!", "#name?",
+    "#value!", "#div/0!", "#null!", "#num!", "unlabeled", "unlabelled",
+))  # fmt: skip
 """What programs write where there is nothing."""
-_SEVERAL = re.compile(r"[|;]|^\[.*\]$")
-"""What a field with more than one label holds: a separator, or a list."""
+_SEVERAL = re.compile(r"[|;]|^\[.*\]$|^\{.*\}$", re.DOTALL)
+"""In what holds more than one label: a separator, a list, or an object of JSON."""
+_WHOLE = re.compile(r"-?\d+(?:\.0*)?")
+_JOINED = re.compile(r"\s*[,+&/]\s*|\s+and\s+|\s+")
+"""Between labels that somebody joined to one."""
 
 
 def split_values(source: str, columns: Mapping[str, Sequence[str]]) -> tuple[str, list[str]] | None:
@@ -51,7 +62,7 @@ def split_values(source: str, columns: Mapping[str, Sequence[str]]) -> tuple[str
             found[name] = [named[value] or "" for value in said]
         elif name in _FLAGS and distinct <= _YES | _NO and len(distinct) > 1:
             found[name] = [_FLAGS[name] if value in _YES else "train" for value in said]
-        elif name in _SPLIT_WORDS and len(distinct) > 1:
+        elif _may_say_split(name) and len(distinct) > 1:
             unclear.append(f"{name} ({some(sorted(distinct))})")
     if len(found) > 1:
         raise InputError(
@@ -67,18 +78,28 @@ def split_values(source: str, columns: Mapping[str, Sequence[str]]) -> tuple[str
     return next(iter(found.items()), None)
 
 
+def _may_say_split(name: str) -> bool:
+    words = set(words_of(name))
+    return name in _SPLIT_WORDS or (bool(words & _SAY_SPLIT) and words <= _SAY_SPLIT | _BESIDE_THESE)
+
+
 def label_doubts(source: str, labels: Sequence[str]) -> list[Doubt]:
-    """Labels that some program wrote where there was none."""
-    odd = {label: n for label, n in Counter(labels).items() if label.strip().lower() in _NO_LABEL}
-    if not odd:
-        return []
-    told = ", ".join(f"{label!r} ({n:,} images)" for label, n in odd.items())
-    return [
-        Doubt(
-            f"{source} has the class {told}, which is what programs write where a label is missing.",
-            "Take those rows away, unless it is a class.",
-        )
-    ]
+    """Labels that some program wrote where there was none, and labels that are several others joined."""
+    counts = Counter(labels)
+    odd = {label: n for label, n in counts.items() if label.strip().lower() in _NO_LABEL}
+    if len(counts) > 2 and all(_number(label) is not None for label in counts):  # but -1 and 1 are two classes
+        odd |= {label: n for label, n in counts.items() if label == "-1"}
+    doubts = []
+    if odd:
+        told = ", ".join(f"{label!r} ({n:,} images)" for label, n in odd.items())
+        what = f"{source} has the class {told}, which is what programs write where a label is missing."
+        doubts.append(Doubt(what, "Take those rows away, unless it is a class."))
+    joined = [label for label in counts if len(parts := _JOINED.split(label)) > 1 and set(parts) <= counts.keys()]
+    if joined:
+        told = some([repr(label) for label in sorted(joined)])
+        what = f"{source} has classes that are others joined ({told}): its images may have several labels each."
+        doubts.append(Doubt(what, "Choose one label an image, unless each combination is a class of its own."))
+    return doubts
 
 
 def not_read(source: str, columns: Sequence[str]) -> list[str]:
@@ -86,6 +107,15 @@ def not_read(source: str, columns: Sequence[str]) -> list[str]:
     if not columns:
         return []
     return [f"the column{'s' * (len(columns) > 1)} {some(columns, 10)} of {source}"]
+
+
+def whole_labels(labels: Sequence[str]) -> tuple[list[str], str]:
+    """Labels of whole numbers without the point that programs write behind them; and one that had it, or ""."""
+    given = {label for label in labels if label}
+    with_point = next((label for label in labels if "." in label), "")
+    if not with_point or not all(_WHOLE.fullmatch(label) for label in given):
+        return list(labels), ""
+    return [label.partition(".")[0] for label in labels], with_point
 
 
 def label_problems(source: str, labels: Sequence[str]) -> list[str]:

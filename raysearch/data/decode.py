@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, ImageOps, UnidentifiedImageError
 
-from raysearch.data.deep import is_deep_colour, is_tiff, orientation, read_values
+from raysearch.data.deep import is_deep_colour, is_tiff, orientation, read_colours, read_values, white_is_zero
 from raysearch.data.extras import open_extra
 from raysearch.data.value_range import Extremes, PixelRange, RangeNeededError
 
@@ -20,6 +20,7 @@ EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif",
 )  # fmt: skip
 
+_OF_FRAMES = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")
 _OPAQUE = ("L", "RGB", "CMYK")
 _SRGB = ImageCms.createProfile("sRGB")
 
@@ -85,11 +86,24 @@ def open_image(data: bytes | NDArray[np.generic] | Image.Image, pixel_range: Pix
         array = opened[..., 0] if opened.ndim == 3 and opened.shape[2] == 1 else opened
         return Image.fromarray(_eight_bit(array, pixel_range))
     if isinstance(data, bytes) and is_deep_colour(opened):
-        image = Image.fromarray(_eight_bit(read_values(data), pixel_range))
+        image = Image.fromarray(_eight_bit(read_colours(data, opened), pixel_range))
         image.info |= {key: opened.info[key] for key in ("icc_profile",) if key in opened.info}
         image.getexif()[ExifTags.Base.Orientation] = orientation(opened)
         return image
+    if isinstance(data, bytes) and white_is_zero(opened):
+        turned = int(opened.getexif().get(ExifTags.Base.Orientation, 1))
+        image = Image.fromarray(_eight_bit(np.uint16(65535) - np.asarray(opened, dtype=np.uint16), pixel_range))
+        image.getexif()[ExifTags.Base.Orientation] = turned
+        return image
     return opened
+
+
+def several_frames(image: Image.Image) -> bool:
+    """Whether a file has several pictures, of which the first is read; a phone's JPEG with a second one has not."""
+    try:
+        return image.format in _OF_FRAMES and bool(getattr(image, "is_animated", False))
+    except Exception:  # noqa: BLE001  the file ends within its second picture
+        return True
 
 
 def dimensions(data: bytes | NDArray[np.generic] | Image.Image) -> tuple[int, int]:

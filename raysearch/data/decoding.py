@@ -13,7 +13,8 @@ from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
 from PIL import Image
 
-from raysearch.data.decode import decode
+from raysearch.data.decode import decode, several_frames
+from raysearch.data.deep import channels
 from raysearch.data.listing import Listing, Skipped
 from raysearch.data.value_range import Extremes, PixelRange, RangeNeededError
 
@@ -31,6 +32,8 @@ class DecodedSplit:
         deep: the rows of more than eight bits, and their extremes.
         digests: of each row's pixels, as the network will see them: what makes it a copy of another.
         met: each row's pixel format, width and height, as it was opened.
+        frames: rows whose files have several pictures.
+        channels: how many channels a row's file has, where these are more than are read.
         dropped: the rows that are left out though they could be read.
     """
 
@@ -40,6 +43,8 @@ class DecodedSplit:
         self.deep: dict[int, Extremes] = {}
         self.digests: dict[int, bytes] = {}
         self.met: dict[int, tuple[str, int, int]] = {}
+        self.frames: set[int] = set()
+        self.channels: dict[int, int] = {}
         self.dropped: set[int] = set()
         self._listing, self._file, self._size, self._fit = listing, file, size, fit
         self._pixels = open_memmap(file, mode="w+", dtype=np.uint8, shape=(len(rows), size, size, 3))
@@ -103,6 +108,10 @@ class DecodedSplit:
 
         def meet(image: Image.Image) -> None:
             self.met[row] = (image.mode, *image.size)
+            if several_frames(image):
+                self.frames.add(row)
+            if (found := channels(image)) > 4:
+                self.channels[row] = found
 
         try:
             pixels = decode(self._listing.reader.read(row), self._size, self._fit, pixel_range, meet)

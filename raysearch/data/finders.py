@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from raysearch.data.arrays import find_in_arrays
+from raysearch.data.beside import folder_doubts, tables_in_folder, way_out
 from raysearch.data.chosen import chooses, find_chosen
 from raysearch.data.folders import find_in_folder, find_in_zip
 from raysearch.data.kinds import remedy_for
@@ -18,6 +19,7 @@ from raysearch.data.named import BUNDLED, TORCHVISION, canonical_name, find_name
 from raysearch.data.parquet import find_in_parquet
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.shards import expand, is_pattern, shards_below
+from raysearch.data.walk import walk_folder
 from raysearch.data.webdataset import find_in_shards
 from raysearch.errors import InputError
 
@@ -76,7 +78,13 @@ def _in_folder(folder: Path, reading: Reading) -> Found:
     if shards := shards_below(folder):
         return _in_files(shards, str(folder), reading)
     _refuse(reading, str(folder))
-    found = find_in_folder(folder)
+    try:
+        found = find_in_folder(folder)
+    except InputError as error:
+        named = way_out(folder, tables_in_folder(folder, walk_folder(folder).images))
+        raise InputError([*error.problems, *([named] if named else [])]) from error
+    doubts = folder_doubts(folder, found.paths, found.labels)
+    found = replace(found, account=found.account.adding(doubts=doubts))
     if not tables:
         return found
     unread = [f"{table.relative_to(folder).as_posix()}, which says no class" for table in tables]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from raysearch.data.account import EXAMPLES, Account, Doubt, Tallies
+from raysearch.data.beside import says_otherwise, tables_in_zip
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.files import FileReader, ZipReader
 from raysearch.data.layout import Layout, read_layout
-from raysearch.data.listing import Found, Skipped, some
+from raysearch.data.listing import Found, Grouping, Skipped, some
 from raysearch.data.names import readable
 from raysearch.data.split_names import split_name
 from raysearch.data.walk import Walked, is_run, walk_folder, walk_zip
@@ -44,10 +46,22 @@ def find_in_zip(archive: Path) -> Found:
             if any(member.flag_bits & 1 for member in opened.infolist()):
                 raise InputError(f"{archive} is encrypted; unpack it and give the folder.")
             walked, members = walk_zip(opened)
-    except (zipfile.BadZipFile, OSError) as error:
+            sizes = {name: opened.getinfo(member).file_size for name, member in members.items() if name[-1:] != "/"}
+            tables = tables_in_zip(sizes, lambda name: opened.read(members[name]), walked.images)
+    except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise InputError(f"{archive} cannot be read as a zip ({error}).") from error
-    layout = _layout(walked, str(archive))
-    return _found(walked, layout, ZipReader(archive, [members[name] for name in layout.images]), str(archive))
+    unpack = "tables in a zip are not read: unpack it, and give the folder or the table"
+    try:
+        layout = _layout(walked, str(archive))
+    except InputError as error:
+        named = some([table.name for table in tables])
+        raise InputError(
+            [*error.problems, *([f"{named} in it says classes, but {unpack}."] if tables else [])]
+        ) from error
+    names, labels = list(layout.images), [label for label, _ in layout.images.values()]
+    if other := says_otherwise(tables, names, labels):
+        raise InputError(f"{archive}: {other[0][1]}. If the table is right: {unpack}; if it is not, take it out.")
+    return _found(walked, layout, ZipReader(archive, [members[name] for name in names]), str(archive))
 
 
 def _layout(walked: Walked, source: str) -> Layout:
@@ -69,11 +83,14 @@ def _check_empty(walked: Walked, layout: Layout, source: str) -> None:
     """Folders that stand where classes do must hold images; such that hold other files may lie beside them."""
     holding = _folders_of(layout.images)
     labels = {label for label, _ in layout.images.values()}
+    trained = {label for label, split in layout.images.values() if split in ("", "train")}
     empty, others = [], Tallies()
     for folder, filled in walked.folders.items():
         above, _, own = folder.rpartition("/")
         if above not in layout.places or folder in holding:
             continue
+        if layout.places[above] in ("val", "test") and own in trained and not filled:
+            continue  # as if it were not there, which is told elsewhere
         unread = [
             kind for place, kinds in walked.unread.items() if f"{place}/".startswith(f"{folder}/") for kind in kinds
         ]
@@ -123,7 +140,13 @@ def _found(walked: Walked, layout: Layout, reader: FileReader | ZipReader, sourc
         reader,
         skipped=tuple(Skipped(name, OUTSIDE) for name in strays),
         account=account,
+        suspected=_within_classes(layout, names) if layout.groups else None,
     )
+
+
+def _within_classes(layout: Layout, names: Sequence[str]) -> Grouping:
+    folders = [readable(layout.groups.get(name, "")) for name in names]
+    return Grouping("the folders within the class folders", folders)
 
 
 def _unread_doubts(walked: Walked) -> list[Doubt]:

@@ -17,13 +17,6 @@ from raysearch.data.listing import SPLITS, some
 from raysearch.data.split import FRACTION, missing_splits
 from raysearch.errors import InputError
 
-SUGGESTED = frozenset((
-    "patient", "patient_id", "patientid", "pat_id", "subject", "subject_id", "participant", "participant_id", "case_id",
-    "person", "person_id", "study_id", "series_id", "slide_id", "specimen_id", "lesion_id", "object_id", "video_id",
-    "sequence_id", "site_id", "location_id",
-))  # fmt: skip
-"""Names of columns that may say a group; only one called group is taken for it unasked."""
-
 
 def names_in_paths(pattern: str, paths: Sequence[str], *, must_match: bool = True) -> list[str]:
     """The group of each image by `--group-by`: the first group of the pattern's match in its path, "" without a match.
@@ -126,16 +119,6 @@ def leaks(what: str, names: Sequence[str], splits: NDArray[np.str_]) -> list[Dou
                     )
                 )
     return doubts
-
-
-def suggestion(source: str, columns: Sequence[str]) -> list[str]:
-    """What the account says of columns that may name groups, and are not read."""
-    if not columns:
-        return []
-    return [
-        f"The column {columns[0]} of {source} may say which images belong together: --columns group={columns[0]} keeps "
-        "those of one value in one split and fold."
-    ]
 
 
 def _count(counts: Mapping[str, int], names: Sequence[str]) -> str:

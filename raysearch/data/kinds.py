@@ -30,6 +30,11 @@ _UNREAD: dict[str, tuple[str, str]] = {
         ("volumes", ".nii .nii.gz .mha .mhd .nrrd", "cut them into slices, as PNG or TIFF"),
         ("videos", ".mp4 .avi .mov .mkv .webm .m4v .mpg .mpeg .wmv", "cut them into frames"),
         ("archives", ".zip .tar .gz .tgz .rar .7z .bz2 .xz", "unpack them"),
+        (
+            "files of Hugging Face's cache",
+            ".arrow",
+            "save them as .parquet, e.g. by datasets.load_from_disk(DIR)[SPLIT].to_parquet(FILE)",
+        ),
         ("files of arrays", ".npy .npz .h5 .hdf5 .mat .pt .pth .pkl .tfrecord .parquet", ""),
     )
     for ending in endings.split()
@@ -47,6 +52,14 @@ _JUNK = {
     "#recycle": "recycle bins",
     "$recycle.bin": "recycle bins",
     "recycler": "recycle bins",
+    "@recycle": "recycle bins",
+    "recycled": "recycle bins",
+    "@recently-snapshot": "snapshots of a NAS",
+    "#snapshot": "snapshots of a NAS",
+    "network trash folder": "recycle bins",
+    "thumbnails": "folders of thumbnails",
+    "_thumbnails": "folders of thumbnails",
+    "_thumbs": "folders of thumbnails",
     "lost+found": "folders of the file system",
     "system volume information": "folders of the file system",
     "__pycache__": "folders of Python's",
@@ -83,9 +96,27 @@ def kind_of(name: str, head: Callable[[], bytes]) -> tuple[str, str]:
     return by_content(head())
 
 
+_AS_SOURCE = {
+    ".txt": "if it lists images, save it as .csv with the first line path,label",
+    ".lst": "if it lists images, save it as .csv with the first line path,label",
+    ".xlsx": "save the sheet as .csv",
+    ".xls": "save the sheet as .csv",
+    ".ods": "save the sheet as .csv",
+    ".json": "if it lists images, save it as .csv (path,label) or one object a line as .jsonl",
+    ".yaml": "give the folder of the images itself",
+    ".yml": "give the folder of the images itself",
+    ".arrow": "save it as .parquet, e.g. by datasets.load_from_disk(DIR)[SPLIT].to_parquet(FILE)",
+    ".npy": "save images and labels together: numpy.savez(FILE, train_images=…, train_labels=…)",
+    ".tgz": "unpack it, and give the folder or the .tar",
+    ".gz": "unpack it, and give the folder or the .tar",
+}
+
+
 def remedy_for(name: str) -> str:
     """What to do with a file of a known kind that is not read, by its name; "" where nothing is known."""
     lower = name.lower()
+    if (given := _AS_SOURCE.get(PurePath(lower).suffix)) is not None and not lower.endswith(".nii.gz"):
+        return given
     return _UNREAD.get(".nii.gz" if lower.endswith(".nii.gz") else PurePath(lower).suffix, ("", ""))[1]
 
 

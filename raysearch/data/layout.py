@@ -12,7 +12,16 @@ from dataclasses import dataclass, field
 from raysearch.data.account import Doubt, Tally
 from raysearch.data.listing import SPLITS, some
 from raysearch.data.names import loose_form, readable
-from raysearch.data.split_names import is_unlabelled, remainders, split_folders, split_name
+from raysearch.data.questions import (
+    ask,
+    classes_in_names,
+    first_class,
+    line,
+    listed,
+    refuse_beside,
+    refuse_classes_within,
+)
+from raysearch.data.split_names import are_parts, is_unlabelled, remainders, split_folders, split_name
 from raysearch.data.tree import Node, take_masks, tree_of
 from raysearch.errors import InputError
 
@@ -26,6 +35,7 @@ class Layout:
         places: the folder in which class folders lie, and the split that is read of it.
         strays: images that belong to no class, by the folder that they lie in.
         reading: a sentence.
+        groups: the folder within its class folder that an image lies in, where the class has several.
         passed_over, doubts: as of `Account`.
     """
 
@@ -33,6 +43,7 @@ class Layout:
     places: dict[str, str] = field(default_factory=dict)
     strays: list[str] = field(default_factory=list)
     reading: str = ""
+    groups: dict[str, str] = field(default_factory=dict)
     passed_over: list[Tally] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
 
@@ -57,23 +68,23 @@ def read_layout(images: Iterable[str], source: str) -> Layout:
         layout.strays += node.images
         node = node.inner()
     splits = split_folders(node.folders)
-    deep = [name for name in splits if node.folders[name].folders]
+    deep = [name for name in splits if not node.folders[name].unlabelled]
     joined = [left for left, kinds in remainders(node.folders).items() if left and len(kinds) > 1]
     others = [name for name in node.folders if name not in splits and not is_unlabelled(name)]
     first = node.folders[min(splits)] if splits else node
     if len(joined) > 1 and not deep:
-        seen = f"its folders ({_listed(node.folders)}) have a class and a split in one name"
-        _ask(source, seen, {"that is so": _line(first, " ".join(joined[0]), split=splits[first.name])})
+        seen = f"its folders ({listed(node.folders)}) have a class and a split in one name"
+        ask(source, seen, {"that is so": line(first, " ".join(joined[0]), split=splits[first.name])})
     if splits and (deep or not others):
         _read_splits(node, splits, layout, source)
     elif len(set(splits.values())) > 1:
-        seen = f"{_listed(splits)} look like splits, but no class folders are in them; beside them is {_listed(others)}"
-        _ask(
+        seen = f"{listed(splits)} look like splits, but no class folders are in them; beside them is {listed(others)}"
+        ask(
             source,
             seen,
             {
-                "they are classes": _line(first, first.name, split=""),
-                "they are splits": _line(first, "CLASS", split=splits[first.name]),
+                "they are classes": line(first, first.name, split=""),
+                "they are splits": line(first, "CLASS", split=splits[first.name]),
             },
         )
     else:
@@ -85,31 +96,31 @@ def read_layout(images: Iterable[str], source: str) -> Layout:
         total = len(node.below()) + len(layout.strays)
         raise InputError(
             f"{source} has {total} images but no class folders: put each class's images into a folder of its name, or "
-            "give a .csv manifest with the columns path,label."
+            f"give a .csv manifest with the columns path,label.{classes_in_names([*node.below(), *layout.strays])}"
         )
     return layout
 
 
 def _read_splits(node: Node, splits: Mapping[str, str], layout: Layout, source: str) -> None:
     """Splits at the top, class folders in each."""
-    labelled = {name: node.folders[name] for name in splits if node.folders[name].folders}
+    labelled = {name: node.folders[name] for name in splits if not node.folders[name].unlabelled}
     beside = {name: folder for name, folder in node.folders.items() if name not in splits}
     for name in [name for name, folder in beside.items() if is_unlabelled(name) and folder.flat]:
         unlabelled = beside.pop(name).below()
         layout.passed_over.append(_unlabelled(unlabelled, name))
     if beside:
-        _refuse_beside(beside, labelled, source)
+        refuse_beside(beside, labelled, source)
     twice = {split: [name for name in labelled if splits[name] == split] for split in splits.values()}
     for split, names in twice.items():
         if len(names) > 1:
             told = {
-                f"{readable(name)} is {split}": _line(labelled[name], _first_class(labelled[name]), split=split)
+                f"{readable(name)} is {split}": line(labelled[name], first_class(labelled[name]), split=split)
                 for name in names
             }
-            _ask(source, f"{_listed(names)} are both called as {split} images are", told)
+            ask(source, f"{listed(names)} are both called as {split} images are", told)
     for name in splits:
         if name not in labelled:
-            found = node.folders[name].images
+            found = node.folders[name].below()
             layout.passed_over.append(_unlabelled(found, name))
             layout.doubts.append(
                 Doubt(
@@ -142,12 +153,13 @@ def _read_classes(node: Node, layout: Layout, source: str) -> None:
     kinds = {split for found in inner.values() for split in found.values()}
     whole = all(found and len(found) == len(node.folders[name].folders) for name, found in inner.items())
     if whole and node.folders:
+        refuse_classes_within(node, inner, source)
         direct = [name for name, folder in node.folders.items() if folder.images]
         if direct:
-            _ask(
+            ask(
                 source,
-                f"the classes {_listed(direct)} have images beside folders of splits",
-                {"they are for training": _line(node.folders[direct[0]], direct[0], split="train")},
+                f"the classes {listed(direct)} have images beside folders of splits",
+                {"they are for training": line(node.folders[direct[0]], direct[0], split="train")},
             )
         for name, found in inner.items():
             for folder, split in found.items():
@@ -161,13 +173,13 @@ def _read_classes(node: Node, layout: Layout, source: str) -> None:
         some_class = next(name for name, found in inner.items() if found)
         within, split = next(iter(inner[some_class].items()))
         example = node.folders[some_class].folders[within]
-        _ask(
+        ask(
             source,
-            f"{readable(some_class)}/ has folders that look like splits ({_listed(inner[some_class])}), and not every "
+            f"{readable(some_class)}/ has folders that look like splits ({listed(inner[some_class])}), and not every "
             "folder beside it has",
             {
-                "they are splits": _line(example, some_class, split=split),
-                "they are none": _line(example, some_class, split=""),
+                "they are splits": line(example, some_class, split=split),
+                "they are none": line(example, some_class, split=""),
             },
         )
     _take_classes(node, "", layout, source)
@@ -183,76 +195,42 @@ def _take_classes(node: Node, split: str, layout: Layout, source: str) -> None:
     nested = [name for name, folder in node.folders.items() if len({*folder.folders} & {*node.folders} - {name}) > 1]
     if nested:
         inside = readable(node.folders[nested[0]].path)
-        _ask(
+        ask(
             source,
             f"the folder {inside} holds folders of the same names as those beside it "
-            f"({_listed({*node.folders[nested[0]].folders} & {*node.folders})})",
+            f"({listed({*node.folders[nested[0]].folders} & {*node.folders})})",
             {f"{inside} is another copy": "take it away, or give it alone as the source"},
         )
     if len(repeated) > 1:
         outer = next(folder for folder in node.folders.values() if len(folder.folders) > 1)
         inner = next(iter(outer.folders.values()))
-        _ask(
+        ask(
             source,
-            f"{_listed(folder.path for folder in node.folders.values() if folder.folders)} have folders of the same "
+            f"{listed(folder.path for folder in node.folders.values() if folder.folders)} have folders of the same "
             f"names ({some(repeated)})",
             {
-                f"{readable(outer.name)} is a class": _line(inner, outer.name, split=split),
-                f"{readable(inner.name)} is a class": _line(inner, inner.name, split=split),
-                f"{readable(outer.name)} is a split": _line(inner, inner.name, split=split or "train"),
+                f"{readable(outer.name)} is a class": line(inner, outer.name, split=split),
+                f"{readable(inner.name)} is a class": line(inner, inner.name, split=split),
+                f"{readable(outer.name)} is a split": line(inner, inner.name, split=split or "train"),
+            },
+        )
+    if are_parts(node.folders):
+        example = node.folders[min(node.folders)]
+        ask(
+            source,
+            f"the folders {listed(node.folders)} are called as numbered parts of one heap of images are",
+            {
+                "they are classes": line(example, example.name, split=split),
+                "they are parts": line(example, "CLASS", split=split),
             },
         )
     layout.strays += node.images
     layout.places[node.path] = split
     for name, folder in node.folders.items():
         layout.images |= dict.fromkeys(folder.below(), (name, split))
-
-
-def _refuse_beside(beside: Mapping[str, Node], labelled: Mapping[str, Node], source: str) -> None:
-    """There are folders beside the splits, which may be classes, a split of another name, or another copy."""
-    classes = {name for folder in labelled.values() for name in folder.inner().folders}
-    copies = [name for name, folder in beside.items() if {*folder.folders} & {*labelled}]
-    if copies:
-        raise InputError(
-            f"{source} can be read in two ways: {_listed(copies)} has train, val or test folders of its own, beside "
-            f"{_listed(labelled)}. If they are the same images, take one away, or give --data "
-            f"{source}/{readable(copies[0])}."
-        )
-    splits = [name for name, folder in beside.items() if len({*folder.inner().folders} & classes) > 1]
-    if splits:
-        example = beside[splits[0]].inner()
-        raise InputError(
-            f"{source} can be read in two ways: {_listed(splits)} holds the same class folders as {_listed(labelled)}. "
-            f"Call it train, val or test, or take it away; or give a .csv (path,label,split) with lines such as "
-            f"{_line(example, _first_class(example), split='train')}."
-        )
-    name = next(iter(beside))
-    train = next(iter(labelled))
-    raise InputError(
-        f"{source} has class folders beside its train, val or test folders: {_listed(beside)}. Put them into one of "
-        f"the splits, or take them away; or, if {readable(train)} is a class like them, give a .csv (path,label) with "
-        f"lines such as {_line(labelled[train], train)} and {_line(beside[name], name)}."
-    )
-
-
-def _ask(source: str, seen: str, settled_by: Mapping[str, str]) -> None:
-    """Refuse to choose between readings.
-
-    Args:
-        source, seen: what is to be seen in it.
-        settled_by: for each reading, what says that it is meant, e.g. a line of a manifest.
-    """
-    ways = "; ".join(f"if {reading}: {line}" for reading, line in settled_by.items())
-    raise InputError(
-        f"{source} can be read in several ways: {seen}. Say which by a .csv as the source, its first line "
-        f"path,label,split (or path,label), with lines such as, {ways}."
-    )
-
-
-def _line(folder: Node, label: str, split: str | None = None) -> str:
-    """A line of a manifest for an image in a folder."""
-    image = folder.below()[0]
-    return ",".join([readable(image), readable(label), *([split] if split is not None else [])])
+        if len(folder.folders) > 1:
+            for within in folder.folders.values():
+                layout.groups |= dict.fromkeys(within.below(), within.path)
 
 
 def _unlabelled(images: Sequence[str], folder: str) -> Tally:
@@ -261,18 +239,10 @@ def _unlabelled(images: Sequence[str], folder: str) -> Tally:
     )
 
 
-def _first_class(folder: Node) -> str:
-    return next(iter(folder.folders), folder.name)
-
-
 def _same_word(one: str, other: str) -> bool:
     return loose_form(one) == loose_form(other) or (
         split_name(one) is not None and split_name(one) == split_name(other)
     )
-
-
-def _listed(names: Iterable[str]) -> str:
-    return some([readable(name) for name in sorted(names)])
 
 
 def _and(parts: Sequence[str]) -> str:

@@ -101,6 +101,9 @@ class Found:
     skipped: tuple[Skipped, ...] = ()
     account: Account = field(default_factory=Account)
     groups: Grouping | None = None
+    """The images that the person keeps together."""
+    suspected: Grouping | None = None
+    """Images that may belong together, by a column or folders that nobody named."""
 
 
 def class_order(labels: Sequence[str]) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from raysearch.data.decode import EXTENSIONS
@@ -32,11 +32,18 @@ def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, sear
     Raises:
         InputError: a name is found in several places.
     """
-    found = [_at(folder, path, encoding) for path in paths]
+    several: dict[str, list[Path]] = {}
+    found = []
+    for path in paths:
+        files = _at(folder, path, encoding)
+        found.append(files[0] if len(files) == 1 else None)
+        if len(files) > 1:
+            several[path] = files
+    if several:
+        raise _ambiguous(several, folder)
     if not search or None not in found:
         return found
     below = _below(folder)
-    several = {}
     for place, path in enumerate(paths):
         if found[place] is None and path:
             turned = PurePosixPath(path.replace("\\", "/")).name
@@ -46,19 +53,23 @@ def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, sear
             elif files:
                 several[path] = files
     if several:
-        path, files = next(iter(several.items()))
-        raise InputError(
-            f"{len(several)} names of images are found in several places below {folder}: {path} as "
-            f"{some([str(file.relative_to(folder)) for file in files])}. Give the folder that holds the right ones by "
-            "--images, or write paths into the table."
-        )
+        raise _ambiguous(several, folder)
     return found
 
 
-def _at(folder: Path, path: str, encoding: str) -> Path | None:
-    """The file of one path where it says, in one of its spellings."""
+def _ambiguous(several: Mapping[str, Sequence[Path]], folder: Path) -> InputError:
+    path, files = next(iter(several.items()))
+    return InputError(
+        f"{len(several)} names of images are found in several places below {folder}: {path} as "
+        f"{some([str(file.relative_to(folder)) for file in files])}. Give the folder that holds the right ones by "
+        "--images, or write paths into the table."
+    )
+
+
+def _at(folder: Path, path: str, encoding: str) -> list[Path]:
+    """The file of one path where it says, in one of its spellings; several where it has no ending and they have."""
     if not path:
-        return None
+        return []
     turned = path.replace("\\", "/")
     spellings = [path, turned, unicodedata.normalize("NFC", turned), unicodedata.normalize("NFD", turned)]
     if encoding not in ("utf-8", "utf-8-sig") and not path.isascii():
@@ -67,12 +78,13 @@ def _at(folder: Path, path: str, encoding: str) -> Path | None:
         spellings.append(_with_bytes(turned))
     for one in dict.fromkeys(spellings):
         if (whole := folder / one).is_file():
-            return whole
+            return [whole]
     endings = (*EXTENSIONS, *readable_endings())
     if turned.lower().endswith(endings):
-        return None
-    ended = (folder / f"{turned}{spelt}" for ending in endings for spelt in (ending, ending.upper()))
-    return next((whole for whole in ended if whole.is_file()), None)
+        return []
+    ended = [folder / f"{turned}{spelt}" for ending in endings for spelt in (ending, ending.upper())]
+    files = {(stat.st_dev, stat.st_ino): whole for whole in ended if whole.is_file() and (stat := whole.stat())}
+    return list(files.values())
 
 
 def _with_bytes(path: str) -> str:

@@ -72,7 +72,9 @@ def _missing(
     if not absent:
         return []
     way_out = ""
-    if len(absent) == len(paths) and reading.images is None:
+    if any("://" in path for path in absent):
+        way_out = " Nothing is downloaded: save the images, and write the paths of the files into the table."
+    elif len(absent) == len(paths) and reading.images is None:
         beside = sorted(one.name for one in folder.iterdir() if one.is_dir() and not one.name.startswith("."))
         named = f", e.g. --images {folder / beside[0]}" if beside else ""
         way_out = f" Give the folder that they are in by --images DIR{named}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from raysearch.data.account import Account, Doubt, Tallies
@@ -21,9 +22,9 @@ _NAMES = ("metadata.csv", "metadata.jsonl")
 
 
 def metadata_in(folder: Path) -> list[Path]:
-    """The metadata files of a folder, and of the folders in it."""
+    """The metadata files of a folder, of the folders in it, and of those in these."""
     here = [folder / name for name in _NAMES]
-    below = [path for name in _NAMES for path in sorted(folder.glob(f"*/{name}"))]
+    below = [path for depth in ("*", "*/*") for name in _NAMES for path in sorted(folder.glob(f"{depth}/{name}"))]
     return [path for path in (*here, *below) if path.is_file()]
 
 
@@ -31,6 +32,16 @@ def says_labels(file: Path, reading: Reading) -> bool:
     """Whether a metadata file says each image's class: else it has captions or the like, and folders say it."""
     names = {plain_name(name) for name in read_table(file).columns}
     return "label" in reading.columns or bool(names & set(LABELS))
+
+
+def _splits_of_folders(paths: Sequence[str]) -> list[str]:
+    """train, val or test by the outermost folders that say it; "" where none does."""
+    parts = [path.split("/")[:-1] for path in paths]
+    for depth in range(max(map(len, parts), default=0)):
+        known = split_folders({one[depth] for one in parts if len(one) > depth})
+        if known:
+            return [known.get(one[depth], "") if len(one) > depth else "" for one in parts]
+    return [""] * len(paths)
 
 
 def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found:
@@ -79,9 +90,7 @@ def find_by_metadata(folder: Path, files: list[Path], reading: Reading) -> Found
     if problems:
         raise InputError(problems)
     if not any(splits):
-        tops = {path.partition("/")[0] for path in paths if "/" in path}
-        known = split_folders(tops)
-        splits = [known.get(path.partition("/")[0], "") if "/" in path else "" for path in paths]
+        splits = _splits_of_folders(paths)
     unlisted = Tallies()
     listed = set(paths)
     for name in walk_folder(folder).images:

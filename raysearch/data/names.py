@@ -32,5 +32,11 @@ def same_form(name: str) -> str:
 
 
 def loose_form(name: str) -> str:
-    """A name without what people do not mean by it: case, and blanks, hyphens and underscores in a row or at an end."""
-    return re.sub(r"[\s_\-]+", " ", same_form(name).casefold()).strip()
+    """A name without what people do not mean by it.
+
+    That is: case, blanks, hyphens and underscores in a row or at an end, characters that nobody sees, and forms of the
+    same letter or digit that differ in their width. The minus of a number stays.
+    """
+    seen = "".join(letter for letter in unicodedata.normalize("NFKC", name) if unicodedata.category(letter) != "Cf")
+    minus = "-" if re.match(r"\s*-\d", seen) else ""
+    return minus + re.sub(r"[\s_\-]+", " ", seen.casefold()).strip()

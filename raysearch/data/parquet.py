@@ -150,11 +150,19 @@ def find_in_parquet(files: Sequence[Path], source: str, reading: Reading) -> Fou
         doubts=tuple(label_doubts(source, labels)),
     )
     reader = ParquetReader(files, columns.image, chosen)
-    groups = read.groups
-    if groups is not None:
-        groups = Grouping(groups.what, [groups.names[place] for place in kept])
-    paths = [read.paths[place] for place in kept]
-    return Found(paths, labels, [splits[place] for place in kept], reader, account=account, groups=groups)
+
+    def of_kept(groups: Grouping | None) -> Grouping | None:
+        return groups and Grouping(groups.what, [groups.names[place] for place in kept])
+
+    return Found(
+        [read.paths[place] for place in kept],
+        labels,
+        [splits[place] for place in kept],
+        reader,
+        account=account,
+        groups=of_kept(read.groups),
+        suspected=of_kept(read.suspected),
+    )
 
 
 def _columns(source: str, schema: pyarrow.Schema, reading: Reading) -> _Columns:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from raysearch.data.columns import not_read, split_values
+from raysearch.data.columns import not_read, split_values, whole_labels
 from raysearch.data.decode import EXTENSIONS
-from raysearch.data.groups import SUGGESTED, suggestion
 from raysearch.data.listing import Grouping, some
 from raysearch.data.reading import Reading
 from raysearch.data.split_names import split_name
+from raysearch.data.suspected_groups import group_column
 from raysearch.errors import InputError
 
 # fmt: off
@@ -45,6 +45,7 @@ class Rows:
         groups: what each image belongs to; None: no column says it.
         notes: which columns say what, where their names do not; a sentence each.
         not_read: columns that nothing read, a phrase each.
+        suspected: what each image may belong to, by a column that nobody named.
     """
 
     paths: list[str]
@@ -53,6 +54,7 @@ class Rows:
     notes: tuple[str, ...]
     not_read: tuple[str, ...]
     groups: Grouping | None = None
+    suspected: Grouping | None = None
 
 
 def plain_name(name: str) -> str:
@@ -109,12 +111,15 @@ def read_rows(source: str, columns: Mapping[str, Sequence[str]], reading: Readin
     if hot:
         notes.append(f"The classes of {file} are its columns {some(list(hot), 10)}: each row has a single 1.")
     unread = [name for name in others if name != split]
-    groups = None
+    labels, read_so = whole_labels(labels)
+    notes += [f"The labels of {file} are whole numbers with a point ({read_so}), which is left out."] * bool(read_so)
+    groups, suspected = None, None
     if "group" in chosen:
         groups = Grouping(f"the column {chosen['group']} of {file}", list(columns[chosen["group"]]))
     elif not reading.group_by:
-        notes += suggestion(file, [name for name in unread if plain_name(name) in SUGGESTED])
-    return Rows(list(columns[chosen["path"]]), labels, splits, tuple(notes), tuple(not_read(file, unread)), groups)
+        suspected = group_column({name: columns[name] for name in unread}, {name: plain_name(name) for name in unread})
+    paths, unread = list(columns[chosen["path"]]), not_read(file, unread)
+    return Rows(paths, labels, splits, tuple(notes), tuple(unread), groups, suspected)
 
 
 def _named(source: str, columns: Mapping[str, Sequence[str]], reading: Reading, problems: list[str]) -> dict[str, str]:
@@ -132,16 +137,16 @@ def _named(source: str, columns: Mapping[str, Sequence[str]], reading: Reading, 
 
 
 def _path_column(columns: Mapping[str, Sequence[str]]) -> str | None:
-    """The column of the likeliest name; else the only one most of whose values end as images do."""
+    """Of the columns whose values end as images do the one of the likeliest name, or the only one; else by the name."""
     plain = {plain_name(name): name for name, values in reversed(list(columns.items())) if any(values) or not values}
-    if (word := next((word for word in PATHS if word in plain), None)) is not None:
-        return plain[word]
+    named = [plain[word] for word in PATHS if word in plain]
     images = [
         name
         for name, values in columns.items()
         if sum(value.lower().endswith(EXTENSIONS) for value in values) > 0.9 * max(1, len(values))
     ]
-    return images[0] if len(images) == 1 else None
+    ending = [name for name in named if name in images] or (images if len(images) == 1 else [])
+    return next(iter(ending or named), None)
 
 
 def label_among(source: str, columns: Mapping[str, Sequence[str]]) -> str | None:

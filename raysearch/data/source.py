@@ -16,6 +16,7 @@ from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.shards import is_pattern
 from raysearch.data.split import FRACTION, fill_if_enough, fill_splits, missing_splits
 from raysearch.data.subset import thinned
+from raysearch.data.suspected_groups import suspicions
 from raysearch.errors import InputError
 
 
@@ -53,12 +54,14 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False, reading:
     if not measuring:
         problems, odd = _problems(source, classes, labels, given, groups)
         if problems:
-            raise InputError(problems)
+            raise InputError([*problems, *(doubt.line() for doubt in found.account.doubts)])
         account = account.adding(doubts=odd, notes=_cut(given, seed))
         splits = fill_splits(given, labels, seed, groups)
         if grouping is not None:
             notes, odd = _of_groups(source, grouping, classes, labels, given, splits)
             account = account.adding(doubts=odd, notes=notes)
+        else:
+            account = account.adding(doubts=suspicions(found, labels, splits))
     else:
         splits = fill_if_enough(given, labels, seed, groups)
     listing = Listing(source, classes, tuple(found.paths), labels, splits, found.reader, found.skipped, account, groups)

@@ -19,6 +19,7 @@ _FILLERS = frozenset((
     "set", "sets", "data", "dataset", "datasets", "image", "images", "img", "imgs", "photo", "photos", "picture",
     "pictures", "split", "splits", "folder",
 ))  # fmt: skip
+_PARTS = _FILLERS | frozenset(("part", "parts", "batch", "chunk", "shard", "fold", "subset", "partition", "archive"))
 _UNLABELLED = frozenset((
     "pred", "predict", "prediction", "predictions", "unlabeled", "unlabelled", "inference", "submission",
 ))  # fmt: skip
@@ -31,19 +32,23 @@ def split_name(name: str) -> str | None:
 
 
 def words_of(name: str) -> list[str]:
-    """The words of a name, lower-case: ["seg", "train"] for `seg_train`, ["train", "set"] for `trainset`."""
+    """The words of a name, lower-case: seg, train of `seg_train`; val, set of `valset`; val, 2017 of `val2017`."""
     spaced = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", name)
     words: list[str] = []
     for word in re.findall(r"[^\W_]+", spaced.lower()):
+        numbered = re.fullmatch(r"([^\d]+)(\d+)", word)
+        digits = [numbered[2]] if numbered is not None and numbered[1] in _WORDS else []
+        word = word.removesuffix("".join(digits))
         filler = next((end for end in _FILLERS if word.endswith(end) and word.removesuffix(end) in _WORDS), None)
-        words += [word] if filler is None else [word.removesuffix(filler), filler]
+        words += [*([word] if filler is None else [word.removesuffix(filler), filler]), *digits]
     return words
 
 
 def split_folders(names: Iterable[str]) -> dict[str, str]:
     """Which folders that lie side by side are splits, and which split each is.
 
-    Beside the names that `split_name` knows, those that differ in nothing but such a word: `seg_train` and `seg_test`.
+    Beside the names that `split_name` knows, those that differ in nothing but such a word: `seg_train` and `seg_test`;
+    and beside these a single one that has a number behind it: `test1` beside `train`.
     Where there is a test split already, what is called `eval` is for validation.
     """
     groups: dict[tuple[str, ...], dict[str, str]] = defaultdict(dict)
@@ -54,6 +59,15 @@ def split_folders(names: Iterable[str]) -> dict[str, str]:
     for group in groups.values():
         if len(set(group.values())) > 1:
             found |= {name: split for name, split in group.items() if name not in found}
+    numbered: dict[str, list[str]] = defaultdict(list)
+    for remainder, group in groups.items():
+        for name, split in group.items():
+            if name not in found and all(word.isdigit() for word in remainder):
+                numbered[split].append(name)
+    if found:
+        found |= {
+            names[0]: split for split, names in numbered.items() if len(names) == 1 and split not in found.values()
+        }
     splits = set(found.values())
     evals = [name for name in found if {"eval", "evaluation"} & set(words_of(name))]
     if evals and "val" not in splits and any(found[name] == "test" for name in found if name not in evals):
@@ -79,3 +93,19 @@ def remainders(names: Iterable[str]) -> dict[tuple[str, ...], set[str]]:
 def is_unlabelled(name: str) -> bool:
     """Whether a folder beside the splits is called as those of images to be predicted are, e.g. `seg_pred`."""
     return bool(_UNLABELLED & set(words_of(name)))
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a folder's name says no more than that images lie in it: `images`, `img`, `data`."""
+    return all(word in _FILLERS for word in words_of(name))
+
+
+def are_parts(names: Iterable[str]) -> bool:
+    """Whether folders side by side are called as parts of one heap of images are: `images_001`, `images_002`, ….
+
+    Their names differ in a number at the end alone, and what is before it has a word for such a part or for a split.
+    """
+    split = [re.fullmatch(r"(.*?)[\s_\-]*\(?(\d+)\)?", name.lower()) for name in names]
+    stems = {found[1] if found else "" for found in split}
+    words = set(words_of(next(iter(stems)))) if len(stems) == 1 else set()
+    return len(split) > 1 and bool(words & (_PARTS | _WORDS.keys()))

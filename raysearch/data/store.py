@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raysearch.data.account import EXAMPLES, Account, Copies, Look, Tally
+from raysearch.data.account import EXAMPLES, Account, Copies, Doubt, Look, Tally
 from raysearch.data.copies import check_left, find_copies, numbered
 from raysearch.data.decoding import DecodedSplit
 from raysearch.data.groups import joined
@@ -117,10 +117,19 @@ def _account(listing: Listing, splits: dict[str, DecodedSplit], notes: PixelNote
     by_area = sorted({(width, height) for _, width, height in met.values()}, key=lambda size: size[0] * size[1])
     areas = sorted(((width, height) for _, width, height in met.values()), key=lambda size: size[0] * size[1])
     failed = [one.path for split in splits.values() for one in split.failed.values()]
+    framed = sorted(listing.paths[row] for split in splits.values() for row in split.frames)
+    wide = {listing.paths[row]: n for split in splits.values() for row, n in split.channels.items()}
+    doubts = [*copies.doubts(), *notes.doubts()]
+    if framed:
+        told = f"{len(framed):,} images have several frames or pages, of which the first is read ({some(framed)})."
+        doubts.append(Doubt(told, "If another one is meant, save it as an image of its own."))
+    if wide:
+        told = f"{len(wide):,} images have more than four channels (up to {max(wide.values())}; {some(sorted(wide))})."
+        doubts.append(Doubt(told, "The first three are read as red, green and blue: save the three that are meant."))
     return Account(
         notes=tuple(notes.told()),
         passed_over=(Tally("images that cannot be read", len(failed), tuple(failed[:EXAMPLES])),) if failed else (),
-        doubts=(*copies.doubts(), *notes.doubts()),
+        doubts=tuple(doubts),
         counts={
             name: dict(
                 zip(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from raysearch.data.account import Doubt
+from raysearch.data.encodings import looks_chinese
 from raysearch.errors import InputError
 
 _DELIMITERS = ",;\t|"
@@ -42,7 +44,7 @@ class Table:
 
 
 def read_csv(file: Path, known: Sequence[str] = ()) -> Table:
-    """A table in UTF-8, UTF-16 or the code page of Western Windows, separated by commas, semicolons, tabs or bars.
+    """A table in UTF-8, UTF-16, GBK or the code page of Western Windows, separated by commas, semicolons, tabs or bars.
 
     Args:
         file: with the columns' names in its first line; one like `sep=;`, as Excel writes it, may stand before.
@@ -55,6 +57,11 @@ def read_csv(file: Path, known: Sequence[str] = ()) -> Table:
         data = file.read_bytes()
     except OSError as error:
         raise InputError(f"{file} cannot be read ({error.strerror}).") from error
+    return parse_csv(data, file, known)
+
+
+def parse_csv(data: bytes, file: Path, known: Sequence[str] = ()) -> Table:
+    """The table in bytes, as of `read_csv`; `file` is for messages."""
     encoding = _encoding(data)
     notes, doubts = [], []
     try:
@@ -136,6 +143,8 @@ def as_text(value: Any) -> str:
         return value.strip()
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, float) and math.isnan(value):  # what pandas makes of nothing
+        return ""
     return str(value) if isinstance(value, int | float) else json.dumps(value, ensure_ascii=False, default=str)
 
 
@@ -146,7 +155,9 @@ def _encoding(data: bytes) -> str:
     head = data[:4000]
     if b"\0" in head:  # UTF-16 without a mark: every other byte of Western text is zero
         return "utf-16-le" if head[1::2].count(0) >= head[::2].count(0) else "utf-16-be"
-    for name in ("utf-8", "cp1252"):
+    for name in ("utf-8", "gb18030", "cp1252"):
+        if name == "gb18030" and not looks_chinese(data):
+            continue
         try:
             data.decode(name)
         except UnicodeDecodeError:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from raysearch.data.account import Tallies, Tally
 from raysearch.data.names import loose_form, readable
+from raysearch.data.split_names import says_nothing
 
-_MASKS = frozenset(("mask", "masks", "segmentation", "segmentations", "annotation", "annotations", "groundtruth"))
-_PICTURES = frozenset(("image", "images", "img", "imgs"))
+_MASKS = frozenset((
+    "mask", "masks", "segmentation", "segmentations", "annotation", "annotations", "groundtruth", "ground truth", "gt",
+    "gts", "label", "labels", "segmentationclass", "segmentationobject", "segmentationclassaug", "gtfine", "gtcoarse",
+))  # fmt: skip
+_PICTURES = frozenset(("image", "images", "img", "imgs", "jpegimages", "leftimg8bit"))
+_MASK_FILE = re.compile(r"(.+?)[ _\-.](?:mask|masks|seg|segmentation|groundtruth|gt)(?:[ _\-]?\d+)?", re.IGNORECASE)
+"""The stem of a mask's file, and that of its image."""
 
 
 @dataclass
@@ -38,6 +45,12 @@ class Node:
         return only if only is not None and only.folders else self
 
     @property
+    def unlabelled(self) -> bool:
+        """Whether it holds images and no class folders: at most one that is called `images` or the like."""
+        only = next(iter(self.folders.values())) if len(self.folders) == 1 else None
+        return not self.folders or (only is not None and not only.folders and says_nothing(only.name))
+
+    @property
     def flat(self) -> bool:
         """Whether it holds no class folders: at most others in which all of it lies."""
         folder = self
@@ -63,7 +76,10 @@ def tree_of(images: Iterable[str]) -> Node:
 
 
 def take_masks(node: Node) -> tuple[Tally, ...]:
-    """Take folders of masks, which lie beside folders of the images that they are of, out of the tree."""
+    """Take masks out of the tree: folders of them beside folders of their images, and files beside their images.
+
+    A file is a mask if it is called as an image in the same folder is, with `_mask` or the like behind it.
+    """
     taken = Tallies()
     _take_masks(node, taken)
     return taken.result()
@@ -75,5 +91,16 @@ def _take_masks(node: Node, taken: Tallies) -> None:
         for name in [names[word] for word in _MASKS & {*names}]:
             found = node.folders.pop(name).below()
             taken.add("images in folders of masks", readable(found[0]), count=len(found))
+    stems = {_stem(image) for image in node.images}
+    masks = {image for image in node.images if (of := _MASK_FILE.fullmatch(_stem(image))) and of[1] in stems}
+    for mask in sorted(masks):
+        taken.add("masks beside their images", readable(mask))
+    if masks:
+        node.images = [image for image in node.images if image not in masks]
     for folder in node.folders.values():
         _take_masks(folder, taken)
+
+
+def _stem(image: str) -> str:
+    """The name of an image's file without its ending."""
+    return image.rpartition("/")[2].rpartition(".")[0]

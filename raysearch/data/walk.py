@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from raysearch.data.account import Doubt, Tallies
+from raysearch.data.encodings import looks_chinese
 from raysearch.data.kinds import HEAD_BYTES, IMAGE, IMAGE_BY_CONTENT, junk_folder, kind_of, meant_as_image
 from raysearch.data.names import readable
 from raysearch.storage.cache import cache_root
@@ -102,7 +103,10 @@ def walk_folder(folder: Path) -> Walked:
         for entry in entries:
             name = f"{inside}/{entry.name}" if inside else entry.name
             if not entry.is_dir():
-                walked.meet(name, partial(_head, entry.path))
+                if entry.is_file() or not Path(entry.path).exists():  # a link to nothing is told when it cannot be read
+                    walked.meet(name, partial(_head, entry.path))
+                else:
+                    walked.passed.add("pipes, sockets and devices", readable(name))
             elif junk := junk_folder(entry.name):
                 walked.pass_over(junk, name)
             elif entry.is_symlink():
@@ -121,8 +125,9 @@ def walk_zip(archive: zipfile.ZipFile) -> tuple[Walked, dict[str, str]]:
     """Everything in a zip, and the member's own name for each image's."""
     walked = Walked()
     members = {}
+    encoding = _encoding_of_names(archive, walked)
     for member in archive.infolist():
-        name = _member_name(member)
+        name = _member_name(member, encoding)
         if name:
             members[name + "/" * member.is_dir()] = member.filename
     holds: dict[str, set[str]] = {}
@@ -155,13 +160,38 @@ def _with_parents(folder: str) -> list[str]:
     return ["/".join(parts[: i + 1]) for i in range(len(parts))]
 
 
-def _member_name(member: zipfile.ZipInfo) -> str:
-    """The name of a member without "./" and with "/" between folders; in UTF-8 where its bytes are, flagged or not."""
+def _encoding_of_names(archive: zipfile.ZipFile, walked: Walked) -> str:
+    """What names that are no UTF-8 are in, which is told: the code page of DOS, as the format has it, or GBK."""
+    unflagged = [member.filename for member in archive.infolist() if not member.flag_bits & 0x800]
+    names = [name.encode("cp437") for name in unflagged if not name.isascii()]
+    odd = [name for name in names if not _is_utf8(name)]
+    if not odd:
+        return "cp437"
+    encoding = "gb18030" if looks_chinese(b"\n".join(odd)) else "cp437"
+    told = f"{len(odd):,} names in the zip are not in UTF-8; they were read as {encoding}: {odd[0].decode(encoding)!r}."
+    walked.doubts.append(Doubt(told, "If they look wrong, unpack it by unzip -O CODEPAGE, and give the folder."))
+    return encoding
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _member_name(member: zipfile.ZipInfo, encoding: str) -> str:
+    """The name of a member without "./" and "../", and with "/" between folders.
+
+    It is in UTF-8 where its bytes are, flagged or not, and in `encoding` elsewhere.
+    """
     name = member.filename.replace("\\", "/")
     if not member.flag_bits & 0x800:  # not said to be UTF-8, so zipfile took it for code page 437
         with contextlib.suppress(UnicodeError):
-            name = name.encode("cp437").decode("utf-8")
-    return "/".join(part for part in name.split("/") if part not in ("", "."))
+            data = name.encode("cp437")
+            name = data.decode("utf-8" if _is_utf8(data) else encoding)
+    return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
 def _ours(names: Iterable[str]) -> str | None:

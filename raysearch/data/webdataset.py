@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from raysearch.data.account import Account, Tallies
+from raysearch.data.account import Account, Doubt, Tallies
 from raysearch.data.columns import label_doubts, label_problems, not_read
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.extras import readable_endings
@@ -38,6 +38,8 @@ class _Sample:
     label: str | None = None
     told: dict[str, str] = field(default_factory=dict)
     """What its .json says, by key."""
+    others: list[str] = field(default_factory=list)
+    """What follows its name in files that end as images do, but are none of it: `.seg.png`."""
 
 
 class TarReader:
@@ -75,7 +77,7 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
     names = names_within(shards)
     splits = splits_of(source, names)
     paths, labels, given, places, told = [], [], [], [], []
-    passed, keys = Tallies(), dict[str, None]()
+    passed, keys, without = Tallies(), dict[str, None](), list[str]()
     problems: list[str] = []
     samples = [(shard, sample) for shard, file in enumerate(shards) for sample in _samples(file, passed)]
     key = _label_key(source, [sample for _, sample in samples], reading, problems)
@@ -85,6 +87,8 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
         keys |= dict.fromkeys(sample.told)
         label = sample.label if key is None else sample.told.get(key, "")
         if not sample.images:
+            if sample.others:
+                without.append(f"{names[shard]}/{readable(sample.name)}{sample.others[0]}")
             continue
         if not label:
             passed.add(_NO_LABEL, f"{names[shard]}/{readable(sample.name)}")
@@ -112,7 +116,7 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
         notes=() if key is None or plain_name(key) == "label" else (f"The class is {key} in each .json.",),
         passed_over=passed.result(),
         not_read=tuple(text.replace("column", "key", 1) for text in not_read("the .json files", unread)),
-        doubts=tuple(label_doubts(source, labels)),
+        doubts=(*([_dotted(without)] if without else ()), *label_doubts(source, labels)),
     )
     return Found(paths, labels, given, TarReader(shards, places), account=account, groups=grouping)
 
@@ -138,6 +142,8 @@ def _samples(shard: Path, passed: Tallies) -> Iterator[_Sample]:
                     file = opened.extractfile(member)
                     _tell(sample, ending, file.read() if file is not None else b"")
                 else:
+                    if ending.endswith(endings):
+                        sample.others.append(dot + rest)
                     passed.add(f"{ending or 'other'} files in shards", readable(member.name))
     except tarfile.ReadError as error:
         packed = "it is compressed, and images cannot be read from the midst of it: unpack it to a plain .tar"
@@ -180,8 +186,19 @@ def _label_key(source: str, samples: Sequence[_Sample], reading: Reading, proble
         return None
 
 
+def _dotted(names: Sequence[str]) -> Doubt:
+    """What is said of images that are none by WebDataset's rule: what follows the first dot of a name is the ending."""
+    return Doubt(
+        f"{len(names):,} images in shards are not read, because the ending begins at the first dot ({some(names)}).",
+        "Write the names of the samples without dots.",
+    )
+
+
 def _no_labels(source: str, samples: Sequence[tuple[int, _Sample]], keys: Sequence[str]) -> list[str]:
+    dotted = [sample.name + other for _, sample in samples for other in sample.others]
     if not any(sample.images for _, sample in samples):
+        if dotted:
+            return [f"{source}: {_dotted([readable(name) for name in dotted]).line()}"]
         return [f"{source} holds no images (files ending in {', '.join(EXTENSIONS)})."]
     has = f" The .json files have {some(keys, 20)}: name the class by --columns label=KEY." if keys else ""
     return [f"{source} has images but no labels: a .cls, or a .json with a label, must stand beside each.{has}"]

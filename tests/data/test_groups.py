@@ -218,10 +218,10 @@ def test_a_column_called_group_is_used_and_others_are_only_suggested(tmp_path):
     plain = list_source(str(other))
     assert plain.groups is None
     (line,) = [line for line in plain.account.lines() if "group" in line]
-    assert "The column patient_id of table.csv may say which images belong together" in line
+    assert "By the column patient_id, " in line and "--columns group=NAME" in line
     named = list_source(str(other), reading=Reading.of("group=patient_id", None))
     assert named.groups is not None
-    assert not any("may say" in line for line in named.account.lines())
+    assert not any("groups have images in several" in line for line in named.account.lines())
     with pytest.raises(InputError, match="both say the groups"):
         Reading.of("group=patient_id", None, "x([0-9])")
 

@@ -1,0 +1,120 @@
+"""Tables that lie beside images in a folder or a zip, and say other classes than the folders do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from raysearch.data.account import Doubt
+from raysearch.data.listing import some
+from raysearch.data.names import readable
+from raysearch.data.reading import AS_IT_IS
+from raysearch.data.roles import KNOWN, read_rows
+from raysearch.data.table import Table, parse_csv
+from raysearch.errors import InputError
+
+_ENDINGS = (".csv", ".tsv")
+_MOST_BYTES, _MOST_TABLES = 64 << 20, 10
+"""Larger tables, and more of them, are not looked into: they are a help, and must not take minutes."""
+_SHARE = 0.5
+"""Of the images, which a table must name to be one of them."""
+
+
+@dataclass(frozen=True)
+class Beside:
+    """A table that names images that lie beside it.
+
+    Attributes:
+        name: within the source.
+        labels: what it says of each image, by the name of the image's file without its ending.
+    """
+
+    name: str
+    labels: Mapping[str, str]
+
+
+def tables_in_folder(folder: Path, images: Sequence[str]) -> list[Beside]:
+    """The tables of a folder and of those in it that say classes of its images.
+
+    Args:
+        folder: the source.
+        images: names within it.
+    """
+    files = [file for depth in ("*", "*/*") for file in sorted(folder.glob(depth)) if file.suffix.lower() in _ENDINGS]
+    small = [file for file in files if file.is_file() and file.stat().st_size <= _MOST_BYTES][:_MOST_TABLES]
+    return _saying({file.relative_to(folder).as_posix(): file.read_bytes for file in small}, images)
+
+
+def tables_in_zip(sizes: Mapping[str, int], read: Callable[[str], bytes], images: Sequence[str]) -> list[Beside]:
+    """The same of a zip.
+
+    Args:
+        sizes: bytes of each member, by its name within the source.
+        read: a member by that name.
+        images: names within the source.
+    """
+    names = [name for name, size in sizes.items() if name.lower().endswith(_ENDINGS) and size <= _MOST_BYTES]
+    near = [name for name in sorted(names) if name.count("/") < 3][:_MOST_TABLES]
+    return _saying({name: lambda name=name: read(name) for name in near}, images)  # type: ignore[misc]
+
+
+def says_otherwise(tables: Iterable[Beside], images: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
+    """The tables that do not say the classes that the folders say, and what they say of some image.
+
+    Names of classes may differ, if each stands for one of the other's.
+
+    Args:
+        tables: of this source.
+        images: names within it, shape (n,).
+        labels: by the folders, shape (n,).
+    """
+    found = []
+    for table in tables:
+        told = [(table.labels[_stem(image)], label, image) for image, label in zip(images, labels, strict=True)
+                if _stem(image) in table.labels]  # fmt: skip
+        pairs = {(said, label) for said, label, _ in told}
+        if not len(pairs) == len({said for said, _ in pairs}) == len({label for _, label in pairs}):
+            said, label, image = next((one for one in told if one[0] != one[1]), told[0])
+            found.append((table.name, f"{table.name} says {said} of {readable(image)}, its folder {label}"))
+    return found
+
+
+def folder_doubts(folder: Path, images: Sequence[str], labels: Sequence[str]) -> list[Doubt]:
+    """What is said of tables in a folder that say other classes than the folders that are read."""
+    tables = tables_in_folder(folder, images)
+    return [
+        Doubt(f"{what}: the folders are taken for the classes.", f"If the table is right, give {_call(folder, name)}.")
+        for name, what in says_otherwise(tables, images, labels)
+    ]
+
+
+def way_out(folder: Path, tables: Sequence[Beside]) -> str:
+    """What is said of tables that name the images of a folder which cannot be read by itself; "" without any."""
+    if not tables:
+        return ""
+    told = some([f"{table.name} ({len(set(table.labels.values()))} classes)" for table in tables])
+    return f"A table says classes of its images: {told}; give {_call(folder, tables[0].name)}."
+
+
+def _call(folder: Path, name: str) -> str:
+    return f"--data {folder / name} --images {folder}"
+
+
+def _saying(readers: Mapping[str, Callable[[], bytes]], images: Sequence[str]) -> list[Beside]:
+    stems = {_stem(image) for image in images}
+    found = []
+    for name, read in readers.items():
+        try:
+            table: Table = parse_csv(read(), Path(name), tuple(KNOWN))
+            rows = read_rows(name, table.columns, AS_IT_IS)
+        except (InputError, OSError):
+            continue  # it is none of images, or says no class: nothing that anybody asked for
+        labels = {_stem(path.replace("\\", "/")): label for path, label in zip(rows.paths, rows.labels, strict=True)}
+        if len(stems & labels.keys()) >= _SHARE * len(stems) and len(set(labels.values())) > 1:
+            found.append(Beside(name, labels))
+    return found
+
+
+def _stem(image: str) -> str:
+    return PurePosixPath(image).stem if "." in PurePosixPath(image).name else PurePosixPath(image).name

@@ -1,0 +1,66 @@
+"""Tables that lie beside images and say their classes."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from raysearch.data.reading import Reading
+from raysearch.data.source import list_source
+from raysearch.errors import InputError
+from tests.data.pictures import fill
+
+
+def refusal(source: Path) -> str:
+    with pytest.raises(InputError) as caught:
+        list_source(str(source))
+    return "\n".join(caught.value.problems)
+
+
+def write(root: Path, name: str, labels: list[str], stem: str = "{:03}.png") -> Path:
+    rows = [f"{stem.format(number)},{label}" for number, label in enumerate(labels)]
+    (root / name).write_text("\n".join(["image_id,dx", *rows]))
+    return root
+
+
+HALF = ["nv", "mel"] * 6
+
+
+@pytest.mark.parametrize("folder", ["images", "train", "images_part_1"])
+def test_a_table_is_named_where_the_folders_say_no_classes(tmp_path: Path, folder: str) -> None:
+    root = write(fill(tmp_path / "d", {folder: 12}), "labels.csv", HALF, "{:03}")
+    assert f"give --data {root}/labels.csv --images {root}" in refusal(root)
+    assert len(list_source(str(root / "labels.csv"), reading=Reading({}, root))) == 12
+
+
+def test_a_table_that_says_otherwise_is_told(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"left": 12})
+    fill(root, {"right": 1}, start=50)
+    shutil.move(root / "right/000.png", root / "right/100.png")
+    for number in range(6):
+        shutil.move(root / f"left/{number:03}.png", root / f"right/{number:03}.png")
+    write(root, "labels.csv", HALF)
+    doubts = list_source(str(root)).account.doubts
+    assert doubts[0].what.startswith("labels.csv says nv of left/006.png, its folder left")
+    assert doubts[0].remedy == f"If the table is right, give --data {root}/labels.csv --images {root}."
+    write(root, "labels.csv", ["1"] * 6 + ["0"] * 6)
+    assert not list_source(str(root)).account.doubts, "it says the same in numbers"
+    (root / "labels.csv").write_text("image_id,age\n000.png,3\n")
+    assert not list_source(str(root)).account.doubts
+
+
+def test_a_table_in_a_zip_is_refused_where_it_counts(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"a": 6})
+    fill(root, {"b": 6}, start=50)
+    for number in range(6):
+        shutil.move(root / f"b/{number:03}.png", root / f"b/{number + 6:03}.png")
+    write(root, "metadata.csv", ["x", "y"] * 6)
+    said = refusal(Path(shutil.make_archive(str(tmp_path / "a"), "zip", root)))
+    assert "metadata.csv says" in said
+    assert "unpack it" in said
+    write(root, "metadata.csv", ["a"] * 6 + ["b"] * 6)
+    assert len(list_source(shutil.make_archive(str(tmp_path / "b"), "zip", root))) == 12
+    alone = write(fill(tmp_path / "e", {"images": 12}), "labels.csv", HALF)
+    assert "unpack it" in refusal(Path(shutil.make_archive(str(tmp_path / "c"), "zip", alone)))
