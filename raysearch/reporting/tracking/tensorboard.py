@@ -6,6 +6,7 @@ import shutil
 from typing import Any
 
 from tensorboardX import SummaryWriter
+from tensorboardX.summary import _clean_tag as clean_tag
 from tensorboardX.summary import hparams
 
 from raysearch.recipe import flatten
@@ -28,6 +29,7 @@ class TensorBoard:
         self._metric = tracked_name(self._column)
         self._writers: dict[str, Any] = {}
         self._written: dict[str, int] = {}
+        self._tags: dict[str, str] = {}
         # It is all in the log: an epoch that was trained again, or a run that is resumed, leaves nothing twice.
         shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -41,7 +43,7 @@ class TensorBoard:
         writer = self._writers.get(story.name) or self._open(story)
         for epoch in new:
             for key, value in story.rows[epoch].items():
-                writer.add_scalar(key.replace("train_", "train/").replace("val_", "val/"), value, epoch)
+                writer.add_scalar(self._tag(key), value, epoch)
             self._written[story.name] = epoch
         if story.trial.state.at_rest:
             best = (story.trial.best or {}).get(self._column)
@@ -58,6 +60,15 @@ class TensorBoard:
             writer.close()
         self._writers.clear()
         return f"tensorboard --logdir {self._folder}"
+
+    def _tag(self, key: str) -> str:
+        """The name of a curve; TensorBoard takes no sign but letters, so classes such as <3 and >3 get a number."""
+        group, _, rest = key.partition("_")
+        plain = clean_tag(f"{group}/{rest}" if group in ("train", "val") and rest else key)
+        number = 1
+        while self._tags.setdefault(tag := plain if number == 1 else f"{plain}_{number}", key) != key:
+            number += 1
+        return tag
 
     def _open(self, story: Story) -> Any:
         # Numbered, as a second file of one trial within a second would have the first one's name.

@@ -112,3 +112,24 @@ def head(name: str, accuracy: float) -> list[dict[str, object]]:
     """A head, trained to its end."""
     made = {"event": "trial", "trial": name, "parent": None, "depth": 0, "stage": 0, "params": {}, "recipe": recipe()}
     return [made, segment(name), epoch(name, 1, accuracy), end(name, 1, row(1, accuracy), 1, finished=True)]
+
+
+@pytest.mark.parametrize("name", ["猫", "caf\\xe9", "[red]", "a\nb", "007", 'q"u|o,te', "a.b", "nan", "a/b"])
+def test_classes_of_any_name_are_in_the_files(tmp_path, name):
+    """As folders, tables and arrays may have them."""
+    text = json.dumps(LOG)
+    events = json.loads(text.replace("val_recall_cat", f"val_recall_{json.dumps(name)[1:-1]}"))
+    run = written_run(tmp_path / "run", events)
+    document = json.loads((run.folder / "evaluation.json").read_text())
+    for split in ("val", "test"):
+        document[split]["per_class"] = {
+            name: document[split]["per_class"]["cat"],
+            "dog": document[split]["per_class"]["dog"],
+        }
+    run.write_json("evaluation.json", document)
+    shown(run)
+    found = offline_runs(run.folder)
+    rows = history_table(events)
+    rows = rows[rows["trial"] == "t0000"]
+    assert [line[f"val_recall_{name}"] for line in found["t0000"].history] == list(rows[f"val_recall_{name}"])
+    assert found["run"].summary["per_class.nrows"] == 4
