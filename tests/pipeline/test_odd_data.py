@@ -96,3 +96,23 @@ def test_images_that_moved_are_known_again(tmp_path: Path, monkeypatch: pytest.M
     fill(tmp_path / "others", {"cat": 10, "dog": 10}, start=500)
     assert tune([*resume, "--data", "../others"]) == 2
     assert "are not those that the run was started with" in capsys.readouterr().err
+
+
+def test_a_run_from_before_copies_were_looked_for_goes_on(odd: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    """Its settings say nothing of copies, which were trained on: the same images are taken again."""
+    monkeypatch.chdir(tmp_path)
+    with without_ray():
+        assert tune([*SHORT, "--data", "d", "--run-name", "r", "--keep-copies"]) == 0
+        file = tmp_path / "results/r/run.json"
+        info = json.loads(file.read_text(encoding="utf-8"))
+        del info["settings"]["keep_copies"], info["intake"]
+        file.write_text(json.dumps(info), encoding="utf-8")
+        capsys.readouterr()
+        assert tune(["--resume", "r"]) == 0
+        assert raysearch(["evaluate", "r", "--json"]) == 0
+        assert '"images": 21' in capsys.readouterr().out
+        assert raysearch(["report", "r"]) == 0
+        info["settings"]["keep_copies"] = False
+        file.write_text(json.dumps(info), encoding="utf-8")
+        assert tune(["--resume", "r"]) == 2
+    assert "are not those that the run was started with" in capsys.readouterr().err
