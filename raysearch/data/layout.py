@@ -190,7 +190,8 @@ def _read_classes(node: Node, layout: Layout, source: str) -> None:
 
 def _take_classes(node: Node, split: str, layout: Layout, source: str) -> None:
     """The folders of a node are the classes."""
-    shared = Counter(loose_form(name) for folder in node.folders.values() for name in folder.folders)
+    within = [folder.inner() for folder in node.folders.values()]
+    shared = Counter(loose_form(name) for folder in within for name in folder.folders)
     repeated = [name for name, times in shared.items() if times > 1]
     nested = [name for name, folder in node.folders.items() if len({*folder.folders} & {*node.folders} - {name}) > 1]
     if nested:
@@ -202,11 +203,11 @@ def _take_classes(node: Node, split: str, layout: Layout, source: str) -> None:
             {f"{inside} is another copy": "take it away, or give it alone as the source"},
         )
     if len(repeated) > 1:
-        outer = next(folder for folder in node.folders.values() if len(folder.folders) > 1)
-        inner = next(iter(outer.folders.values()))
+        outer = next(folder for folder in node.folders.values() if len(folder.inner().folders) > 1)
+        inner = next(iter(outer.inner().folders.values()))
         ask(
             source,
-            f"{listed(folder.path for folder in node.folders.values() if folder.folders)} have folders of the same "
+            f"{listed(folder.path for folder in within if folder.folders)} have folders of the same "
             f"names ({some(repeated)})",
             {
                 f"{readable(outer.name)} is a class": line(inner, outer.name, split=split),
@@ -228,9 +229,9 @@ def _take_classes(node: Node, split: str, layout: Layout, source: str) -> None:
     layout.places[node.path] = split
     for name, folder in node.folders.items():
         layout.images |= dict.fromkeys(folder.below(), (name, split))
-        if len(folder.folders) > 1:
-            for within in folder.folders.values():
-                layout.groups |= dict.fromkeys(within.below(), within.path)
+        if len(groups := folder.inner().folders) > 1:
+            for group in groups.values():
+                layout.groups |= dict.fromkeys(group.below(), group.path)
 
 
 def _unlabelled(images: Sequence[str], folder: str) -> Tally:

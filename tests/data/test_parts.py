@@ -83,6 +83,14 @@ def test_domains_with_splits_of_their_own_are_asked_about(tmp_path: Path) -> Non
     assert "art/test/a/000.png,a,test" in said
 
 
+def test_domains_with_a_folder_of_images_each_are_asked_about(tmp_path: Path) -> None:
+    """As Office-31 has it: its domains would be learnt for classes."""
+    root = fill(tmp_path / "d", {f"{domain}/images/{name}": 4 for domain in ("amazon", "dslr") for name in "ab"})
+    assert "amazon/images, dslr/images have folders of the same names (a, b)" in refusal(root)
+    assert list_source(str(root / "amazon")).classes == ("a", "b")
+    assert list_source(str(fill(tmp_path / "e", {"a/images": 6, "b/images": 6}))).classes == ("a", "b")
+
+
 @pytest.mark.parametrize(
     ("pictures", "masks"),
     [("JPEGImages", "SegmentationClass"), ("images", "labels"), ("img", "gt"), ("leftImg8bit", "gtFine")],
