@@ -23,6 +23,9 @@ from raysearch.errors import InputError
 _NAMES = "class_names"
 """Optional array of class names, by label number; MedMNIST has none, its classes are called 0, 1, …"""
 
+_WHAT = {"images": "images", "image": "images", "x": "images", "labels": "labels", "label": "labels", "y": "labels"}
+"""Words of arrays' names."""
+
 
 class ArrayReader:
     """Images that are already pixels."""
@@ -120,13 +123,11 @@ def _keys(file: Path, names: Sequence[str]) -> dict[str, str]:
 
 
 def _meant(name: str) -> str | None:
-    """val_images for `valid_images` and `x_val`, test_labels for `y_test`, …; None for other names."""
+    """val_images for `valid_images`, `x_val` and `images_val`, test_labels for `y_test`, …; None for other names."""
     first, _, last = name.lower().rpartition("_")
-    if last in ("images", "labels") and (split := split_name(first)):
-        return f"{split}_{last}"
-    first, _, last = name.lower().partition("_")
-    if first in ("x", "y") and (split := split_name(last)):
-        return f"{split}_{'images' if first == 'x' else 'labels'}"
+    for what, where in ((last, first), (first, last)):
+        if what in _WHAT and (split := split_name(where)):
+            return f"{split}_{_WHAT[what]}"
     return None
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from raysearch.data.account import Tallies, Tally
 from raysearch.data.names import loose_form, readable
-from raysearch.data.split_names import says_nothing
+from raysearch.data.split_names import says_nothing, split_name
 
 _MASKS = frozenset((
     "mask", "masks", "segmentation", "segmentations", "annotation", "annotations", "groundtruth", "ground truth", "gt",
@@ -46,9 +46,11 @@ class Node:
 
     @property
     def unlabelled(self) -> bool:
-        """Whether it holds images and no class folders: at most one that is called `images` or the like."""
+        """Whether it holds images and no class folders: at most one that is called `images` or as splits are."""
         only = next(iter(self.folders.values())) if len(self.folders) == 1 else None
-        return not self.folders or (only is not None and not only.folders and says_nothing(only.name))
+        if only is None or only.folders:
+            return not self.folders
+        return says_nothing(only.name) or split_name(only.name) is not None
 
     @property
     def flat(self) -> bool:

@@ -203,6 +203,10 @@ def _ours(names: Iterable[str]) -> str | None:
         return "caches of raysearch"
     if {"labels.json", "model.safetensors"} <= held:
         return "folders of a trained classifier"
+    if "args.yaml" in held and held & {"weights", "results.csv"}:
+        return "runs of ultralytics"
+    if {"meta.yaml", "artifacts"} <= held:
+        return "runs of MLflow"
     if "latest-run" in held or any(name.startswith(("run-20", "offline-run-20")) for name in held):
         return "folders of Weights & Biases"
     return None

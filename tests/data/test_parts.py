@@ -123,6 +123,23 @@ def test_an_empty_class_folder_of_validation_is_as_none(tmp_path: Path) -> None:
     assert "class folders without images: train/c" in refusal(root)
 
 
+def test_runs_of_other_programs_are_no_class(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"cat": 6, "dog": 6, "runs/classify/train": 4, "mlruns/0/ab/artifacts": 2})
+    put(root / "runs/classify/train/args.yaml", b"task: classify")
+    put(root / "runs/classify/train/results.csv", b"epoch")
+    put(root / "mlruns/0/ab/meta.yaml", b"run_id: ab")
+    listing = list_source(str(root))
+    assert (listing.classes, len(listing)) == (("cat", "dog"), 12)
+    assert {tally.what for tally in listing.account.passed_over} >= {"runs of ultralytics", "runs of MLflow"}
+
+
+def test_a_split_in_a_split_may_have_no_labels(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"Train/Train/a": 6, "Train/Train/b": 6, "Test/Test": 4})
+    listing = list_source(str(root))
+    assert (listing.classes, len(listing)) == (("a", "b"), 12)
+    assert "Test/ has 4 images but no class folders" in listing.account.doubts[0].what
+
+
 def test_what_other_programs_leave_is_passed_over(tmp_path: Path) -> None:
     junk = ("@Recycle/cat", "#snapshot/day", "cat/@Recently-Snapshot", "dog/thumbnails", "Network Trash Folder/x")
     root = fill(tmp_path / "d", {"cat": 6, "dog": 6} | dict.fromkeys(junk, 4))

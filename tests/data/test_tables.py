@@ -93,7 +93,7 @@ def images(n: int, start: int = 0) -> np.ndarray:
     return np.random.default_rng(start).integers(0, 256, (n, 8, 8), dtype=np.uint8)
 
 
-@pytest.mark.parametrize("style", ["{}_images {}_labels", "x_{} y_{}"])
+@pytest.mark.parametrize("style", ["{}_images {}_labels", "x_{} y_{}", "{}_x {}_y", "images_{} labels_{}", "X_{} Y_{}"])
 @pytest.mark.parametrize(
     ("word", "split"), [("valid", "val"), ("validation", "val"), ("dev", "val"), ("testing", "test")]
 )
