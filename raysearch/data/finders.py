@@ -19,8 +19,8 @@ from raysearch.data.named import BUNDLED, TORCHVISION, canonical_name, find_name
 from raysearch.data.parquet import find_in_parquet
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.shards import expand, is_pattern, shards_below
+from raysearch.data.tars import find_in_tars
 from raysearch.data.walk import walk_folder
-from raysearch.data.webdataset import find_in_shards
 from raysearch.errors import InputError
 
 KINDS = "a folder, .zip, .csv, .jsonl, .npz, .parquet, WebDataset shards (.tar) or a name"
@@ -30,7 +30,7 @@ _PLAIN: dict[str, Callable[[Path], Found]] = {".zip": find_in_zip, ".npz": find_
 _TABLES = (".csv", ".tsv", ".jsonl", ".ndjson")
 """Endings of tables of paths and labels."""
 _SHARDS: dict[str, Callable[[Sequence[Path], str, Reading], Found]] = {
-    ".tar": find_in_shards,
+    ".tar": find_in_tars,
     ".parquet": find_in_parquet,
 }
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Iterable
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from raysearch.data.account import EXAMPLES, Account, Doubt, Tallies
@@ -12,7 +11,7 @@ from raysearch.data.beside import says_otherwise, tables_in_zip
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.files import FileReader, ZipReader
 from raysearch.data.layout import Layout, read_layout
-from raysearch.data.listing import Found, Grouping, Skipped, some
+from raysearch.data.listing import Found, Grouping, Reader, Skipped, some
 from raysearch.data.names import readable
 from raysearch.data.split_names import split_name
 from raysearch.data.walk import Walked, is_run, walk_folder, walk_zip
@@ -62,6 +61,21 @@ def find_in_zip(archive: Path) -> Found:
     if other := says_otherwise(tables, names, labels):
         raise InputError(f"{archive}: {other[0][1]}. If the table is right: {unpack}; if it is not, take it out.")
     return _found(walked, layout, ZipReader(archive, [members[name] for name in names]), str(archive))
+
+
+def found_among(walked: Walked, source: str, reader: Callable[[Sequence[str]], Reader]) -> Found:
+    """The same layouts among what was met in any other archive.
+
+    Args:
+        walked: what was met.
+        source: for messages.
+        reader: makes one of the names of images.
+
+    Raises:
+        InputError: no images, or a layout that says no classes, or several.
+    """
+    layout = _layout(walked, source)
+    return _found(walked, layout, reader(list(layout.images)), source)
 
 
 def _layout(walked: Walked, source: str) -> Layout:
@@ -121,7 +135,7 @@ def _folders_of(images: Iterable[str]) -> set[str]:
     return found
 
 
-def _found(walked: Walked, layout: Layout, reader: FileReader | ZipReader, source: str) -> Found:
+def _found(walked: Walked, layout: Layout, reader: Reader, source: str) -> Found:
     names, strays = list(layout.images), [readable(name) for name in sorted(layout.strays)]
     doubts = [*_unread_doubts(walked), *layout.doubts, *walked.doubts]
     if strays:

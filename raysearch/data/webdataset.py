@@ -42,6 +42,10 @@ class _Sample:
     """What follows its name in files that end as images do, but are none of it: `.seg.png`."""
 
 
+class NoLabelsError(InputError):
+    """Nothing in shards says a class: they may be no shards, but folders that somebody packed."""
+
+
 class TarReader:
     """Members of uncompressed .tar files, read from where they lie."""
 
@@ -102,7 +106,10 @@ def find_in_shards(shards: Sequence[Path], source: str, reading: Reading) -> Fou
     group = reading.columns.get("group", "group" if "group" in keys else None)
     if group is not None and group not in keys:
         problems.append(f"--columns group={group}: {source} has no .json with that key, but {some(list(keys), 20)}.")
-    problems += _no_labels(source, samples, list(keys)) if not paths and not problems else []
+    if not paths and not problems:
+        problems += _no_labels(source, samples, list(keys))
+        if not keys and not any(sample.label for _, sample in samples):
+            raise NoLabelsError(problems)
     problems += label_problems(source, labels)
     if problems:
         raise InputError(problems)
@@ -147,7 +154,8 @@ def _samples(shard: Path, passed: Tallies) -> Iterator[_Sample]:
                     passed.add(f"{ending or 'other'} files in shards", readable(member.name))
     except tarfile.ReadError as error:
         packed = "it is compressed, and images cannot be read from the midst of it: unpack it to a plain .tar"
-        head = shard.read_bytes()[:6]
+        with shard.open("rb") as file:
+            head = file.read(6)
         why = packed if head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd")) else str(error)
         raise InputError(f"{shard} cannot be read as a .tar ({why}).") from error
     except (OSError, ValueError) as error:

@@ -218,7 +218,8 @@ def test_a_column_called_group_is_used_and_others_are_only_suggested(tmp_path):
     plain = list_source(str(other))
     assert plain.groups is None
     (line,) = [line for line in plain.account.lines() if "group" in line]
-    assert "By the column patient_id, " in line and "--columns group=NAME" in line
+    assert "By the column patient_id, " in line
+    assert "--columns group=NAME" in line
     named = list_source(str(other), reading=Reading.of("group=patient_id", None))
     assert named.groups is not None
     assert not any("groups have images in several" in line for line in named.account.lines())
