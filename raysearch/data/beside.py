@@ -11,10 +11,9 @@ from raysearch.data.listing import some
 from raysearch.data.names import readable
 from raysearch.data.reading import AS_IT_IS
 from raysearch.data.roles import KNOWN, read_rows
-from raysearch.data.table import Table, parse_csv
+from raysearch.data.table import parse_csv
 from raysearch.errors import InputError
 
-_ENDINGS = (".csv", ".tsv")
 _MOST_BYTES, _MOST_TABLES = 64 << 20, 10
 """Larger tables, and more of them, are not looked into: they are a help, and must not take minutes."""
 _SHARE = 0.5
@@ -34,29 +33,29 @@ class Beside:
     labels: Mapping[str, str]
 
 
-def tables_in_folder(folder: Path, images: Sequence[str]) -> list[Beside]:
-    """The tables of a folder and of those in it that say classes of its images.
+def tables_beside(
+    names: Sequence[str], size: Callable[[str], int], read: Callable[[str], bytes], images: Sequence[str]
+) -> list[Beside]:
+    """The tables that say classes of images.
 
     Args:
-        folder: the source.
-        images: names within it.
-    """
-    files = [file for depth in ("*", "*/*") for file in sorted(folder.glob(depth)) if file.suffix.lower() in _ENDINGS]
-    small = [file for file in files if file.is_file() and file.stat().st_size <= _MOST_BYTES][:_MOST_TABLES]
-    return _saying({file.relative_to(folder).as_posix(): file.read_bytes for file in small}, images)
-
-
-def tables_in_zip(sizes: Mapping[str, int], read: Callable[[str], bytes], images: Sequence[str]) -> list[Beside]:
-    """The same of a zip.
-
-    Args:
-        sizes: bytes of each member, by its name within the source.
-        read: a member by that name.
+        names: of tables, within the source.
+        size: of a table, in bytes.
+        read: a table.
         images: names within the source.
     """
-    names = [name for name, size in sizes.items() if name.lower().endswith(_ENDINGS) and size <= _MOST_BYTES]
-    near = [name for name in sorted(names) if name.count("/") < 3][:_MOST_TABLES]
-    return _saying({name: lambda name=name: read(name) for name in near}, images)  # type: ignore[misc]
+    stems = {_stem(image) for image in images} if names else set()
+    found = []
+    for name in [name for name in names if size(name) <= _MOST_BYTES][:_MOST_TABLES]:
+        try:
+            table = parse_csv(read(name), Path(name), tuple(KNOWN))
+            rows = read_rows(name, table.columns, AS_IT_IS)
+        except (InputError, OSError):
+            continue  # it is none of images, or says no class: nothing that anybody asked for
+        labels = {_stem(path.replace("\\", "/")): label for path, label in zip(rows.paths, rows.labels, strict=True)}
+        if len(stems & labels.keys()) >= _SHARE * len(stems) and len(set(labels.values())) > 1:
+            found.append(Beside(name, labels))
+    return found
 
 
 def says_otherwise(tables: Iterable[Beside], images: Sequence[str], labels: Sequence[str]) -> list[tuple[str, str]]:
@@ -80,9 +79,8 @@ def says_otherwise(tables: Iterable[Beside], images: Sequence[str], labels: Sequ
     return found
 
 
-def folder_doubts(folder: Path, images: Sequence[str], labels: Sequence[str]) -> list[Doubt]:
+def folder_doubts(folder: Path, tables: Sequence[Beside], images: Sequence[str], labels: Sequence[str]) -> list[Doubt]:
     """What is said of tables in a folder that say other classes than the folders that are read."""
-    tables = tables_in_folder(folder, images)
     return [
         Doubt(f"{what}: the folders are taken for the classes.", f"If the table is right, give {_call(folder, name)}.")
         for name, what in says_otherwise(tables, images, labels)
@@ -99,21 +97,6 @@ def way_out(folder: Path, tables: Sequence[Beside]) -> str:
 
 def _call(folder: Path, name: str) -> str:
     return f"--data {folder / name} --images {folder}"
-
-
-def _saying(readers: Mapping[str, Callable[[], bytes]], images: Sequence[str]) -> list[Beside]:
-    stems = {_stem(image) for image in images}
-    found = []
-    for name, read in readers.items():
-        try:
-            table: Table = parse_csv(read(), Path(name), tuple(KNOWN))
-            rows = read_rows(name, table.columns, AS_IT_IS)
-        except (InputError, OSError):
-            continue  # it is none of images, or says no class: nothing that anybody asked for
-        labels = {_stem(path.replace("\\", "/")): label for path, label in zip(rows.paths, rows.labels, strict=True)}
-        if len(stems & labels.keys()) >= _SHARE * len(stems) and len(set(labels.values())) > 1:
-            found.append(Beside(name, labels))
-    return found
 
 
 def _stem(image: str) -> str:

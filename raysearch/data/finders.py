@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from raysearch.data.arrays import find_in_arrays
-from raysearch.data.beside import folder_doubts, tables_in_folder, way_out
 from raysearch.data.chosen import chooses, find_chosen
 from raysearch.data.folders import find_in_folder, find_in_zip
 from raysearch.data.kinds import remedy_for
@@ -20,7 +19,6 @@ from raysearch.data.parquet import find_in_parquet
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.shards import expand, is_pattern, shards_below
 from raysearch.data.tars import find_in_tars
-from raysearch.data.walk import walk_folder
 from raysearch.errors import InputError
 
 KINDS = "a folder, .zip, .csv, .jsonl, .npz, .parquet, WebDataset shards (.tar) or a name"
@@ -78,13 +76,7 @@ def _in_folder(folder: Path, reading: Reading) -> Found:
     if shards := shards_below(folder):
         return _in_files(shards, str(folder), reading)
     _refuse(reading, str(folder))
-    try:
-        found = find_in_folder(folder)
-    except InputError as error:
-        named = way_out(folder, tables_in_folder(folder, walk_folder(folder).images))
-        raise InputError([*error.problems, *([named] if named else [])]) from error
-    doubts = folder_doubts(folder, found.paths, found.labels)
-    found = replace(found, account=found.account.adding(doubts=doubts))
+    found = find_in_folder(folder)
     if not tables:
         return found
     unread = [f"{table.relative_to(folder).as_posix()}, which says no class" for table in tables]

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from raysearch.data.account import EXAMPLES, Account, Doubt, Tallies
-from raysearch.data.beside import says_otherwise, tables_in_zip
+from raysearch.data.beside import folder_doubts, says_otherwise, tables_beside, way_out
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.files import FileReader, ZipReader
 from raysearch.data.layout import Layout, read_layout
@@ -29,9 +29,20 @@ def find_in_folder(folder: Path) -> Found:
     if is_run(folder):
         raise InputError(f"{folder} is the folder of a run, not one of images.")
     walked = walk_folder(folder)
-    layout = _layout(walked, str(folder))
-    kept = list(layout.images)
-    return _found(walked, layout, FileReader([folder / name for name in kept]), str(folder))
+    tables = tables_beside(
+        walked.tables,
+        lambda name: (folder / name).stat().st_size,
+        lambda name: (folder / name).read_bytes(),
+        walked.images,
+    )
+    try:
+        layout = _layout(walked, str(folder))
+    except InputError as error:
+        named = way_out(folder, tables)
+        raise InputError([*error.problems, *([named] if named else [])]) from error
+    names, labels = list(layout.images), [label for label, _ in layout.images.values()]
+    layout.doubts += folder_doubts(folder, tables, names, labels)
+    return _found(walked, layout, FileReader([folder / name for name in names]), str(folder))
 
 
 def find_in_zip(archive: Path) -> Found:
@@ -45,8 +56,12 @@ def find_in_zip(archive: Path) -> Found:
             if any(member.flag_bits & 1 for member in opened.infolist()):
                 raise InputError(f"{archive} is encrypted; unpack it and give the folder.")
             walked, members = walk_zip(opened)
-            sizes = {name: opened.getinfo(member).file_size for name, member in members.items() if name[-1:] != "/"}
-            tables = tables_in_zip(sizes, lambda name: opened.read(members[name]), walked.images)
+            tables = tables_beside(
+                walked.tables,
+                lambda name: opened.getinfo(members[name]).file_size,
+                lambda name: opened.read(members[name]),
+                walked.images,
+            )
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise InputError(f"{archive} cannot be read as a zip ({error}).") from error
     unpack = "tables in a zip are not read: unpack it, and give the folder or the table"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,14 +19,24 @@ from raysearch.data.split_names import split_folders
 from raysearch.data.walk import walk_folder
 from raysearch.errors import InputError
 
+_MOST_FOLDERS = 16
+"""Folders that are looked into for others: those of splits are few, those of classes may be thousands."""
 _NAMES = ("metadata.csv", "metadata.jsonl")
 
 
 def metadata_in(folder: Path) -> list[Path]:
     """The metadata files of a folder, of the folders in it, and of those in these."""
-    here = [folder / name for name in _NAMES]
-    below = [path for depth in ("*", "*/*") for name in _NAMES for path in sorted(folder.glob(f"{depth}/{name}"))]
-    return [path for path in (*here, *below) if path.is_file()]
+    first = _folders_in(folder)
+    places = [folder, *first, *(second for one in first[:_MOST_FOLDERS] for second in _folders_in(one))]
+    return [path for place in places for name in _NAMES if (path := place / name).is_file()]
+
+
+def _folders_in(folder: Path) -> list[Path]:
+    try:
+        with os.scandir(folder) as entries:
+            return [folder / name for name in sorted(entry.name for entry in entries if entry.is_dir())]
+    except OSError:
+        return []
 
 
 def says_labels(file: Path, reading: Reading) -> bool:

@@ -41,8 +41,10 @@ def suspicions(found: Found, labels: NDArray[np.int64], splits: NDArray[np.str_]
         labels: shape (n,).
         splits: train, val or test, shape (n,).
     """
-    roots = [match[1] if (match := _ROBOFLOW.fullmatch(path)) else "" for path in found.paths]
-    kinds = [found.suspected, Grouping("the names that Roboflow gives to versions of one photo", roots)]
+    kinds = [found.suspected]
+    if any(".rf." in path for path in found.paths):
+        roots = [match[1] if (match := _ROBOFLOW.fullmatch(path)) else "" for path in found.paths]
+        kinds.append(Grouping("the names that Roboflow gives to versions of one photo", roots))
     return [doubt for groups in kinds if groups is not None and (doubt := _doubt(groups, labels, splits))]
 
 

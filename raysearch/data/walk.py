@@ -19,6 +19,7 @@ from raysearch.storage.cache import cache_root
 
 _RUN = ("run.json", frozenset(("log.jsonl", "space.py")))
 """A folder that holds the first and one of the others is a run's."""
+_TABLES, _DEPTH = (".csv", ".tsv"), 2
 _OWN_PICTURE = "plan.png"
 
 
@@ -32,6 +33,7 @@ class Walked:
         unread: files that may have been meant as images but are not read, by the folder that they lie in.
         by_content: images that are called otherwise than images are.
         passed: what was passed over, by kind.
+        tables: of text, which may say what the images are; not those that lie deep.
         doubts: what is probably wrong.
     """
 
@@ -40,6 +42,7 @@ class Walked:
     unread: dict[str, list[str]] = field(default_factory=dict)
     by_content: list[str] = field(default_factory=list)
     passed: Tallies = field(default_factory=Tallies)
+    tables: list[str] = field(default_factory=list)
     doubts: list[Doubt] = field(default_factory=list)
 
     def meet(self, name: str, head: Callable[[], bytes]) -> None:
@@ -54,6 +57,8 @@ class Walked:
             if kind == IMAGE_BY_CONTENT:
                 self.by_content.append(readable(name))
         elif kind:
+            if own.lower().endswith(_TABLES) and inside.count("/") < _DEPTH:
+                self.tables.append(name)
             self.passed.add(kind, readable(name), remedy)
             if meant_as_image(kind):
                 self.unread.setdefault(inside, []).append(kind)
