@@ -14,6 +14,7 @@ from raysearch.data.roles import KNOWN, read_rows
 from raysearch.data.table import parse_csv
 from raysearch.errors import InputError
 
+_ENDINGS = (".csv", ".tsv")
 _MOST_BYTES, _MOST_TABLES = 64 << 20, 10
 """Larger tables, and more of them, are not looked into: they are a help, and must not take minutes."""
 _SHARE = 0.5
@@ -46,7 +47,7 @@ def tables_beside(
     """
     stems = {_stem(image) for image in images} if names else set()
     found = []
-    for name in [name for name in names if size(name) <= _MOST_BYTES][:_MOST_TABLES]:
+    for name in [name for name in names if name[-4:].lower() in _ENDINGS and size(name) <= _MOST_BYTES][:_MOST_TABLES]:
         try:
             table = parse_csv(read(name), Path(name), tuple(KNOWN))
             rows = read_rows(name, table.columns, AS_IT_IS)

@@ -70,7 +70,7 @@ def find(source: str, reading: Reading) -> Found:
 
 def _in_folder(folder: Path, reading: Reading) -> Found:
     tables = metadata_in(folder)
-    if tables and any(says_labels(table, reading) for table in tables):
+    if tables and any(says_labels(read_table(table), reading) for table in tables):
         _refuse_images(reading, str(folder))
         return find_by_metadata(folder, tables, reading)
     if shards := shards_below(folder):

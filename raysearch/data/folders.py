@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from raysearch.data.account import EXAMPLES, Account, Doubt, Tallies
@@ -12,7 +13,9 @@ from raysearch.data.decode import EXTENSIONS
 from raysearch.data.files import FileReader, ZipReader
 from raysearch.data.layout import Layout, read_layout
 from raysearch.data.listing import Found, Grouping, Reader, Skipped, some
+from raysearch.data.metadata import found_by_metadata, metadata_in_zip, says_labels
 from raysearch.data.names import readable
+from raysearch.data.reading import AS_IT_IS
 from raysearch.data.split_names import split_name
 from raysearch.data.walk import Walked, is_run, walk_folder, walk_zip
 from raysearch.errors import InputError
@@ -56,6 +59,7 @@ def find_in_zip(archive: Path) -> Found:
             if any(member.flag_bits & 1 for member in opened.infolist()):
                 raise InputError(f"{archive} is encrypted; unpack it and give the folder.")
             walked, members = walk_zip(opened)
+            told = metadata_in_zip(walked.tables, lambda name: opened.read(members[name]), members)
             tables = tables_beside(
                 walked.tables,
                 lambda name: opened.getinfo(members[name]).file_size,
@@ -64,7 +68,9 @@ def find_in_zip(archive: Path) -> Found:
             )
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
         raise InputError(f"{archive} cannot be read as a zip ({error}).") from error
-    unpack = "tables in a zip are not read: unpack it, and give the folder or the table"
+    if any(says_labels(one.table, AS_IT_IS) for one in told):
+        return found_by_metadata(str(archive), told, AS_IT_IS, partial(ZipReader, archive), walked.images)
+    unpack = "such a table in a zip is not read: unpack it, and give the folder or the table"
     try:
         layout = _layout(walked, str(archive))
     except InputError as error:

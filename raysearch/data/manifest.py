@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,8 +16,11 @@ from raysearch.data.lookup import located
 from raysearch.data.names import same_form
 from raysearch.data.reading import Reading
 from raysearch.data.roles import KNOWN, read_rows
-from raysearch.data.table import Table, read_csv, read_jsonl
+from raysearch.data.table import Table, parse_csv, parse_jsonl, read_csv, read_jsonl
 from raysearch.errors import InputError
+
+_OBJECTS = (".jsonl", ".ndjson")
+"""Endings of tables of JSON."""
 
 
 def read_table(file: Path) -> Table:
@@ -25,7 +29,18 @@ def read_table(file: Path) -> Table:
     Raises:
         InputError: it cannot be read.
     """
-    return read_jsonl(file) if file.suffix.lower() in (".jsonl", ".ndjson") else read_csv(file, tuple(KNOWN))
+    return read_jsonl(file) if file.suffix.lower() in _OBJECTS else read_csv(file, tuple(KNOWN))
+
+
+def parse_table(data: bytes, file: Path) -> Table:
+    """The table in bytes, by the ending of the file that they are from.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    if file.suffix.lower() in _OBJECTS:
+        return parse_jsonl(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig"), file)
+    return parse_csv(data, file, tuple(KNOWN))
 
 
 def found_in_table(table: Table, manifest: Path, reading: Reading) -> Found:

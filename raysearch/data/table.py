@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,21 +113,29 @@ def read_jsonl(file: Path) -> Table:
     Raises:
         InputError: it cannot be read, or a line is no object.
     """
+    try:
+        with file.open(encoding="utf-8-sig") as stream:
+            return parse_jsonl(stream, file)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read ({error.strerror}).") from error
+
+
+def parse_jsonl(lines: Iterable[str], file: Path) -> Table:
+    """The table in lines, as of `read_jsonl`; `file` is for messages."""
     columns: dict[str, list[str]] = {}
     count = 0
     try:
-        with file.open(encoding="utf-8-sig") as stream:
-            for number, line in enumerate(stream, 1):
-                if not line.strip():
-                    continue
-                entry = json.loads(line)
-                if not isinstance(entry, dict):
-                    raise InputError(f"{file}: line {number} is no JSON object.")
-                for name, value in entry.items():
-                    columns.setdefault(str(name), [""] * count).append(as_text(value))
-                count += 1
-                for values in columns.values():
-                    values += [""] * (count - len(values))
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            entry = json.loads(line)
+            if not isinstance(entry, dict):
+                raise InputError(f"{file}: line {number} is no JSON object.")
+            for name, value in entry.items():
+                columns.setdefault(str(name), [""] * count).append(as_text(value))
+            count += 1
+            for values in columns.values():
+                values += [""] * (count - len(values))
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise

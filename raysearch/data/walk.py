@@ -19,7 +19,7 @@ from raysearch.storage.cache import cache_root
 
 _RUN = ("run.json", frozenset(("log.jsonl", "space.py")))
 """A folder that holds the first and one of the others is a run's."""
-_TABLES, _DEPTH = (".csv", ".tsv"), 2
+_TABLES, _DEPTH = (".csv", ".tsv", ".jsonl"), 2
 _OWN_PICTURE = "plan.png"
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont, get_font
 from matplotlib.ticker import MaxNLocator
 
 from raysearch.record.metric import in_words
@@ -71,8 +72,9 @@ def confusion_matrix(counts: Sequence[Sequence[float]], classes: Sequence[str]) 
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1)
-    axes.set_xticks(range(len(classes)), classes, rotation=60, ha="right", fontsize=8)
-    axes.set_yticks(range(len(classes)), classes, fontsize=8)
+    names = [written(name) for name in classes]
+    axes.set_xticks(range(len(classes)), names, rotation=60, ha="right", fontsize=8)
+    axes.set_yticks(range(len(classes)), names, fontsize=8)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     if len(classes) <= _MOST_WRITTEN:
@@ -80,3 +82,10 @@ def confusion_matrix(counts: Sequence[Sequence[float]], classes: Sequence[str]) 
             colour = "white" if share[row, column] > 0.5 else "black"
             axes.text(column, row, f"{share[row, column]:.2f}", ha="center", va="center", fontsize=7, color=colour)
     return figure
+
+
+def written(name: str) -> str:
+    r"""A name as matplotlib can write it: letters that its font lacks as `\u732b`, and a dollar as no formula."""
+    known = get_font(findfont("DejaVu Sans")).get_charmap()
+    seen = "".join(one if ord(one) in known else one.encode("unicode_escape").decode("ascii") for one in name)
+    return seen.replace("$", r"\$")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -56,11 +57,35 @@ def test_a_table_in_a_zip_is_refused_where_it_counts(tmp_path: Path) -> None:
     fill(root, {"b": 6}, start=50)
     for number in range(6):
         shutil.move(root / f"b/{number:03}.png", root / f"b/{number + 6:03}.png")
-    write(root, "metadata.csv", ["x", "y"] * 6)
+    write(root, "labels.csv", ["x", "y"] * 6)
     said = refusal(Path(shutil.make_archive(str(tmp_path / "a"), "zip", root)))
-    assert "metadata.csv says" in said
+    assert "labels.csv says" in said
     assert "unpack it" in said
-    write(root, "metadata.csv", ["a"] * 6 + ["b"] * 6)
+    write(root, "labels.csv", ["a"] * 6 + ["b"] * 6)
     assert len(list_source(shutil.make_archive(str(tmp_path / "b"), "zip", root))) == 12
     alone = write(fill(tmp_path / "e", {"images": 12}), "labels.csv", HALF)
     assert "unpack it" in refusal(Path(shutil.make_archive(str(tmp_path / "c"), "zip", alone)))
+
+
+@pytest.mark.parametrize("ending", ["csv", "jsonl"])
+@pytest.mark.parametrize("top", ["", "data/"])
+def test_metadata_in_a_zip_are_read(tmp_path: Path, ending: str, top: str) -> None:
+    root = tmp_path / "d"
+    for split, start in (("train", 0), ("test", 50)):
+        folder = fill(root, {f"{top}{split}/images": 12}, start) / f"{top}{split}"
+        rows = [("file_name", "label"), *((f"images/{n:03}.png", HALF[n]) for n in range(12))]
+        lines = [json.dumps(dict(zip(rows[0], row, strict=True))) for row in rows[1:]]
+        text = "\n".join(lines if ending == "jsonl" else map(",".join, rows))
+        (folder / f"metadata.{ending}").write_text(text)
+    inside, outside = list_source(shutil.make_archive(str(tmp_path / "a"), "zip", root)), list_source(str(root))
+    for listing in (inside, outside):
+        assert listing.classes == ("mel", "nv")
+        assert {split: sum(found.values()) for split, found in listing.counts().items()} == {
+            "train": 10, "val": 2, "test": 12,
+        }  # fmt: skip
+    assert inside.paths == outside.paths
+    assert [inside.reader.read(n) for n in range(24)] == [outside.reader.read(n) for n in range(24)]
+    (root / f"{top}train/images/003.png").unlink()
+    assert "metadata." + ending + " lists 1 files that are not there: images/003.png" in refusal(
+        Path(shutil.make_archive(str(tmp_path / "b"), "zip", root))
+    )

@@ -114,7 +114,7 @@ def head(name: str, accuracy: float) -> list[dict[str, object]]:
     return [made, segment(name), epoch(name, 1, accuracy), end(name, 1, row(1, accuracy), 1, finished=True)]
 
 
-@pytest.mark.parametrize("name", ["猫", "caf\\xe9", "[red]", "a\nb", "007", 'q"u|o,te', "a.b", "nan", "a/b"])
+@pytest.mark.parametrize("name", ["猫", "caf\\xe9", "[red]", "a\nb", "007", 'q"u|o,te', "a.b", "nan", "a/b", r"$\x$"])
 def test_classes_of_any_name_are_in_the_files(tmp_path, name):
     """As folders, tables and arrays may have them."""
     text = json.dumps(LOG)
