@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from raysearch.cli.audit import audit
+from raysearch.cli.augment import augment
 from raysearch.cli.cache import cache
 from raysearch.cli.data import data
 from raysearch.cli.elsewhere import sweep, tensorboard, wandb
@@ -24,6 +25,7 @@ from raysearch.errors import InputError, escape_output, told
 
 VERBS: dict[str, Callable[..., int]] = {
     "audit": audit,
+    "augment": augment,
     "cache": cache,
     "data": data,
     "embed": embed,

@@ -145,8 +145,8 @@ def similar(
     measure: Annotated[
         bool,
         tyro.conf.arg(
-            help="Measure the index instead: of the first 10 and 20 results, the share of the same class, on samples of "
-            "256 and 512 images and on all of them."
+            help="Measure the index instead: of the first 10 and 20 results, the share of the same class, on samples "
+            "of 256 and 512 images and on all of them."
         ),
     ] = False,
     as_json: Annotated[bool, tyro.conf.arg(name="json", help="Print JSON instead.")] = False,

@@ -15,12 +15,18 @@ from raysearch.data.names import one_line
 _TILE_PIXELS = 112
 
 
-def sheet(pixels: np.ndarray, names: Sequence[str]) -> Image.Image:
-    """uint8 images (n, h, w, 3) in rows, each with its name below; small ones enlarged by whole pixels."""
+def sheet(pixels: np.ndarray, names: Sequence[str], columns: int | None = None) -> Image.Image:
+    """uint8 images (n, h, w, 3) in rows, each with its name below; small ones enlarged by whole pixels.
+
+    Args:
+        pixels: the images.
+        names: n of them.
+        columns: images in a row; None: about as many as rows.
+    """
     n, height, width, _ = pixels.shape
     factor = max(1, _TILE_PIXELS // max(height, width))
     tile_height, tile_width = height * factor, width * factor
-    columns = math.ceil(math.sqrt(n))
+    columns = columns or math.ceil(math.sqrt(n))
     gap, text = 6, 18
     page = Image.new(
         "RGB",

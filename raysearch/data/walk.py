@@ -20,7 +20,7 @@ from raysearch.storage.cache import cache_root
 _RUN = ("run.json", frozenset(("log.jsonl", "space.py")))
 """A folder that holds the first and one of the others is a run's."""
 _TABLES, _DEPTH = (".csv", ".tsv", ".jsonl"), 2
-_OWN_PICTURE = "plan.png"
+_OWN_PICTURES = ("plan.png", "augmented.png")
 
 
 @dataclass
@@ -48,7 +48,7 @@ class Walked:
     def meet(self, name: str, head: Callable[[], bytes]) -> None:
         """Take in one file, by its name within the source."""
         inside, _, own = name.rpartition("/")
-        if own == _OWN_PICTURE and not inside:
+        if own in _OWN_PICTURES and not inside:
             self.passed.add("pictures of raysearch's own", own)
             return
         kind, remedy = kind_of(own, head)

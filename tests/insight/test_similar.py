@@ -35,7 +35,10 @@ def test_an_index_as_a_table(index):
     table = pd.read_parquet(index)
     assert list(table) == ["path", "label", "split", "vector"]
     assert len(table) == 3 * (12 + 4 + 4)
-    assert all(path.startswith(f"{split}/{label}/") for path, label, split in zip(table.path, table.label, table.split))
+    assert all(
+        path.startswith(f"{split}/{label}/")
+        for path, label, split in zip(table.path, table.label, table.split, strict=True)
+    )
     assert len({len(vector) for vector in table.vector}) == 1
 
 
