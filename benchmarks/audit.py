@@ -104,7 +104,8 @@ def copies(dataset: Dataset, weights: Weights, planted: int, seed: int) -> dict[
             "test": (test, dataset.test.labels),
         }
         images = {f"{name}_images": pixels for name, (pixels, _) in parts.items()}
-        np.savez(file, **images, **{f"{name}_labels": np.array(of) for name, (_, of) in parts.items()})
+        labels = {f"{name}_labels": np.array(of) for name, (_, of) in parts.items()}
+        np.savez(file, allow_pickle=False, **images, **labels)
         loaded = load(str(file), keep_copies=True, cache=Path(folder), progress=False)
     everything = Split.join(loaded.train, loaded.val, loaded.test)
     began = time.perf_counter()

@@ -68,7 +68,7 @@ def evaluate(
     chosen = problems.attempt(device_of, device)
     reading = problems.attempt(Reading.of, columns, images)
     problems.check(
-        data is not None or not reading.of_a_table,
+        data is not None or reading is None or not reading.of_a_table,
         "--images and --columns are about --data SOURCE: name it; those of the run's own images are known",
     )
     problems.stop_if_any()

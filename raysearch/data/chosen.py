@@ -63,7 +63,7 @@ def find_chosen(table: Table, manifest: Path, reading: Reading, find: Callable[[
     Raises:
         InputError: there are several sources or none, it cannot be read, or it lacks images of the table.
     """
-    if reading:
+    if reading != AS_IT_IS:
         raise InputError(f"--columns and --images: {manifest} says itself where its images are; leave the flags out.")
     sources = sorted(set(table.columns[COLUMN]))
     if len(sources) != 1 or not sources[0]:

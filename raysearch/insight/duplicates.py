@@ -6,6 +6,7 @@ network; a pair is taken as one picture only if its pixels say so, too: see `ray
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -47,11 +48,11 @@ def find_duplicates(
     Of n images of the same pixels each is paired with the first of them; of the others, every pair that is found.
 
     Args:
-        images: with the numbers of their copies.
+        images: of all splits.
         neighbours: the nearest images of each by their vectors, shape (n, k).
         progress: told of images that are done; each counts once.
     """
-    exact = list(_exact(images))
+    exact = list(_exact(images.pixels))
     copies = {pair.other for pair in exact}
     alone = np.array([place for place in range(len(images)) if place not in copies], np.int64)
     small, hashes, mirrored = _look_at(images.pixels, progress)
@@ -62,13 +63,13 @@ def find_duplicates(
     return sorted([*exact, *_verified(sorted(candidates), small)], key=lambda pair: (pair.image, pair.other))
 
 
-def _exact(images: Split) -> Iterator[Duplicate]:
-    if images.copies is None:
-        return
-    first: dict[int, int] = {}
-    for place, number in enumerate(images.copies.tolist()):
-        if (earlier := first.setdefault(number, place)) != place:
-            yield Duplicate(earlier, place, "exact", 1.0)
+def _exact(pixels: Pixels) -> Iterator[Duplicate]:
+    first: dict[bytes, int] = {}
+    for start in range(0, len(pixels), _CHUNK):
+        chunk = np.asarray(pixels[np.arange(start, min(start + _CHUNK, len(pixels)))])
+        for place, image in enumerate(chunk, start):
+            if (earlier := first.setdefault(hashlib.sha256(image.tobytes()).digest(), place)) != place:
+                yield Duplicate(earlier, place, "exact", 1.0)
 
 
 def _look_at(pixels: Pixels, progress: Callable[[int], None]) -> tuple[Small, NDArray[np.uint64], NDArray[np.uint64]]:

@@ -13,6 +13,7 @@ from raysearch.activations.kept import TensorActivations
 from raysearch.data.split import parts
 from raysearch.models.head import make_head
 from raysearch.recipe import Head, Recipe, Stage
+from raysearch.record.goal import Goal
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
 
@@ -67,7 +68,7 @@ def out_of_fold(
             Labelled(TensorActivations(torch.from_numpy(scaled[chosen])), labels[chosen]) for chosen in (rest, places)
         )
         recipes = [_recipe(rate, len(rest), seed) for rate in _LEARNING_RATES]
-        pack = HeadPack(recipes, Images(names, train, val), metric="loss", device=torch.device("cpu"))
+        pack = HeadPack(recipes, Images(names, train, val), goal=Goal("loss"), device=torch.device("cpu"))
         while not pack.finished:
             pack.run_epoch()
             progress(1)

@@ -89,5 +89,5 @@ def _crop_in(crop: NDArray[np.uint8], whole: NDArray[np.uint8]) -> float:
         _, fit, _, (x, y) = cv2.minMaxLoc(fits)
         if not np.isfinite(fit) or fit < _CROP_ALIKE:
             continue
-        best = max(best, _correlation(_edges(whole[y : y + size, x : x + size]), _edges(piece)))
+        best = max(best, _correlation(_edges(whole[y : y + size, x : x + size]), _edges(np.asarray(piece, np.uint8))))
     return best
