@@ -77,7 +77,9 @@ def found_in_table(table: Table, manifest: Path, reading: Reading) -> Found:
         doubts=(*table.doubts, *label_doubts(manifest.name, rows.labels)),
     )
     reader = FileReader([file for file in files if file is not None])
-    return Found(rows.paths, rows.labels, rows.splits, reader, account=account, groups=rows.groups)
+    return Found(
+        rows.paths, rows.labels, rows.splits, reader, account=account, groups=rows.groups, suspected=rows.suspected
+    )
 
 
 def _missing(

@@ -144,8 +144,8 @@ def test_the_sheet_shows_the_images_that_the_loop_would_train_on_first(dataset, 
 def stepping(trainer):
     """A step that reads its images and trains nothing."""
 
-    def step(indices, labels, view, rate):
-        trainer.images.train.activations.batch(indices, view)
+    def step(taken, view, rate):
+        trainer.images.train.activations.batch(taken.indices, view)
         return torch.zeros(()), torch.zeros(())
 
     return step
