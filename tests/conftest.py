@@ -27,6 +27,7 @@ os.environ.update(
     RAY_AUTH_MODE="disabled",  # unset, Ray sets it in a process that starts one, for all after it
     RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
     RAY_USAGE_STATS_ENABLED="0",
+    RAY_worker_niceness="0",  # at Ray's own 15, whatever another test process does makes a search wait
     WANDB_MODE="offline",
 )
 

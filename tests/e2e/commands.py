@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -110,6 +111,11 @@ class Desk:
 class DeskHere(Desk):
     """The same without Ray: what `tune` and `raysearch` run, this process does itself, in a second or two."""
 
+    @property
+    def mark(self) -> str:
+        """The mark of the processes that commands of this desk start, of the tracker's and of the live page's."""
+        return f"here {self.folder}"
+
     def tune(self, *arguments: object, before_step: Callable[[], None] = lambda: None) -> Ended:
         """The command, to its end.
 
@@ -128,7 +134,7 @@ class DeskHere(Desk):
         out, err, began = io.StringIO(), io.StringIO(), time.monotonic()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err), _logged_to(err):
             patch.chdir(self.work)
-            for name, value in self._variables.items():
+            for name, value in {**self._variables, _MARK: self.mark}.items():
                 patch.setenv(name, value)
             try:
                 code = main([str(one) for one in arguments])
@@ -188,6 +194,14 @@ class Command:
     def left_behind(self) -> list[str]:
         """See `left_behind`."""
         return left_behind(self.mark)
+
+
+def free_port() -> int:
+    """A port that nobody has."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def left_behind(mark: str, seconds: float = 30.0) -> list[str]:

@@ -48,15 +48,50 @@ def ended_twice(log: list[dict[str, Any]]) -> list[str]:
     return [segment for segment, number in ends.items() if number > 1]
 
 
-def test_a_killed_worker_costs_no_more_than_its_epoch(desk: Desk, flags: list[str], undisturbed: Search) -> None:
-    command, run = desk.start("-m", "raysearch.tune", *flags), desk.work / "results" / "tiny"
+SCRIPT = """
+import sys
+
+import numpy as np
+import torch
+
+from raysearch.run import Run
+
+if __name__ == "__main__":
+    space, data = sys.argv[1:]
+    run = Run.start(
+        space=space, data=data, backbone="simple_cnn", weights="random", trials=5, max_epochs=9, concurrent=1, refits=0,
+        run_name="python", cache="off",
+    )
+    again = Run.open("python")
+    assert again.trials.equals(run.trials)
+    assert len(run.trials) == 5 and len(run.heads) == 3 and len(run.history) > 15
+    assert run.evaluation["test"]["accuracy"]["mean"] >= 0
+    model = again.best.model()
+    assert isinstance(model, torch.nn.Module) and not model.training
+    assert model(torch.zeros(2, 3, 32, 32)).shape == (2, 3)
+    from_array = run.predict(np.zeros((40, 30, 3), dtype=np.uint8))
+    assert from_array["label"][0] in again.best.labels
+    table = again.predict([f"{data}/red/00.png", f"{data}/blue"])
+    assert len(table) == 21 and table["error"].isna().all()
+    print("fine")
+"""
+
+
+def test_python_does_what_the_command_does_and_a_killed_worker_costs_no_more_than_its_epoch(
+    desk: Desk, photos: Path, space: Path, undisturbed: Search
+) -> None:
+    """The same search, started a second time by other means, and disturbed: all tables are the same, times aside."""
+    (desk.work / "script.py").write_text(SCRIPT)
+    command, run = desk.start("script.py", space, photos), desk.work / "results" / "python"
     for trial, epoch in (("t0000", 3), ("t0001", 1)):
         command.until(has_trained(run, trial, epoch))
         (worker,) = workers(psutil.Process(command.process.pid))
         worker.send_signal(signal.SIGKILL)
     ended = command.wait()
     assert ended.code == 0, ended
+    assert ended.out.endswith("fine\n")
     assert "2 workers were lost; what ran there went on from their last checkpoints" in ended.out
+    assert command.left_behind() == []
     assert_same(run, undisturbed.run)
     log = events(run)
     assert [event["cause"] for event in log if event["event"] == "segment_lost"] == ["process", "process"]

@@ -105,7 +105,7 @@ def _let_in_after(s3: S3, refusals: int) -> None:
 
 
 def test_kill_9_and_a_disk_that_is_lost_too_cost_what_the_storage_did_not_have(
-    desk: Desk, s3: S3, flags: list[str], undisturbed: Search
+    desk: Desk, here: DeskHere, s3: S3, flags: list[str], undisturbed: Search
 ) -> None:
     """The log there is older than the checkpoints: epochs that it does not know of are told again, not trained."""
     command, run = desk.start("-m", "raysearch.tune", *named(flags, "two")), desk.work / "results" / "two"
@@ -117,7 +117,7 @@ def test_kill_9_and_a_disk_that_is_lost_too_cost_what_the_storage_did_not_have(
     assert len(in_storage(s3, "two").get("log.jsonl", b"")) < (run / "log.jsonl").stat().st_size
     assert "checkpoints/t0000/last.pt" in in_storage(s3, "two")
     shutil.rmtree(desk.work / "results")
-    resumed = desk.tune("--resume", f"{STORAGE}/two", "--concurrent", "1")
+    resumed = here.tune("--resume", f"{STORAGE}/two", "--concurrent", "1")
     assert resumed.code == 0, resumed
     assert_same(run, undisturbed.run)
 

@@ -54,26 +54,35 @@ def workers_of(driver: int) -> list[psutil.Process]:
     return [process for process in below if process.is_running() and "RayTrainWorker" in " ".join(process.cmdline())]
 
 
-def test_stopped_trials_end_though_a_worker_is_killed_and_have_the_curves_of_one_worker(
+def test_trials_end_though_a_worker_is_killed_and_ctrl_c_is_typed_and_have_the_curves_of_one_worker(
     desk: Desk, search_flags: list[str], tmp_path: Path
 ) -> None:
-    run, flags = desk.work / "results" / "plain", [*search_flags, "--trials", "6", "--refits", "0"]
-    command = desk.start("-m", "raysearch.tune", *flags, "--workers-per-trial", "2")
-    command.until(has_trained(run, "t0002", 1), SECONDS)
+    """Ctrl-C ends the crew, as does the search's end: the refit of the resumed search has what it gave back."""
+    run, flags = desk.work / "results" / "plain", [*search_flags, "--trials", "6"]
+    command = desk.start("-m", "raysearch.tune", *flags, "--refits", "1", "--workers-per-trial", "2")
+    command.until(has_trained(run, "t0001", 1), SECONDS)
     crew = workers_of(command.process.pid)
     assert len(crew) == 2
     os.kill(crew[1].pid, signal.SIGKILL)
-    ended = command.wait(SECONDS)
-    assert ended.code == 0, ended
+    command.until(has_trained(run, "t0003", 1), SECONDS)  # another crew's work
+    command.interrupt()
+    ended = command.wait(60)
+    assert (ended.code, ended.err) == (130, ""), ended
     assert command.left_behind() == []
-    assert [event["event"] for event in events(run)].count("segment_lost") == 1
+
+    command = desk.start("-m", "raysearch.tune", "--resume", run, "--quiet")
+    ended = command.wait(SECONDS)
+    assert (ended.code, ended.err) == (0, ""), ended
+    assert command.left_behind() == []
+    told = [event["event"] for event in events(run)]
+    assert (told.count("segment_lost"), told.count("refit")) == (1, 1)
     trials = table(run, "trials")
     assert len(trials) == 6
     assert set(trials["state"]) == {"done", "stopped"}
     assert (trials["state"] == "stopped").sum() >= 3
 
     alone = DeskHere(tmp_path / "alone")
-    ended = alone.tune(*flags, "--quiet")
+    ended = alone.tune(*flags, "--refits", "0", "--quiet")
     assert ended.code == 0, ended
     both = table(run, "history").merge(
         table(alone.work / "results" / "plain", "history"), on=["trial", "epoch"], suffixes=("", "_alone")
@@ -83,19 +92,3 @@ def test_stopped_trials_end_though_a_worker_is_killed_and_have_the_curves_of_one
     for figure in ("train_loss", "val_loss", "lr"):
         # The suffix may train in bf16: the loop's own tests hold fp32 to 1e-3.
         assert both[figure].to_numpy() == pytest.approx(both[f"{figure}_alone"].to_numpy(), rel=1e-2), figure
-
-
-def test_ctrl_c_ends_the_crew_and_a_resume_refits_with_what_it_gave_back(desk: Desk, search_flags: list[str]) -> None:
-    run = desk.work / "results" / "plain"
-    flags = [*search_flags, "--trials", "4", "--refits", "1", "--workers-per-trial", "2"]
-    command = desk.start("-m", "raysearch.tune", *flags)
-    command.until(has_trained(run, "t0001", 1), SECONDS)
-    command.interrupt()
-    ended = command.wait(60)
-    assert (ended.code, ended.err) == (130, ""), ended
-    assert command.left_behind() == []
-
-    ended = desk.start("-m", "raysearch.tune", "--resume", run, "--quiet").wait(SECONDS)
-    assert (ended.code, ended.err) == (0, ""), ended
-    assert len(table(run, "trials")) == 4
-    assert [event["event"] for event in events(run)].count("refit") == 1

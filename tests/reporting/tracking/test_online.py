@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from raysearch.cli.main import main as raysearch
 from raysearch.recipe import flatten
 from raysearch.record.tables import history_table
 from raysearch.run import Run
@@ -118,13 +119,13 @@ def test_where_nobody_answers_it_says_so_and_ends(tmp_path):
     assert_the_key_is_nowhere(run.folder)
 
 
-def test_without_a_key_or_a_project_nothing_is_begun(tmp_path):
+def test_without_a_key_or_a_project_nothing_is_begun(tmp_path, capsys):
     run = written_run(tmp_path / "run")
     done = command(environment(tmp_path / "home"), *UPLOAD, run.folder, "--project", "flowers")
     assert (done.returncode, done.stdout) == (2, "")
     assert "wandb login" in done.stderr
-    done = command(environment(tmp_path / "home"), *UPLOAD, run.folder)
-    assert "--project PROJECT is missing" in done.stderr
+    assert raysearch(["wandb", str(run.folder)]) == 2
+    assert "--project PROJECT is missing" in capsys.readouterr().err
     assert not (run.folder / "wandb").exists()
 
 
