@@ -170,8 +170,7 @@ class Command:
         try:
             code = self.process.wait(seconds)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            raise AssertionError(f"still running after {seconds:.0f} s; it said: {self.said}") from None
+            raise self._killed(f"still running after {seconds:.0f} s") from None
         return Ended(code, self._out.read_text(), self._err.read_text(), time.monotonic() - self._began)
 
     @property
@@ -180,12 +179,19 @@ class Command:
         return self._out.read_text() + self._err.read_text()
 
     def until(self, condition: Callable[[], bool], seconds: float = PATIENCE_SECONDS) -> None:
-        """Waits until something is so while the command runs."""
+        """Waits until something is so while the command runs; one that takes too long is killed and fails the test."""
         end = time.monotonic() + seconds
         while not condition():
             assert self.process.poll() is None, f"ended with {self.process.returncode} before; it said: {self.said}"
-            assert time.monotonic() < end, f"not so after {seconds:.0f} s; it said: {self.said}"
+            if time.monotonic() >= end:
+                raise self._killed(f"not so after {seconds:.0f} s")
             time.sleep(0.03)
+
+    def _killed(self, reason: str) -> AssertionError:
+        """Ends it, so that no other test hears of it; what to raise."""
+        self.process.kill()
+        self.process.wait()
+        return AssertionError(f"{reason}; it said: {self.said}")
 
     def interrupt(self) -> None:
         """Ctrl-C in a terminal reaches the driver and, as Ray starts its own in other sessions, nothing else."""
