@@ -15,7 +15,7 @@ from raysearch.data.table import parse_csv
 from raysearch.errors import InputError
 
 _ENDINGS = (".csv", ".tsv")
-_MOST_BYTES, _MOST_TABLES = 64 << 20, 10
+_MOST_BYTES, _MOST_TABLES = 16 << 20, 8
 """Larger tables, and more of them, are not looked into: they are a help, and must not take minutes."""
 _SHARE = 0.5
 """Of the images, which a table must name to be one of them."""
@@ -93,6 +93,10 @@ def way_out(folder: Path, tables: Sequence[Beside]) -> str:
     if not tables:
         return ""
     told = some([f"{table.name} ({len(set(table.labels.values()))} classes)" for table in tables])
+    if len(tables) > 1:
+        return (
+            f"Tables say classes of its images: {told}. Join them to one .csv, with a column split if each is of one."
+        )
     return f"A table says classes of its images: {told}; give {_call(folder, tables[0].name)}."
 
 

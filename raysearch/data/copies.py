@@ -79,7 +79,8 @@ def check_left(listing: Listing, leaving: set[int]) -> None:
             classes = some([listing.classes[label] for label in lost])
             problems.append(
                 f"{listing.source}: every image of {classes} in {split} is a copy of one in val or test, and would be "
-                "left out for it. Take the copies out of the other split, or keep all of them by --keep-copies."
+                "left out for it. Take the copies out of the other split, or keep all of them by --keep-copies; if "
+                "they are none, look at them: what is transparent, or of another scale, becomes all white or black."
             )
     if problems:
         raise InputError(problems)

@@ -15,6 +15,8 @@ _MASKS = frozenset((
     "gts", "label", "labels", "segmentationclass", "segmentationobject", "segmentationclassaug", "gtfine", "gtcoarse",
 ))  # fmt: skip
 _PICTURES = frozenset(("image", "images", "img", "imgs", "jpegimages", "leftimg8bit"))
+_THUMBS = frozenset(("thumb", "thumbs"))
+"""Beside images; elsewhere such a folder may be a class."""
 _MASK_FILE = re.compile(r"[ _\-.](?:mask|masks|seg|segmentation|groundtruth|gt)(?:[ _\-]?\d+)?\Z", re.IGNORECASE)
 """What the stem of a mask's file has behind that of its image."""
 
@@ -78,7 +80,7 @@ def tree_of(images: Iterable[str]) -> Node:
 
 
 def take_masks(node: Node) -> tuple[Tally, ...]:
-    """Take masks out of the tree: folders of them beside folders of their images, and files beside their images.
+    """Take masks and thumbnails out of the tree: folders of them beside images, and files of masks beside their images.
 
     A file is a mask if it is called as an image in the same folder is, with `_mask` or the like behind it.
     """
@@ -93,6 +95,9 @@ def _take_masks(node: Node, taken: Tallies) -> None:
         for name in [names[word] for word in _MASKS & {*names}]:
             found = node.folders.pop(name).below()
             taken.add("images in folders of masks", readable(found[0]), count=len(found))
+    for name in [name for word, name in names.items() if word in _THUMBS and node.images]:
+        found = node.folders.pop(name).below()
+        taken.add("images in folders of thumbnails", readable(found[0]), count=len(found))
     marked = {image: of for image in node.images if (of := _image_of(image)) is not None}
     stems = {_stem(image) for image in node.images} if marked else set()
     masks = {image for image, of in marked.items() if of in stems}

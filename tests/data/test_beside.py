@@ -89,3 +89,11 @@ def test_metadata_in_a_zip_are_read(tmp_path: Path, ending: str, top: str) -> No
     assert "metadata." + ending + " lists 1 files that are not there: images/003.png" in refusal(
         Path(shutil.make_archive(str(tmp_path / "b"), "zip", root))
     )
+
+
+def test_several_tables_are_to_be_joined(tmp_path: Path) -> None:
+    """As Roboflow writes them, one a split."""
+    for split, start in (("train", 0), ("valid", 50)):
+        write(fill(tmp_path / "d", {split: 12}, start) / split, "_classes.csv", HALF)
+    said = refusal(tmp_path / "d")
+    assert "train/_classes.csv (2 classes), valid/_classes.csv (2 classes). Join them to one .csv" in said

@@ -141,11 +141,21 @@ def test_a_split_in_a_split_may_have_no_labels(tmp_path: Path) -> None:
 
 
 def test_what_other_programs_leave_is_passed_over(tmp_path: Path) -> None:
-    junk = ("@Recycle/cat", "#snapshot/day", "cat/@Recently-Snapshot", "dog/thumbnails", "Network Trash Folder/x")
+    junk = (
+        "@Recycle/cat",
+        "#snapshot/day",
+        "dog/thumbs",
+        "cat/@Recently-Snapshot",
+        "dog/thumbnails",
+        "Network Trash Folder/x",
+    )
     root = fill(tmp_path / "d", {"cat": 6, "dog": 6} | dict.fromkeys(junk, 4))
     listing = list_source(str(root))
     assert (listing.classes, len(listing)) == (("cat", "dog"), 12)
-    assert sum(tally.count for tally in listing.account.passed_over) == len(junk)
+    told = {tally.what: tally.count for tally in listing.account.passed_over}
+    assert told.pop("images in folders of thumbnails") == 4
+    assert sum(told.values()) == len(junk) - 1, "folders"
+    assert list_source(str(fill(tmp_path / "hands", {"thumb": 6, "index": 6}))).classes == ("index", "thumb")
 
 
 def test_a_pipe_is_not_read(tmp_path: Path) -> None:
