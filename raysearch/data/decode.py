@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Callable
 from typing import Literal
 
@@ -20,6 +21,8 @@ EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".avif",
 )  # fmt: skip
 
+logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
+"""What it says of each file that it does not read is said here, once for all of them."""
 _OF_FRAMES = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")
 _OPAQUE = ("L", "RGB", "CMYK")
 _SRGB = ImageCms.createProfile("sRGB")
