@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.data.account import Doubt
+from raysearch.data.account import Account, Doubt
 from raysearch.data.finders import find
 from raysearch.data.groups import leaks, names_in_paths, numbered, told
 from raysearch.data.labels import unify
@@ -43,7 +45,7 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False, reading:
     classes = class_order(spelt) if found.classes is None else tuple(found.classes)
     number = {name: position for position, name in enumerate(classes)}
     labels = np.array([number[label] for label in spelt], dtype=np.int64)
-    account = found.account.adding(doubts=doubts)
+    account = _recounted(found.account, found.labels, spelt).adding(doubts=doubts)
     grouping = found.groups
     if reading.group_by is not None:
         names = names_in_paths(reading.group_by, found.paths, must_match=not measuring)
@@ -92,6 +94,14 @@ def _of_groups(
         if absent:
             odd.append(_lacking(name, absent))
     return told(grouping.what, grouping.names, given, splits, labels), odd
+
+
+def _recounted(account: Account, labels: Sequence[str], spelt: Sequence[str]) -> Account:
+    """The account, whose reading says how many classes there are, when their spellings have been joined."""
+    told, now = (f"{len(set(one))} classes" for one in (labels, spelt))
+    if told == now or not account.reading.startswith(told):
+        return account
+    return replace(account, reading=account.reading.replace(told, now, 1))
 
 
 def in_full(source: str) -> str:

@@ -74,6 +74,7 @@ def test_letters_that_nobody_sees_are_no_difference(tmp_path: Path) -> None:
     root = fill(tmp_path / "d", {"train/cat": 6, "train/dog1": 6, "test/cat\u200b": 3, "test/dog\uff11": 3})
     listing = list_source(str(root))
     assert listing.classes == ("cat", "dog1")
+    assert listing.account.reading == "2 classes in train/ and test/."
     assert "'cat\\u200b' in test is taken for the class 'cat'" in listing.account.doubts[0].what
     doubts = listed(tmp_path / "e", ["cat", "cat\u200b", "dog"] * 4).account.doubts
     assert "The classes 'cat' and 'cat\\u200b' differ in hardly more" in doubts[0].what
