@@ -61,6 +61,8 @@ ONLY_IN: dict[str, set[str]] = {
     "pyarrow": {"raysearch/storage/remote.py", "raysearch/data/parquet.py"},
     "pydicom": {"raysearch/data/dicom.py"},
     "pillow_heif": {"raysearch/data/extras.py"},
+    "cleanlab": {"raysearch/insight/label_errors.py"},
+    "imagehash": {"raysearch/insight/duplicates.py"},
     "wandb": {"raysearch/reporting/tracking/wandb_runs.py"},
     "tensorboardX": {"raysearch/reporting/tracking/tensorboard.py"},
 }

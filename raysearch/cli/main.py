@@ -11,6 +11,7 @@ import tyro
 from raysearch.cli.audit import audit
 from raysearch.cli.augment import augment
 from raysearch.cli.cache import cache
+from raysearch.cli.compare import compare
 from raysearch.cli.data import data
 from raysearch.cli.elsewhere import sweep, tensorboard, wandb
 from raysearch.cli.evaluate import evaluate
@@ -27,6 +28,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "audit": audit,
     "augment": augment,
     "cache": cache,
+    "compare": compare,
     "data": data,
     "embed": embed,
     "evaluate": evaluate,

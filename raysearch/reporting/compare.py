@@ -28,6 +28,12 @@ class Paired:
     """Ends of its 95 % interval."""
     images: int
 
+    @classmethod
+    def of(cls, ours: np.ndarray, theirs: np.ndarray) -> Paired:
+        """The difference of two models, whose answers to the same images are right or not, shape (n,) each, n > 1."""
+        differences = ours.astype(float) - theirs.astype(float)
+        return cls(*mean_interval(differences, 0.95), len(differences))
+
     def __str__(self) -> str:
         ends = f"[{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
         return f"{100 * self.difference:+.1f} points, 95 % interval {ends}"
@@ -62,8 +68,7 @@ def paired_difference(predictions: Path, one: str, other: str, threshold: float 
         decided(np.stack(list(frame[name])), level) == frame["label"].to_numpy()
         for name, level in ((one, threshold), (other, None))
     )
-    differences = ours.astype(float) - theirs.astype(float)
-    return Paired(*mean_interval(differences, 0.95), len(differences))
+    return Paired.of(ours, theirs)
 
 
 def comparable(
