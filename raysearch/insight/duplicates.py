@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -56,11 +56,13 @@ def find_duplicates(
     copies = {pair.other for pair in exact}
     alone = np.array([place for place in range(len(images)) if place not in copies], np.int64)
     small, hashes, mirrored = _look_at(images.pixels, progress)
-    candidates = {*_by_hash(alone, hashes[alone], hashes[alone]), *_by_hash(alone, hashes[alone], mirrored[alone])}
+    pairs = dict.fromkeys(
+        (*_by_hash(alone, hashes[alone], hashes[alone]), *_by_hash(alone, hashes[alone], mirrored[alone])), False
+    )
     kept = set(alone.tolist())
     for place in alone.tolist():
-        candidates.update((min(place, near), max(place, near)) for near in neighbours[place].tolist() if near in kept)
-    return sorted([*exact, *_verified(sorted(candidates), small)], key=lambda pair: (pair.image, pair.other))
+        pairs |= {(min(place, near), max(place, near)): True for near in neighbours[place].tolist() if near in kept}
+    return sorted([*exact, *_verified(pairs, small)], key=lambda pair: (pair.image, pair.other))
 
 
 def _exact(pixels: Pixels) -> Iterator[Duplicate]:
@@ -110,13 +112,19 @@ def _by_hash(
                 yield int(places[min(row, column)]), int(places[max(row, column)])
 
 
-def _verified(candidates: Iterable[tuple[int, int]], small: Small) -> Iterator[Duplicate]:
-    pairs = list(candidates)
+def _verified(candidates: Mapping[tuple[int, int], bool], small: Small) -> Iterator[Duplicate]:
+    """Those of the pairs that show one picture.
+
+    Args:
+        candidates: pairs of places, and whether one may be a crop of the other: what has the hash of another is none.
+        small: the images.
+    """
+    pairs = sorted(candidates.items())
 
     def ask(start: int) -> list[Duplicate]:
         found = []
-        for one, other in pairs[start : start + _CHUNK]:
-            kind, likeness = how_alike(small[one], small[other])
+        for (one, other), crops in pairs[start : start + _CHUNK]:
+            kind, likeness = how_alike(small[one], small[other], crops=crops)
             if kind is not None:
                 found.append(Duplicate(one, other, kind, likeness))
         return found

@@ -28,7 +28,7 @@ class Shortcut:
     """How well the class is told by one thing alone.
 
     Attributes:
-        by: the thing, e.g. "file size".
+        by: the thing, e.g. "the file size".
         accuracy: mean over the classes of the share that is told right, out of fold.
         chance: what guessing comes to.
         low: the lower end of its 99 % interval.
@@ -51,8 +51,8 @@ class Shortcut:
             whole: the same figure of heads that see the whole image.
         """
         return (
-            f"{self.by.capitalize()} alone tells the class in {self.accuracy:.0%} of the images, every class counting "
-            f"the same; chance is {self.chance:.0%}, the whole image {whole:.0%}"
+            f"A classifier that knows {self.by} alone tells the class in {self.accuracy:.0%}, every class counting the "
+            f"same; chance is {self.chance:.0%}, the whole image {whole:.0%}"
         )
 
 
@@ -67,9 +67,9 @@ def find_shortcuts(facts: Facts, labels: NDArray[np.int64], seed: int = 0) -> li
     chosen = np.sort(np.random.default_rng(seed).permutation(len(labels))[:_MOST])
     size = np.log1p(np.stack([facts.width, facts.height], axis=1)[chosen].astype(np.float64))
     looked_at = {
-        "file size": np.log1p(facts.bytes[chosen].astype(np.float64))[:, None],
+        "the file size": np.log1p(facts.bytes[chosen].astype(np.float64))[:, None],
         "width and height": np.concatenate([size, size[:, :1] - size[:, 1:]], axis=1),
-        "brightness": np.stack([facts.brightness, facts.contrast], axis=1)[chosen].astype(np.float64),
+        "the brightness": np.stack([facts.brightness, facts.contrast], axis=1)[chosen].astype(np.float64),
         "the border": facts.borders[chosen].astype(np.float64),
         "the four corners": facts.corners[chosen].astype(np.float64),
     }

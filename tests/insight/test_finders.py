@@ -83,4 +83,4 @@ def test_a_shortcut_is_named(leak):
         corners=generator.normal(0, 5, (n, 4)).astype(np.float32),
     )
     found = {one.by for one in find_shortcuts(facts, labels) if one.found}
-    assert found == {"bytes": {"file size"}, "borders": {"the border"}, None: set()}[leak]
+    assert found == {"bytes": {"the file size"}, "borders": {"the border"}, None: set()}[leak]
