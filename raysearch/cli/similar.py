@@ -67,6 +67,9 @@ def embed(
 ) -> int:
     """Make an index of images: what a frozen network makes of each, to search in.
 
+    The index names the network and the source, so that raysearch similar needs nothing else. Images that a run's network
+    was trained on look more alike than they are.
+
     raysearch embed --data photos/ --out features.parquet
     raysearch embed --data photos/ --run fine_tune-1
     raysearch similar features.parquet cat.jpg
@@ -153,6 +156,8 @@ def similar(
     device: DeviceName = "auto",
 ) -> int:
     """Find the images of an index that look most like one, by the angle between their vectors.
+
+    Every vector is compared: fine to some 100,000 images, and slower beyond.
 
     raysearch similar features.parquet cat.jpg --out like_cat.png
     raysearch similar features.parquet train/cat/001.jpg --k 5 --json

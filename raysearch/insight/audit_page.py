@@ -91,8 +91,8 @@ def summary(audit: Audit) -> list[str]:
     conflicts = sum(audit.across_classes(pair) for pair in audit.duplicates)
     pairs = ", ".join(f"{kinds[kind]:,} {kind}" for kind in ("exact", "near", "mirrored", "cropped") if kinds[kind])
     found = [
-        f"{len(errors):,} of {n:,} labels ({percent(len(errors) / max(1, n))}) are probably wrong, say heads that tell the "
-        f"class right in {audit.accuracy:.0%}",
+        f"{len(errors):,} of {n:,} labels ({percent(len(errors) / max(1, n))}) are probably wrong, say heads that tell "
+        f"the class right in {audit.accuracy:.0%}",
         f"{len(audit.duplicates):,} pairs show one picture ({pairs}); {across:,} of them across splits, {conflicts:,} "
         "under two labels"
         if audit.duplicates

@@ -25,6 +25,10 @@ def show_intake(intake: Intake, console: Console, most: int = _SHOWN) -> None:
     if len(warnings) > most:
         more = f"{len(warnings) - most} more warnings: raysearch data SOURCE shows them"
         console.print(more, style="yellow", markup=False, highlight=False, soft_wrap=True)
+    copies = intake.get("copies") or {}
+    if copies.get("across") or copies.get("two_labels"):
+        closer = "raysearch audit --data SOURCE shows which, and finds other copies and wrong labels"
+        console.print(closer, markup=False, highlight=False, soft_wrap=True)
 
 
 def left_out(intake: Intake) -> str | None:
