@@ -21,6 +21,7 @@ import json
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,9 +104,9 @@ def copies(dataset: Dataset, weights: Weights, planted: int, seed: int) -> dict[
             "val": (np.asarray(dataset.val.pixels), dataset.val.labels),
             "test": (test, dataset.test.labels),
         }
-        images = {f"{name}_images": pixels for name, (pixels, _) in parts.items()}
-        labels = {f"{name}_labels": np.array(of) for name, (_, of) in parts.items()}
-        np.savez(file, allow_pickle=False, **images, **labels)
+        arrays: dict[str, Any] = {f"{name}_images": pixels for name, (pixels, _) in parts.items()}
+        arrays |= {f"{name}_labels": np.array(of) for name, (_, of) in parts.items()}
+        np.savez(file, **arrays)
         loaded = load(str(file), keep_copies=True, cache=Path(folder), progress=False)
     everything = Split.join(loaded.train, loaded.val, loaded.test)
     began = time.perf_counter()

@@ -67,8 +67,8 @@ def embed(
 ) -> int:
     """Make an index of images: what a frozen network makes of each, to search in.
 
-    The index names the network and the source, so that raysearch similar needs nothing else. Images that a run's network
-    was trained on look more alike than they are.
+    The index names the network and the source, so that raysearch similar needs nothing else. Images that a run's
+    network was trained on look more alike than they are.
 
     raysearch embed --data photos/ --out features.parquet
     raysearch embed --data photos/ --run fine_tune-1

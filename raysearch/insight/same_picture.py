@@ -70,7 +70,7 @@ def how_alike(
     return ("cropped", best) if best >= _CROP_ALIKE else (None, max(as_it_is, mirror, 0.0))
 
 
-def _edges(image: NDArray[np.uint8]) -> NDArray[np.float32]:
+def _edges(image: NDArray[np.integer] | NDArray[np.floating]) -> NDArray[np.float32]:
     """Gradients in both directions of a slightly smoothed image, shape (2, h, w); compression changes those least."""
     smooth = cv2.GaussianBlur(image.astype(np.float32), (3, 3), 0)
     found: NDArray[np.float32] = np.stack([cv2.Sobel(smooth, cv2.CV_32F, 1, 0), cv2.Sobel(smooth, cv2.CV_32F, 0, 1)])
