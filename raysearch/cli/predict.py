@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict
 
@@ -18,6 +19,7 @@ from raysearch.errors import InputError, Problems
 if TYPE_CHECKING:
     import torch
 
+    from raysearch.insight.unknown import Unknown
     from raysearch.winner.answers import ImageLike, Prediction
     from raysearch.winner.best import Best
     from raysearch.winner.explain import Explainer
@@ -37,6 +39,18 @@ Abstain = Annotated[
         help="Leave images that the model is unsure of without a label, so that at most this share of the answers is "
         "wrong, e.g. 0.05, on images like those that the search knew. Refused where these were too few to say.",
     ),
+]
+UnknownRate = Annotated[
+    float | None,
+    tyro.conf.arg(
+        metavar="RATE",
+        help="Leave images without a label that are like none of the training images, by --known; of images like the "
+        "test images at most this share is called unknown, e.g. 0.05.",
+    ),
+]
+KnownIndex = Annotated[
+    Path | None,
+    tyro.conf.arg(metavar="INDEX", help="For --unknown: the run's images, by raysearch embed --data SOURCE --run RUN."),
 ]
 TableFile = Annotated[
     Path | None,
@@ -63,6 +77,8 @@ def predict(
     top: Top = 3,
     tta: Mirrored = False,
     abstain: Abstain = None,
+    unknown: UnknownRate = None,
+    known: KnownIndex = None,
     csv: TableFile = None,
     as_json: AsJson = False,
     explain: PictureFolder = None,
@@ -77,15 +93,18 @@ def predict(
         raysearch predict fine_tune-1 cat.jpg holiday/ --top 2
         raysearch predict fine_tune-1 holiday/ --tta --csv holiday.csv
         raysearch predict fine_tune-1 holiday/ --abstain 0.05
+        raysearch predict fine_tune-1 holiday/ --unknown 0.05 --known features.parquet
     """
     problems = Problems()
     problems.check(top >= 1, f"--top must be at least 1, got {top}")
     problems.check(csv is None or not as_json, "--csv and --json say in two ways where the answers go; give one")
+    problems.check((unknown is None) == (known is None), "--unknown RATE and --known INDEX go together: give both")
     best, found, answers, chosen = _given(run, results, images, device, tta, abstain, problems)
     explainer = _explainer(best, explain, chosen)
+    stranger = _stranger(best, unknown, known, chosen)
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
     with Bar(err, "predicting", len(found)) as progress:
-        told = Told(found, answers, explainer, err, progress)
+        told = Told(found, answers, explainer, stranger, err, progress)
         said = None  # once the bar is gone
         if csv is not None:
             said = _write_table(csv, best.labels, told)
@@ -96,7 +115,7 @@ def predict(
             _print_lines(told, top, out)
     if said is not None:
         print(said)
-    if unreadable := len(found) - told.named.total():
+    if unreadable := len(found) - told.named.total() - told.unknown:
         err.print(f"{unreadable} of {len(found)} images could not be read")
     return 1 if unreadable else 0
 
@@ -112,20 +131,27 @@ class Told:
         images: Sequence[ImageLike],
         answers: Iterable[Prediction],
         explainer: Explainer | None,
+        stranger: Unknown | None,
         err: Console,
         progress: Bar,
     ) -> None:
         self.named: Counter[str | None] = Counter()
         """How many images were given each label; None: no label, for the classifier is unsure."""
+        self.unknown = 0
+        """How many are like no training image."""
         self._images, self._answers, self._explainer = images, answers, explainer
-        self._err, self._progress = err, progress
+        self._stranger, self._err, self._progress = stranger, err, progress
 
     def __iter__(self) -> Iterator[tuple[Prediction, Path | None]]:
         for image, answer in zip(self._images, self._answers, strict=True):
             self._progress()
             if answer.error is None:
-                self.named[answer.label] += 1
                 likeliest = answer.top(1)[0][0]
+                if self._stranger is not None and self._stranger(image):
+                    answer = replace(answer, label=None, unknown=True)
+                    self.unknown += 1
+                else:
+                    self.named[answer.label] += 1
                 yield answer, self._explainer(image, likeliest) if self._explainer is not None else None
             else:
                 self._err.print(f"{one_line(answer.image)}: cannot be read: {answer.error}", markup=False)
@@ -142,13 +168,14 @@ class Likely(TypedDict):
 class Shown(TypedDict):
     """An image, as --json shows it: what it was named, or why it could not be read.
 
-    Label and probability are null where the classifier is unsure.
+    Label and probability are null where the classifier is unsure, or the image unknown.
     """
 
     image: str
     error: NotRequired[str]
     label: NotRequired[str | None]
     probability: NotRequired[float | None]
+    unknown: NotRequired[bool]
     top: NotRequired[list[Likely]]
     explanation: NotRequired[str]
 
@@ -190,6 +217,15 @@ def _explainer(best: Best, folder: Path | None, device: torch.device) -> Explain
     return Explainer(best, folder, device)
 
 
+def _stranger(best: Best, rate: float | None, known: Path | None, device: torch.device) -> Unknown | None:
+    if rate is None or known is None:
+        return None
+    from raysearch.insight.index import Index
+    from raysearch.insight.unknown import Unknown
+
+    return Unknown(Index.read(known), best, rate, str(device))
+
+
 def _write_table(file: Path, labels: Sequence[str], told: Told) -> str:
     """Write --csv's file; what to say of it."""
     from raysearch.winner.answers import write_csv
@@ -198,7 +234,8 @@ def _write_table(file: Path, labels: Sequence[str], told: Told) -> str:
         write_csv(file, labels, (answer for answer, _ in told))
     except OSError as error:
         raise InputError(f"--csv {file} cannot be written: {error.strerror}") from error
-    return f"{file}  {', '.join(f'{_named(label)} {n}' for label, n in told.named.most_common())}"
+    counts = [f"{_named(label)} {n}" for label, n in told.named.most_common()]
+    return f"{file}  {', '.join([*counts, *([f'no label, unknown: {told.unknown}'] if told.unknown else [])])}"
 
 
 def _named(label: str | None) -> str:
@@ -210,8 +247,8 @@ def _print_lines(told: Told, top: int, out: Console) -> None:
     for answer, _ in told:
         if likeliest := answer.top(top):
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
-            unsure = "unsure: " * answer.unsure
-            out.print(f"{one_line(answer.image)}  {unsure}{shown}", markup=False)
+            doubt = "unknown: " * answer.unknown + "unsure: " * answer.unsure
+            out.print(f"{one_line(answer.image)}  {doubt}{shown}", markup=False)
 
 
 def _shown(answer: Prediction, top: int, picture: Path | None) -> Shown:
@@ -224,6 +261,8 @@ def _shown(answer: Prediction, top: int, picture: Path | None) -> Shown:
         "probability": answer.confidence,
         "top": likeliest,
     }
+    if answer.unknown:
+        shown["unknown"] = True
     if picture is not None:
         shown["explanation"] = str(picture)
     return shown

@@ -44,11 +44,13 @@ class Prediction:
     label: str | None = None
     """The answer: the likeliest class, or of two what the threshold says. None: the image could not be read, or the
     classifier is not sure enough to answer."""
+    unknown: bool = False
+    """Whether the image is like none that the classifier was trained on; then it has no label."""
 
     @property
     def unsure(self) -> bool:
-        """Whether the image was read, and the answer is withheld."""
-        return self.error is None and self.label is None
+        """Whether the image was read, is like those of training, and the answer is withheld."""
+        return self.error is None and self.label is None and not self.unknown
 
     @property
     def confidence(self) -> float | None:
