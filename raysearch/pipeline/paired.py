@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from raysearch.intervals import mean_interval, wilson
 from raysearch.record.goal import Goal
-from raysearch.record.metric import class_metric, is_share, lacking, measured, score
+from raysearch.record.metric import RANKED, class_metric, is_share, lacking, measured, score
 from raysearch.training.metrics import classification_metrics
 
 _RESAMPLES = 400
@@ -61,7 +61,7 @@ def compare(
         classes: in the order of the logits.
         confidence: of the two-sided interval.
     """
-    target, metric = torch.as_tensor(labels), goal.metric
+    target, metric, also = torch.as_tensor(labels), goal.metric, _also(goal.metric)
     nearer = 0.0
     if goal.require:
         missed = [
@@ -77,7 +77,7 @@ def compare(
 
         def gain(images: torch.Tensor) -> float:
             one, other = (
-                score(classification_metrics(logits[images], target[images], classes, (metric,)), metric)
+                score(classification_metrics(logits[images], target[images], classes, also), metric)
                 for logits in (ours, theirs)
             )
             return one - other
@@ -100,10 +100,10 @@ def figure_interval(
         classes: in the order of the logits.
         confidence: of the interval.
     """
-    target, of_class = torch.as_tensor(labels), class_metric(metric)
+    target, of_class, also = torch.as_tensor(labels), class_metric(metric), _also(metric)
 
     def figure(images: torch.Tensor) -> float:
-        return measured(classification_metrics(logits[images], target[images], classes, (metric,)), metric)
+        return measured(classification_metrics(logits[images], target[images], classes, also), metric)
 
     if is_share(metric) and metric != "balanced_accuracy":
         answers = target if of_class is None or of_class[0] == "recall" else logits.argmax(1)
@@ -111,6 +111,11 @@ def figure_interval(
         found = figure(torch.arange(len(target)))
         return (found, *(wilson(found, n, confidence) if n else (0.0, 1.0)))
     return _bootstrapped(metric, figure, target, classes, confidence)
+
+
+def _also(metric: str) -> tuple[str, ...] | None:
+    """What is measured beside what every classifier is measured by: nothing is ranked for a metric that is no rank."""
+    return (metric,) if metric in RANKED else None
 
 
 def _bootstrapped(

@@ -37,7 +37,7 @@ def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], 
 
     def figure(said: NDArray[np.int64]) -> float:
         answers = torch.nn.functional.one_hot(torch.from_numpy(said), 2).double()
-        return goal.score(classification_metrics(answers, target, classes) | still)
+        return goal.score(classification_metrics(answers, target, classes, None) | still)
 
     return decision_threshold(torch.softmax(logits.double(), dim=1)[:, 1].numpy(), labels, figure)
 

@@ -13,7 +13,7 @@ from raysearch.record.metric import RANKED
 
 
 def classification_metrics(
-    logits: Tensor, labels: Tensor, classes: Sequence[str], also: Collection[str] = ()
+    logits: Tensor, labels: Tensor, classes: Sequence[str], also: Collection[str] | None = ()
 ) -> dict[str, float]:
     """Figures of a classifier on some images, all computed in float64 on the CPU.
 
@@ -22,7 +22,7 @@ def classification_metrics(
         labels: integer in [0, c), shape (n,).
         classes: the c names, in the order of the logits.
         also: metrics that are wanted; what ranks (auroc, average_precision) sorts all images once a class, so it is
-            measured only where it is among these. AUROC of two classes always is.
+            measured only where it is among these. AUROC of two classes always is, unless this is None.
 
     Returns: loss (mean cross-entropy: no class weights, no smoothing, so that it compares across recipes), accuracy,
         balanced_accuracy (mean recall), macro_f1 (mean F1), auroc and average_precision (means over the classes of
@@ -36,7 +36,7 @@ def classification_metrics(
 
 
 def stacked_metrics(
-    logits: Tensor, labels: Tensor, classes: Sequence[str], also: Collection[str] = ()
+    logits: Tensor, labels: Tensor, classes: Sequence[str], also: Collection[str] | None = ()
 ) -> dict[str, Tensor]:
     """The same of k classifiers on the same images: logits (k, n, c) in, a float64 tensor (k,) a figure out."""
     logits, labels = logits.detach().cpu().double(), labels.detach().cpu().long()
@@ -56,7 +56,7 @@ def stacked_metrics(
     }
     some = [one for one in range(c) if 0 < true_count[one] < n]
     for name, area in zip(RANKED, (_auroc, _average_precision), strict=True):
-        if some and (name in also or (name == "auroc" and c == 2)):
+        if some and also is not None and (name in also or (name == "auroc" and c == 2)):
             each = some[-1:] if c == 2 and name == "auroc" else some  # of two classes it is the same of both
             areas = [area(_against_all(logits, one), labels == one) for one in each]
             figures[name] = torch.stack(areas).mean(dim=0)
@@ -85,10 +85,10 @@ def _auroc(scores: Tensor, positive: Tensor) -> Tensor:
     Scores (k, n) and whether each image is positive (n,): (k,), NaN where a score is not finite.
     """
     ascending = scores.sort(dim=1).values
-    below, up_to = (torch.searchsorted(ascending, scores, right=ties).double() for ties in (False, True))
-    mean_rank = (below + up_to + 1) / 2
-    n_positive = int(positive.sum())
-    rank_sum = mean_rank[:, positive].sum(dim=1)
+    found = scores[:, positive].sort(dim=1).values  # in this order they are looked up ten times as fast
+    below, up_to = (torch.searchsorted(ascending, found, right=ties).double() for ties in (False, True))
+    n_positive = found.shape[1]
+    rank_sum = ((below + up_to + 1) / 2).sum(dim=1)
     area = (rank_sum - n_positive * (n_positive + 1) / 2) / (n_positive * (len(positive) - n_positive))
     return torch.where(torch.isfinite(scores).all(dim=1), area, math.nan)
 
@@ -98,8 +98,8 @@ def _average_precision(scores: Tensor, positive: Tensor) -> Tensor:
 
     Scores (k, n) and whether each image is positive (n,): (k,), NaN where a score is not finite.
     """
-    found = scores[:, positive].contiguous()
-    before = [torch.searchsorted(ranked.sort(dim=1).values, found) for ranked in (scores, found)]
+    found = scores[:, positive].sort(dim=1).values
+    before = [torch.searchsorted(ranked, found) for ranked in (scores.sort(dim=1).values, found)]
     at_least = [size - below for size, below in zip((len(positive), found.shape[1]), before, strict=True)]
     area = (at_least[1].double() / at_least[0]).mean(dim=1)
     return torch.where(torch.isfinite(scores).all(dim=1), area, math.nan)
