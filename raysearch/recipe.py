@@ -147,7 +147,7 @@ class Recipe(_Frozen):
     """Everything that defines one trial."""
 
     backbone: str
-    """A name in the registry of `raysearch.models`."""
+    """A name in the registry of `raysearch.models`, or timm/NAME."""
     weights: str = "auto"
     """auto, imagenet, random, or the path of a weights file."""
     image_size: Annotated[int, Field(ge=8)]

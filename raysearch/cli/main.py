@@ -20,6 +20,7 @@ from raysearch.cli.learning_curve import learning_curve
 from raysearch.cli.predict import predict
 from raysearch.cli.runs import fetch, report, show
 from raysearch.cli.similar import embed, similar
+from raysearch.cli.weights import weights
 from raysearch.errors import InputError, escape_output, told
 
 # torch takes seconds to import, so the verbs import what they need when they run: --help answers at once.
@@ -42,6 +43,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "sweep": sweep,
     "tensorboard": tensorboard,
     "wandb": wandb,
+    "weights": weights,
 }
 
 

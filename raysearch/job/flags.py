@@ -16,6 +16,10 @@ from raysearch.space.names import space_files
 
 _SPACES = f"a name in search_spaces/ ({', '.join(space_files())})"
 
+_BACKBONES = (
+    f"{', '.join(NAMES)}; or timm/NAME, a network of timm's (pip install 'raysearch[timm]'). Default: densenet121."
+)
+
 
 def _unset(metavar: str, told: str | None = None) -> Any:
     """A flag whose default depends on other things: its help text, which `told` may be, says on which."""
@@ -63,11 +67,12 @@ class Flags:
     Default: they are left out, and counted."""
     strict: bool = False
     """Refuse images in which something is probably wrong, instead of warning of it: see raysearch data SOURCE."""
-    backbone: Annotated[str | None, _unset("NAME", f"{', '.join(NAMES)}. Default: densenet121.")] = None
+    backbone: Annotated[str | None, _unset("NAME", _BACKBONES)] = None
     """Name of a backbone."""
     weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
-    """auto (ImageNet's if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a file
-    (safetensors or torch). Default: auto."""
+    """auto (the published ones if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a
+    file (safetensors or torch) or of a folder, of which the file that fits is taken; raysearch weights lists what is
+    here. Default: auto."""
     head: Annotated[str | None, _unset("RUN")] = None
     """Start from the best head of this run (a path, or a name under --results) instead of searching heads: same
     backbone, weights, image size and classes. Default: a head search comes first."""

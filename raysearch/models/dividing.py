@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor, nn
 from torchvision.ops import StochasticDepth
+from torchvision.ops.misc import Permute
 
 from raysearch.models.spec import Blocks
 
@@ -38,6 +40,21 @@ def grouped(module: nn.Module, groups: Mapping[str, Sequence[str]]) -> Blocks:
         for name, part in parts:
             blocks[block].add_module(name, part)
     return blocks
+
+
+class ChannelsLast(nn.Sequential):
+    """Modules that work on (n, h, w, channels), between maps (n, channels, h, w)."""
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(n, channels, h, w) to (n, channels, h, w), of other sizes; what is moved are axes, and no memory."""
+        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def with_channels_last_inside(blocks: Blocks) -> Blocks:
+    """Blocks of modules that work on (n, h, w, channels), the first on an image, as blocks that hand on maps."""
+    first, *others = blocks
+    blocks[first].add_module("permute", Permute([0, 3, 1, 2]))
+    return blocks | {name: ChannelsLast(OrderedDict(blocks[name].named_children())) for name in others}
 
 
 class NormOfMean(nn.Module):

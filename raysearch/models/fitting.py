@@ -47,29 +47,38 @@ def fit_tensors(spec: BackboneSpec, tensors: Mapping[str, Tensor], source: str) 
         for name, wanted in expected.items()
         if name in found and found[name].shape == wanted.shape
     }
+    damaged = [name for name, tensor in fitting.items() if not torch.isfinite(tensor).all()]
+    if said := _misfits(spec, found, damaged):
+        raise InputError(f"{source} does not fit {spec.name}: {said}")
+    return fitting
+
+
+def why_not(spec: BackboneSpec, tensors: Mapping[str, Tensor], source: str) -> str | None:
+    """What keeps tensors from fitting a backbone, by their names and shapes alone; None: they fit.
+
+    Values are not looked at, so the tensors may be on the meta device.
+    """
+    try:
+        said = _misfits(spec, _own_tensors(spec, tensors, source), [])
+    except InputError as error:
+        return error.problems[0]
+    return f"{source} does not fit {spec.name}: {said}" if said else None
+
+
+def _misfits(spec: BackboneSpec, found: Mapping[str, Tensor], damaged: list[str]) -> str:
+    """The first tensors of each kind that do not fit; empty if all do."""
+    expected = spec.layout.tensors
     misfits = {
         "missing": [name for name in expected if name not in found],
         "unexpected": [name for name in found if name not in expected],
         "of another shape": [
             f"{name} {tuple(found[name].shape)} instead of {tuple(wanted.shape)}"
             for name, wanted in expected.items()
-            if name in found and name not in fitting
+            if name in found and found[name].shape != wanted.shape
         ],
-        "not finite": [name for name, tensor in fitting.items() if not torch.isfinite(tensor).all()],
+        "not finite": damaged,
     }
-    if said := [f"{_first(names)} {what}" for what, names in misfits.items() if names]:
-        raise InputError(f"{source} does not fit {spec.name}: {'; '.join(said)}")
-    return fitting
-
-
-def fits(spec: BackboneSpec, tensors: Mapping[str, Tensor]) -> bool:
-    """Whether names and shapes are those of the backbone; values are not looked at, so they may be on "meta"."""
-    try:
-        found = _own_tensors(spec, tensors, "")
-    except InputError:
-        return False
-    expected = spec.layout.tensors
-    return expected.keys() == found.keys() and all(found[name].shape == one.shape for name, one in expected.items())
+    return "; ".join(f"{_first(names)} {what}" for what, names in misfits.items() if names)
 
 
 def _own_tensors(spec: BackboneSpec, tensors: Mapping[str, Tensor], source: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ import importlib
 from raysearch.errors import InputError
 from raysearch.models.backbones import NAMES
 from raysearch.models.spec import BackboneSpec
+from raysearch.models.timm_networks import PREFIX, timm_spec
 
 BACKBONES: dict[str, BackboneSpec] = {
     name: importlib.import_module(f"raysearch.models.backbones.{name}").SPEC for name in NAMES
@@ -23,13 +24,15 @@ def usable_spec(name: object) -> BackboneSpec | None:
 
 
 def backbone_spec(name: str) -> BackboneSpec:
-    """The backbone of that name.
+    """The backbone of that name, of the files here or, as timm/NAME, of timm.
 
     Raises:
-        InputError: there is none; names the nearest one and all of them.
+        InputError: there is none; names the nearest one and all of them. Or it is one of timm's that cannot be used.
     """
     if name in BACKBONES:
         return BACKBONES[name]
+    if name.startswith(PREFIX):
+        return timm_spec(name)
     near = difflib.get_close_matches(name.lower(), BACKBONES, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise InputError(f"unknown backbone {name!r}: {hint}there are {', '.join(BACKBONES)}")
+    raise InputError(f"unknown backbone {name!r}: {hint}there are {', '.join(BACKBONES)}, and {PREFIX}NAME")

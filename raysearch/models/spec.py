@@ -36,6 +36,22 @@ class Tokens:
 
 
 @dataclass(frozen=True)
+class HubFile:
+    """Weights on the Hugging Face Hub."""
+
+    repository: str
+    file: str
+    license: str | None
+    trained_on: str
+    """What the repository says of it, in short."""
+
+    @property
+    def url(self) -> str:
+        """Where it can be fetched by hand."""
+        return f"https://huggingface.co/{self.repository}/resolve/main/{self.file}"
+
+
+@dataclass(frozen=True)
 class Layout:
     """The tensors of a backbone by name."""
 
@@ -69,6 +85,8 @@ class BackboneSpec:
     """Its blocks; together they compute what its own classifier reads, pooling aside."""
     imagenet: WeightsEnum | None = None
     """torchvision's ImageNet weights, if it has any."""
+    hub: HubFile | None = None
+    """Where else its weights are published."""
     bundled: str | None = None
     """File in `raysearch/assets` with weights to use where ImageNet's cannot be had."""
     normalization: Normalization = IMAGENET

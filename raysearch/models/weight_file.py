@@ -30,6 +30,22 @@ _HARMLESS = (argparse.Namespace, pathlib.PosixPath, np._core.multiarray.scalar, 
 """What checkpoints of timm and torchvision hold beside tensors (arguments, paths, figures): values that run nothing."""
 
 
+def read_shapes(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The same on the meta device; of a safetensors file only the header is read.
+
+    Raises:
+        InputError: as `read_tensors`.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = list(file.keys())
+            shapes = {name: torch.empty(file.get_slice(name).get_shape(), device="meta") for name in names}
+            return shapes, file.metadata() or {}
+    except _RUBBISH:
+        tensors, metadata = read_tensors(path)
+    return {name: tensor.to("meta") for name, tensor in tensors.items()}, metadata
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file or a torch file (which is told by its content, not its name).
 

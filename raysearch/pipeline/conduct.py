@@ -63,7 +63,11 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
         (folder / "space.py").write_text(job.space.source, encoding="utf-8")
         run.update_info(
             fingerprints={"data": job.dataset.fingerprint, "weights": job.weights.digest},
-            weights={"origin": job.weights.origin, "reason": job.weights.reason},
+            weights={
+                "origin": job.weights.origin,
+                "reason": job.weights.reason,
+                "license": job.weights.metadata.get("license"),
+            },
             classes=list(job.dataset.classes),
             skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
             intake=intake,

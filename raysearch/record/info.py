@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 Json = dict[str, Any]
 """An object of a JSON file whose keys another module owns."""
@@ -20,6 +20,8 @@ class WeightsInfo(TypedDict):
 
     origin: str
     reason: str
+    license: NotRequired[str | None]
+    """As the file, or who publishes it, states it."""
 
 
 class HeadInfo(TypedDict):

@@ -129,7 +129,8 @@ def _data(data: Dataset, info: RunInfo) -> str:
 def _recipe(recipe: Recipe, run: RunFolder, networks: int) -> str:
     info = run.info
     settings, versions = info.get("settings", {}), info.get("versions", {})
-    weights, cpus = info.get("weights", {}).get("origin", recipe.weights), info.get("machine", {}).get("cpus", "?")
+    base, cpus = info.get("weights", {}), info.get("machine", {}).get("cpus", "?")
+    weights = base.get("origin", recipe.weights)
     made_with = ", ".join(f"{name} {versions[name]}" for name in ("raysearch", "torch", "ray") if name in versions)
     augmented = any(stage.strength for stage in recipe.schedule)
     searched = (
@@ -143,7 +144,8 @@ def _recipe(recipe: Recipe, run: RunFolder, networks: int) -> str:
             "The recipe of the first network; those of the others are in labels.json. "
             * (networks > 1)
             + f"{recipe.backbone} from {weights} weights, {recipe.pooling} pooling, {recipe.head.kind} head, seed "
-            f"{recipe.seed}. Depth is how many blocks are open, counted from the output; the others stay as they were.",
+            f"{recipe.seed}. {_licensed(base.get('license'))}"
+            "Depth is how many blocks are open, counted from the output; the others stay as they were.",
             markdown_table(
                 ["stage", *(name.replace("_", " ") for name in _STAGE_FIELDS)],
                 [[number, *_stage_cells(stage)] for number, stage in enumerate(recipe.schedule)],
@@ -152,6 +154,10 @@ def _recipe(recipe: Recipe, run: RunFolder, networks: int) -> str:
             searched,
         ]
     )
+
+
+def _licensed(licence: str | None) -> str:
+    return f"The licence of those weights, as far as it is stated with them: {licence}. " if licence else ""
 
 
 def _stage_cells(stage: Stage) -> list[str]:

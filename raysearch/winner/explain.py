@@ -151,6 +151,8 @@ def _maps(classifier: nn.Sequential, inputs: torch.Tensor, classes: torch.Tensor
         after = inputs
         for number, layer in enumerate(layers, start=1):
             after = layer(after)
+            if not isinstance(after, torch.Tensor):  # within a block, a network may hand on several
+                continue
             if min(_as_maps(after, tokens).shape[-2:]) >= (MIN_SIDE if after.ndim == 4 else 1):
                 found.append((number, after.clone()))  # a copy: the next layer may write into its input
     for done, activations in reversed(found):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,3 +166,20 @@ def test_a_name_like_none_of_them_gets_the_list_only():
         backbone_spec("zzz")
     assert "did you mean" not in str(caught.value)
     assert all(name in str(caught.value) for name in BACKBONES)
+
+
+def test_the_table_of_networks_says_what_the_registry_says():
+    table = (Path(__file__).resolve().parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
+    lines = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    rows = {cells[0].strip("`"): cells[1:] for cells in lines if len(cells) == 6}
+    for name, spec in BACKBONES.items():
+        if "mini" in name:
+            continue
+        blocks, millions, features, trained, smallest = rows[name]
+        first, last = spec.block_names[1 if blocks.startswith("stem") else 0], spec.block_names[-1]
+        assert blocks.removeprefix("stem, ") == f"{first} … {last}"
+        numbers = [t.numel() for n, t in spec.layout.tensors.items() if t.is_floating_point() and "running" not in n]
+        assert millions == f"{sum(numbers) / 1e6:.1f} M"
+        assert features == str(spec.channels)
+        assert trained == (f"{spec.trained_size} px" if spec.imagenet else "from scratch")
+        assert smallest == f"{spec.min_image_size} px"

@@ -186,3 +186,35 @@ def test_a_file_of_two_networks_is_refused():
 def test_a_checkpoint_with_its_tensors_under_model_state_dict(tmp_path):
     torch.save({"model_state_dict": tensors_of(CNN), "epoch": 3}, tmp_path / "w.pt")
     assert same(read_tensors(tmp_path / "w.pt")[0], tensors_of(CNN))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "heads"),
+    [
+        ("resnet18", ("fc.weight", "fc.bias")),
+        ("convnext_tiny", ("classifier.2.weight", "classifier.2.bias")),
+        ("vit_b_16", ("heads.head.weight", "heads.head.bias")),
+        ("swin_t", ("head.weight", "head.bias")),
+        ("mobilenet_v3_large", ("classifier.0.weight", "classifier.3.bias")),
+        ("regnet_y_400mf", ("fc.weight",)),
+    ],
+)
+@pytest.mark.parametrize("prefix", ["", "module.backbone."])
+def test_the_authors_names_of_every_family_are_taken_and_its_head_is_left_out(backbone, heads, prefix):
+    spec = backbone_spec(backbone)
+    tensors = {name: torch.zeros(tensor.shape, dtype=tensor.dtype) for name, tensor in spec.layout.tensors.items()}
+    theirs = {f"{prefix}{name}": tensors[own] for name, own in spec.layout.own_names.items()}
+    assert same(fit_tensors(spec, theirs | {f"{prefix}{name}": torch.ones(4, 4) for name in heads}, "theirs"), tensors)
+
+
+def test_vits_published_names_are_understood():
+    """torchvision's file is older than its modules: mlp.linear_1 for mlp.0."""
+    spec = backbone_spec("vit_b_16")
+    published = {
+        name.replace(".mlp.0.", ".mlp.linear_1.").replace(".mlp.3.", ".mlp.linear_2."): torch.zeros(
+            spec.layout.tensors[own].shape
+        )
+        for name, own in spec.layout.own_names.items()
+    }
+    assert "encoder.layers.encoder_layer_0.mlp.linear_1.weight" in published
+    assert fit_tensors(spec, published, "published").keys() == spec.layout.tensors.keys()

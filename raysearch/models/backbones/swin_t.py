@@ -6,34 +6,22 @@ before its pooling belongs to the last stage.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from functools import partial
 
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import Swin_T_Weights, swin_t
-from torchvision.ops.misc import Permute
 
-from raysearch.models.dividing import grouped, whole_network
+from raysearch.models.dividing import grouped, whole_network, with_channels_last_inside
 from raysearch.models.spec import BackboneSpec, Blocks
 
 _GROUPS = {"stem": ("0",), "stage1": ("1",), "stage2": ("2", "3"), "stage3": ("4", "5"), "stage4": ("6", "7")}
 
 
-class ChannelsLast(nn.Sequential):
-    """Modules that work on (n, h, w, channels), between maps (n, channels, h, w)."""
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(n, channels, h, w) to (n, channels, h, w), of other sizes; what is moved are axes, and no memory."""
-        return super().forward(maps.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-
-
 def divide(network: nn.Module) -> Blocks:
     """The blocks of a Swin transformer of torchvision's with four stages."""
     blocks = grouped(network.get_submodule("features"), _GROUPS)
-    stem = blocks.pop("stem")  # it ends with channels last, and begins with an image
-    stem.add_module("permute", Permute([0, 3, 1, 2]))
     blocks["stage4"].add_module("norm", network.get_submodule("norm"))
-    return {"stem": stem} | {name: ChannelsLast(OrderedDict(block.named_children())) for name, block in blocks.items()}
+    return with_channels_last_inside(blocks)
 
 
 SPEC = BackboneSpec(

@@ -35,7 +35,8 @@ class PatchTokens(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(n, 3, h, w) to (n, 1 + patches, channels)."""
         patches = self.conv_proj(images)
-        tokens = torch.cat([self.class_token.expand(len(images), -1, -1), patches.flatten(2).transpose(1, 2)], dim=1)
+        of_class = self.class_token.expand(images.shape[0], -1, -1)
+        tokens = torch.cat([of_class, patches.flatten(2).transpose(1, 2)], dim=1)
         return tokens + self._positions(patches.shape[2], patches.shape[3])
 
     def _positions(self, height: int, width: int) -> Tensor:
