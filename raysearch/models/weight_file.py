@@ -26,7 +26,11 @@ _RUBBISH = (
 """What the two readers raise on a file that is not theirs, is damaged or cut off (by trying, and by their source)."""
 _WRAPPED = ("state_dict_ema", "model_ema", "ema", "model", "state_dict", "model_state_dict", "network")
 """Under what checkpoints of torchvision, timm and Lightning hold tensors; the averaged ones before the others."""
-_HARMLESS = (argparse.Namespace, pathlib.PosixPath, np._core.multiarray.scalar, np.dtype, type(np.dtype(np.float64)))
+_SCALAR = np._core.multiarray.scalar  # type: ignore[attr-defined]  # what numpy pickles a number by
+_HARMLESS = (
+    *(argparse.Namespace, pathlib.PosixPath, np.dtype, type(np.dtype(np.float64))),
+    *(_SCALAR, (_SCALAR, "numpy.core.multiarray.scalar")),
+)
 """What checkpoints of timm and torchvision hold beside tensors (arguments, paths, figures): values that run nothing."""
 
 

@@ -128,7 +128,7 @@ def _hub(spec: BackboneSpec) -> Weights:
     path = hub_file(spec.hub)
     loaded = _from_file(spec, path, "found in the hub's cache" if there else "downloaded into the hub's cache")
     about = {"url": spec.hub.url, "trained_on": spec.hub.trained_on, "license": spec.hub.license or "not stated"}
-    return replace(loaded, origin=f"{spec.hub.repository} (Hugging Face Hub)", metadata=loaded.metadata | about)
+    return replace(loaded, origin=f"{spec.hub.repository} (Hugging Face Hub)", metadata={**loaded.metadata, **about})
 
 
 def _from_file(spec: BackboneSpec, path: Path, reason: str, called: str | None = None) -> Weights:

@@ -7,6 +7,7 @@ import hashlib
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -97,7 +98,12 @@ def renamed(tensors, prefix, plus=0):
 @pytest.mark.parametrize(
     "wrapped",
     [
-        lambda t: {"state_dict": t, "state_dict_ema": renamed(t, "", 1), "args": argparse.Namespace(lr=1)},
+        lambda t: {
+            "state_dict": t,
+            "state_dict_ema": renamed(t, "", 1),
+            "args": argparse.Namespace(lr=1),
+            "metric": np.float64(81.5),
+        },
         lambda t: {"model": renamed(t, "module."), "model_ema": renamed(t, "module.", 1) | {"n": torch.tensor(3)}},
         lambda t: {"state_dict": renamed(t, "net.") | renamed(t, "ema.net.", 1)},
     ],

@@ -59,9 +59,11 @@ def test_trains_the_open_blocks_and_the_head_and_nothing_else(backbone, depth):
     assert len(moved) == len(list(trainer.suffix.parameters()))
 
 
-@pytest.mark.parametrize("backbone", ["densenet121", "mini_swin", "mini_vit"])
+@pytest.mark.parametrize("backbone", ["densenet121", "mini_swin", "mini_vit", "timm/mobilenetv3_small_050"])
 def test_every_kind_of_network_passes_the_gate(backbone):
     """The backbone with the most BatchNorm, at the block where people lost a week; and those with tokens."""
+    if backbone.startswith("timm/"):
+        pytest.importorskip("timm")
     table, plan = bench(backbone), recipe(backbone, depths=(0, 1))
     trainer = open_stage(table, plan, 1, **handed_over(trained(table, plan)))
     assert abs(trainer.handover_delta) < 1e-5

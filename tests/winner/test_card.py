@@ -43,6 +43,7 @@ def card(data, tmp_path, recipe=RECIPE, seeds=2, threshold=None, **about):
     wrong = labels.copy()
     wrong[labels == 2] = 0
     run = Run.create(tmp_path / "mine", {"space": "/home/me/spaces/own.py", "metric": "accuracy", "seed": 7})
+    run.update_info(weights={"origin": "timm/net (Hugging Face Hub)", "reason": "found", "license": "cc-by-nc-4.0"})
     run.append(*KEPT)
     winners = [evaluated(wrong, labels), evaluated(labels, labels)][:seeds]
     document = evaluation_document(
@@ -116,6 +117,12 @@ def test_it_tells_no_folder_of_the_machine(data, tmp_path):
     assert str(tmp_path) not in text
     assert "private" not in text
     assert "/home/me" not in text
+
+
+def test_it_says_under_which_licence_the_weights_are_that_it_started_from(data, tmp_path):
+    text = card(data, tmp_path)
+    assert "from timm/net (Hugging Face Hub) weights" in text
+    assert "The licence of those weights, as far as it is stated with them: cc-by-nc-4.0." in text
 
 
 def test_it_says_what_each_stage_was_trained_with(data, tmp_path):
