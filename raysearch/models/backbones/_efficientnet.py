@@ -20,7 +20,8 @@ def efficientnet_spec(
     network: Callable[..., EfficientNet], *, stages: int, imagenet: WeightsEnum, trained_size: int
 ) -> BackboneSpec:
     """The spec of an EfficientNet of torchvision's, named as its function is."""
-    groups: dict[str, tuple[str, ...]] = {"stem": ("0",)} | {f"stage{i}": (str(i),) for i in range(1, stages)}
+    groups: dict[str, tuple[str, ...]] = {"stem": ("0",)}
+    groups |= {f"stage{i}": (str(i),) for i in range(1, stages)}
     groups[f"stage{stages}"] = (str(stages), str(stages + 1))
     return BackboneSpec(
         name=network.__name__,
