@@ -217,12 +217,12 @@ def test_a_column_called_group_is_used_and_others_are_only_suggested(tmp_path):
     other = manifest(tmp_path / "b", "patient_id")
     plain = list_source(str(other))
     assert plain.groups is None
-    (line,) = [line for line in plain.account.lines() if "group" in line]
+    (line,) = [doubt.line() for doubt in plain.account.doubts if "group" in doubt.what]
     assert "By the column patient_id, " in line
     assert "--columns group=NAME" in line
     named = list_source(str(other), reading=Reading.of("group=patient_id", None))
     assert named.groups is not None
-    assert not any("groups have images in several" in line for line in named.account.lines())
+    assert not any("groups have images in several" in doubt.what for doubt in named.account.doubts)
     with pytest.raises(InputError, match="both say the groups"):
         Reading.of("group=patient_id", None, "x([0-9])")
 
