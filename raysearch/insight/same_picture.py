@@ -11,8 +11,9 @@ from PIL import Image
 
 SIDE = 64
 """Pixels of the side at which images are compared; smaller ones keep their own size."""
-ALIKE = 0.9
-"""Correlation of the edges from which two images are one picture. Other pictures of one class stay well below."""
+ALIKE = 0.955
+"""Correlation of the edges from which two images are one picture: JPEG of quality 50 leaves 0.97, two of the smallest
+X-rays reach 0.95, photographs 0.6."""
 _CROP_ALIKE = 0.97
 """The same of a crop: it is found in its image with 0.99, in others, of the smallest X-rays, with up to 0.9."""
 _SCALES = (0.95, 0.9, 0.85, 0.8, 0.75, 0.7, 0.6, 0.5)
