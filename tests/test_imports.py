@@ -63,7 +63,7 @@ ONLY_IN: dict[str, set[str]] = {
     "pillow_heif": {"raysearch/data/extras.py"},
     "cleanlab": {"raysearch/insight/label_errors.py"},
     "imagehash": {"raysearch/insight/duplicates.py"},
-    "timm": {"raysearch/models/timm_networks.py"},
+    "timm": {"raysearch/models/timm_networks.py", "raysearch/models/timm_blocks.py"},
     "huggingface_hub": {"raysearch/models/hub.py"},
     "wandb": {"raysearch/reporting/tracking/wandb_runs.py"},
     "tensorboardX": {"raysearch/reporting/tracking/tensorboard.py"},

@@ -16,7 +16,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-EXTRAS = ("export", "heif", "dicom")
+EXTRAS = ("export", "heif", "dicom", "timm")
 """Groups of optional dependencies whose libraries the package imports."""
 CONSTRAINTS = [
     Requirement(line)

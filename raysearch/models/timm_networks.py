@@ -10,8 +10,7 @@ from __future__ import annotations
 import copy
 import difflib
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -19,35 +18,16 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.errors import InputError
-from raysearch.models.dividing import NormOfMean, with_channels_last_inside
 from raysearch.models.normalization import Normalization
-from raysearch.models.spec import BackboneSpec, Blocks, HubFile, Tokens
+from raysearch.models.spec import BackboneSpec, HubFile, Tokens
+from raysearch.models.timm_blocks import Plan, divide, plan_blocks
 
 PREFIX = "timm/"
-MOST_BLOCKS = 8
 TOLERANCE = 1e-5
 """The largest difference of a feature that is let pass, as a share of the largest feature."""
 
-_BEHIND = {"global_pool", "fc_norm", "head_drop", "pre_logits"}  # beside what a network calls its classifier
 _MULTIPLE = 32  # pixels; what most networks reduce to one
 _PATCH = 8  # pixels; smaller ones are the first step of several
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """How a network is divided, by the paths of its modules."""
-
-    blocks: Mapping[str, Sequence[str]]
-    """Modules of each block, in the order in which they run."""
-    behind: Sequence[str]
-    """What stands behind the last feature map."""
-    wrapped: bool
-    """Whether the first block is the network itself without the others' modules: it then does what only its own
-    forward does, such as adding positions."""
-    channels_last: bool
-    """Whether its maps are (n, h, w, channels)."""
-    norm: str | None = None
-    """A norm of the pooled features."""
 
 
 @cache
@@ -61,7 +41,7 @@ def timm_spec(name: str) -> BackboneSpec:
         InputError: timm is not installed or has no such network, or it cannot be divided into blocks; says why.
     """
     network, extra = _created(name)
-    settings, plan = network.pretrained_cfg, _plan(name, network)
+    settings, plan = network.pretrained_cfg, plan_blocks(name, network)
     trained_size = int(settings["input_size"][-1])
     smallest, step = _sizes(network, fixed=settings.get("fixed_input_size", False) and not extra)
     plan, features = _tried(name, network, plan, trained_size if smallest is None else max(smallest, 2 * step))
@@ -72,7 +52,7 @@ def timm_spec(name: str) -> BackboneSpec:
         channels=channels,
         min_image_size=smallest or trained_size,
         network=partial(_network, name, extra),
-        divide=partial(_divide, plan=plan),
+        divide=partial(divide, plan=plan),
         hub=_hub(settings),
         normalization=Normalization(tuple(settings["mean"]), tuple(settings["std"])),
         trained_size=trained_size,
@@ -149,99 +129,7 @@ def _takes(network: Any, size: int) -> bool:
     return True
 
 
-def _plan(name: str, network: Any) -> _Plan:
-    """The blocks that the network's own groups of parameters make.
-
-    Raises:
-        InputError: it has no such groups, or fewer than two.
-    """
-    from timm.models import group_parameters
-
-    if not hasattr(network, "group_matcher") or not hasattr(network, "forward_features"):
-        raise InputError(f"backbone {name} cannot be divided: timm does not say which of its layers are of one depth")
-    groups = group_parameters(network, network.group_matcher(coarse=True))
-    depth_of = {parameter: depth for depth, names in groups.items() for parameter in names}
-    children = [child for child, _ in network.named_children()]
-    classifiers = network.pretrained_cfg.get("classifier") or ()
-    roots = {one.split(".")[0] for one in ((classifiers,) if isinstance(classifiers, str) else classifiers)}
-    end = next((at for at, child in enumerate(children) if child in roots | _BEHIND), len(children))
-    units: dict[int, list[str]] = {}
-    depth = 0
-    for path in _units(network, children[:end], depth_of):
-        depths = [depth_of[n] for n in _parameters(network, path)]
-        # A norm or an activation at the end counts as of the classifier's depth; it is the last block's.
-        depth = max(depth, min(max(depths, default=depth), len(groups) - 2))
-        units.setdefault(depth, []).append(path)
-    if len(units) < 2:
-        raise InputError(f"backbone {name} cannot be divided: timm has all of its layers at one depth")
-    stem, *deeper = units.values()
-    size = math.ceil(len(deeper) / (MOST_BLOCKS - 1))
-    blocks = {"stem": stem}
-    for at in range(0, len(deeper), size):
-        some = deeper[at : at + size]
-        first, last = some[0][0], some[-1][0]
-        label = _label(first) if len(some) == 1 else f"{_label(first)}_{last.rpartition('.')[2]}"
-        blocks[label] = [path for group in some for path in group]
-    own_parameters = any(True for _ in network.parameters(recurse=False))
-    return _Plan(blocks, children[end:], wrapped=own_parameters, channels_last=False)
-
-
-def _units(network: nn.Module, paths: Sequence[str], depth_of: Mapping[str, int]) -> Iterator[str]:
-    """The modules to be put into blocks: rows of modules are taken apart where they are of several depths."""
-    for path in paths:
-        module = network.get_submodule(path)
-        depths = {depth_of[name] for name in _parameters(network, path)}
-        if len(depths) > 1 and isinstance(module, nn.Sequential | nn.ModuleList):
-            yield from _units(network, [f"{path}.{child}" for child, _ in module.named_children()], depth_of)
-        else:
-            yield path
-
-
-def _parameters(network: nn.Module, path: str) -> list[str]:
-    return [f"{path}.{name}" for name, _ in network.get_submodule(path).named_parameters()]
-
-
-def _label(path: str) -> str:
-    """stages.0 -> stages0, features.denseblock1 -> denseblock1."""
-    *_, before, last = ["", *path.split(".")]
-    return f"{before}{last}" if last.isdigit() else last
-
-
-def _divide(network: nn.Module, plan: _Plan) -> Blocks:
-    """The blocks; in a wrapped plan the network itself is in the first of them."""
-    blocks: Blocks = {name: nn.Sequential() for name in plan.blocks}
-    for name, paths in plan.blocks.items():
-        for path in paths if name != "stem" or not plan.wrapped else ():
-            leaf = path.rpartition(".")[2]
-            label = path.replace(".", "_") if leaf in dict(blocks[name].named_children()) else leaf
-            blocks[name].add_module(label, network.get_submodule(path))
-    if plan.norm is not None:
-        norm = network.get_submodule(plan.norm)
-        assert isinstance(norm, nn.LayerNorm)
-        list(blocks.values())[-1].add_module("pooled_norm", NormOfMean(norm))
-    if plan.wrapped:
-        moved = [path for name, paths in plan.blocks.items() if name != "stem" for path in paths]
-        for path in (*moved, *plan.behind):
-            parent, _, leaf = path.rpartition(".")
-            setattr(network.get_submodule(parent), leaf, nn.Identity())
-        blocks["stem"].add_module("network", _Features(network))
-    return with_channels_last_inside(blocks) if plan.channels_last else blocks
-
-
-class _Features(nn.Module):
-    """What a network makes of an image before its classifier."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.whole = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """(n, 3, h, w) to the network's features."""
-        features: Tensor = self.whole.forward_features(images)  # type: ignore[operator]
-        return features
-
-
-def _tried(name: str, network: Any, plan: _Plan, size: int) -> tuple[_Plan, Tensor]:
+def _tried(name: str, network: Any, plan: Plan, size: int) -> tuple[Plan, Tensor]:
     """The plan whose blocks compute what the network does, and the features that it has of two images of noise.
 
     Raises:
@@ -262,19 +150,19 @@ def _tried(name: str, network: Any, plan: _Plan, size: int) -> tuple[_Plan, Tens
             features = features.permute(0, 3, 1, 2)
         reasons = []
         for wrapped in (True,) if plan.wrapped else (False, True):
-            one = _Plan(plan.blocks, plan.behind, wrapped, channels_last)
+            one = Plan(plan.blocks, plan.behind, wrapped, channels_last)
             reason = _difference(copy.deepcopy(network), one, images, features)
             if reason is None:
-                return _Plan(one.blocks, one.behind, wrapped, channels_last, _pooled_norm(network, features)), features
+                return Plan(one.blocks, one.behind, wrapped, channels_last, _pooled_norm(network, features)), features
             reasons.append(reason)
     raise InputError(f"backbone {name} cannot be divided: its blocks, one after the other, {reasons[-1]}")
 
 
-def _difference(network: nn.Module, plan: _Plan, images: Tensor, features: Tensor) -> str | None:
+def _difference(network: nn.Module, plan: Plan, images: Tensor, features: Tensor) -> str | None:
     """In what the blocks differ from the network; None if in nothing."""
     computed = images
     try:
-        for block in nn.Sequential(*_divide(network, plan).values()).eval():
+        for block in nn.Sequential(*divide(network, plan).values()).eval():
             computed = block(computed)
             if not isinstance(computed, Tensor) or computed.ndim not in (3, 4) or len(computed) != len(images):
                 return "do not hand on one tensor with a row an image"
