@@ -21,7 +21,7 @@ def efficientnet_spec(
 ) -> BackboneSpec:
     """The spec of an EfficientNet of torchvision's, named as its function is."""
     groups: dict[str, tuple[str, ...]] = {"stem": ("0",)}
-    groups |= {f"stage{i}": (str(i),) for i in range(1, stages)}
+    groups |= {f"stage{number}": (str(number),) for number in range(1, stages)}
     groups[f"stage{stages}"] = (str(stages), str(stages + 1))
     return BackboneSpec(
         name=network.__name__,
