@@ -87,14 +87,7 @@ def audit(
     from raysearch.data.reading import Reading
 
     problems = Problems()
-    problems.check(threshold is None or 0 < threshold <= 1, f"--threshold must be in (0, 1], got {threshold}")
-    check_ending("--write", write, (".csv",), problems)
-    for flag, given in (("--threshold", threshold), ("--drop", drop)):
-        problems.check(given is None or write is not None, f"{flag} is about --write FILE.csv: name it")
-    problems.check(
-        write is None or not Path(data).is_file() or write.resolve() != Path(data).resolve(),
-        f"--write {write} is the source itself: give it another name",
-    )
+    _check_write(data, write, threshold, drop, problems)
     reading = problems.attempt(Reading.of, columns, images)
     problems.stop_if_any()
     assert reading is not None
@@ -106,14 +99,30 @@ def audit(
         _write_all(found, out)
         told["out"] = str(out)
     if write is not None:
-        least = threshold if threshold is not None else (THRESHOLD if drop is None else None)
-        rows = found.of.rows[found.to_drop(least)].tolist() if least is not None else []
-        told |= _write(write, listing, [*rows, *(_listed(listing, drop) if drop is not None else [])])
+        told |= _write(write, listing, _to_leave_out(found, listing, threshold, drop))
     if as_json:
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show(found, out, told)
     return 0
+
+
+def _check_write(data: str, write: Path | None, threshold: float | None, drop: Path | None, problems: Problems) -> None:
+    problems.check(threshold is None or 0 < threshold <= 1, f"--threshold must be in (0, 1], got {threshold}")
+    check_ending("--write", write, (".csv",), problems)
+    for flag, given in (("--threshold", threshold), ("--drop", drop)):
+        problems.check(given is None or write is not None, f"{flag} is about --write FILE.csv: name it")
+    problems.check(
+        write is None or not Path(data).is_file() or write.resolve() != Path(data).resolve(),
+        f"--write {write} is the source itself: give it another name",
+    )
+
+
+def _to_leave_out(found: Audit, listing: Listing, threshold: float | None, drop: Path | None) -> list[int]:
+    """The rows of the listing that pass the threshold, and those that the person listed."""
+    least = threshold if threshold is not None else (THRESHOLD if drop is None else None)
+    rows = found.of.rows[found.to_drop(least)].tolist() if least is not None else []
+    return [*rows, *(_listed(listing, drop) if drop is not None else [])]
 
 
 def _audit(
