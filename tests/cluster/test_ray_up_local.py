@@ -40,7 +40,7 @@ VARIABLES = {
     "UV_OFFLINE": 1,
 }
 
-# Each trial is a worker's from the start, so that they need not be long to be trained on different machines.
+# As long a trial as it takes to start the others' workers, several times over.
 SPACE = """
 from ray import tune
 
@@ -48,9 +48,9 @@ from raysearch.space import Search
 
 space = {"backbone": "simple_cnn", "weights": "random", "schedule": [{"depth": 4, "weight_decay": tune.uniform(0, 1)}]}
 default = {"schedule": [{"weight_decay": 0.0}]}
-search = Search(sampler="random", heads=0, first_rung_epochs=6)
+search = Search(sampler="random", heads=0, first_rung_epochs=60)
 """
-SEARCH = "--space long.py --data photos --image-size 32 --address auto --device cpu --max-epochs 6 --refits 0"
+SEARCH = "--space long.py --data photos --image-size 64 --address auto --device cpu --max-epochs 60 --refits 0"
 TOGETHER = "--space long.py --data photos --image-size 32 --address auto --device cpu --max-epochs 3 --refits 0"
 
 
@@ -165,7 +165,7 @@ def test_each_machine_has_what_was_sent_and_nobody_else_reads_the_token(cluster)
 def test_the_search_trains_on_every_machine(cluster, search):
     run, seen = search
     assert seen == set(cluster.machines)
-    assert epochs_of(run) == [6] * len(cluster.machines)
+    assert epochs_of(run) == [60] * len(cluster.machines)
 
 
 def test_machines_of_one_cpu_each_train_a_trial_together(cluster, search):

@@ -64,9 +64,9 @@ def test_a_stage_trains_on_its_part_alone_and_the_next_on_another():
         trainer = open_stage(table, recipe(schedule=schedule), index)
         fill, images = trainer._fill_gradients, []
 
-        def noting(indices, labels, view, fill=fill, images=images):
-            images.extend(indices.tolist())
-            return fill(indices, labels, view)
+        def noting(step, view, fill=fill, images=images):
+            images.extend(step.indices.tolist())
+            return fill(step, view)
 
         trainer._fill_gradients = noting
         trainer.run_epoch()

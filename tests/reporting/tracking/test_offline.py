@@ -118,7 +118,7 @@ def head(name: str, accuracy: float) -> list[dict[str, object]]:
 def test_classes_of_any_name_are_in_the_files(tmp_path, name):
     """As folders, tables and arrays may have them."""
     text = json.dumps(LOG)
-    events = json.loads(text.replace("val_recall_cat", f"val_recall_{json.dumps(name)[1:-1]}"))
+    events = json.loads(text.replace("val_recall:cat", f"val_recall:{json.dumps(name)[1:-1]}"))
     run = written_run(tmp_path / "run", events)
     document = json.loads((run.folder / "evaluation.json").read_text())
     for split in ("val", "test"):
@@ -131,5 +131,5 @@ def test_classes_of_any_name_are_in_the_files(tmp_path, name):
     found = offline_runs(run.folder)
     rows = history_table(events)
     rows = rows[rows["trial"] == "t0000"]
-    assert [line[f"val_recall_{name}"] for line in found["t0000"].history] == list(rows[f"val_recall_{name}"])
+    assert [line[f"val_recall_{name}"] for line in found["t0000"].history] == list(rows[f"val_recall:{name}"])
     assert found["run"].summary["per_class.nrows"] == 4

@@ -70,7 +70,7 @@ def test_a_trial_that_goes_on_is_written_while_it_trains(tmp_path):
 
 @pytest.mark.parametrize("name", ["猫", "caf\\xe9", "[red]", "a\nb", "007", 'q"u|o,te', "a.b", "nan", "a/b"])
 def test_classes_of_any_name_have_their_curves(tmp_path, name):
-    events = json.loads(json.dumps(LOG).replace("val_recall_cat", f"val_recall_{json.dumps(name)[1:-1]}"))
+    events = json.loads(json.dumps(LOG).replace("val_recall:cat", f"val_recall:{json.dumps(name)[1:-1]}"))
     run = written_run(tmp_path / "run", events)
     show_now(run, TensorBoard(run), lambda line: None)
     rows = history_table(events)
@@ -79,17 +79,17 @@ def test_classes_of_any_name_have_their_curves(tmp_path, name):
     found.Reload()
     curves = [tag for tag in found.Tags()["scalars"] if tag.startswith("val/recall_") and not tag.endswith("_dog")]
     assert len(curves) == 1
-    assert [one.value for one in found.Scalars(curves[0])] == pytest.approx(list(rows[f"val_recall_{name}"]))
+    assert [one.value for one in found.Scalars(curves[0])] == pytest.approx(list(rows[f"val_recall:{name}"]))
 
 
 def test_classes_that_differ_in_a_sign_alone_have_a_curve_each(tmp_path):
-    events = json.loads(json.dumps(LOG).replace('"val_recall_cat": ', '"val_recall_>3": 0.75, "val_recall_<3": '))
+    events = json.loads(json.dumps(LOG).replace('"val_recall:cat": ', '"val_recall:>3": 0.75, "val_recall:<3": '))
     run = written_run(tmp_path / "run", events)
     show_now(run, TensorBoard(run), lambda line: None)
     rows = history_table(events)
     rows = rows[rows["trial"] == "t0000"]
     curves = [values for tag, values in read(run, "t0000").items() if tag.startswith("val/recall_")]
     assert [[value for _, value in curve] for curve in curves] == [
-        pytest.approx(list(rows["val_recall_>3"])),
-        pytest.approx(list(rows["val_recall_<3"])),
+        pytest.approx(list(rows["val_recall:>3"])),
+        pytest.approx(list(rows["val_recall:<3"])),
     ]
