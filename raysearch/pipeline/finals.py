@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.frontier import Floats, greedy
-from raysearch.pipeline.paired import Difference, compare
 from raysearch.pipeline.threshold import at_best_threshold
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_places
+from raysearch.training.paired import Difference, compare
 from raysearch.training.stratified import stratified_folds
 from raysearch.workers.order import Training
 from raysearch.workers.trainings import Outcome

@@ -19,13 +19,13 @@ from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
 from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, logarithms, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
-from raysearch.pipeline.paired import compare
 from raysearch.pipeline.threshold import best_threshold
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.training.averaging import mean_state
 from raysearch.training.bench import Bench
 from raysearch.training.calibration import fitted_temperature
+from raysearch.training.paired import compare
 from raysearch.training.path import assemble
 from raysearch.winner.evaluate import at_threshold
 from raysearch.workers.cluster import Call

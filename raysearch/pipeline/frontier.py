@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysearch.pipeline.paired import compare
 from raysearch.pipeline.threshold import at_best_threshold
 from raysearch.record.goal import Goal
 from raysearch.training.metrics import classification_metrics
+from raysearch.training.paired import compare
 
 Kind = Literal["single", "averaged", "mirror", "ensemble"]
 Floats = NDArray[np.float64]

@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.frontier import Floats, logarithms
-from raysearch.pipeline.paired import figure_interval
 from raysearch.record.evaluation import RequirementFigures
 from raysearch.record.goal import Goal
+from raysearch.training.paired import figure_interval
 from raysearch.winner.evaluate import at_threshold
 
 CONFIDENCE = 0.9

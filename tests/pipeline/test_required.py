@@ -8,10 +8,10 @@ import torch
 
 from raysearch.pipeline.finals import Race, choose
 from raysearch.pipeline.frontier import frontier, shipped_kind
-from raysearch.pipeline.paired import Difference, compare, figure_interval
 from raysearch.pipeline.required import Answers, required
 from raysearch.pipeline.threshold import at_best_threshold, best_threshold
 from raysearch.record.goal import Goal
+from raysearch.training.paired import Difference, compare, figure_interval
 from raysearch.winner.evaluate import at_threshold
 
 CLASSES = ("well", "ill")

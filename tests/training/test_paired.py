@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from raysearch.pipeline.paired import compare
 from raysearch.record.goal import Goal
+from raysearch.training.paired import compare
 
 CLASSES = ("a", "b")
 LABELS = np.arange(200) % 2
