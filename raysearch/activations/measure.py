@@ -54,9 +54,9 @@ def measure(
     augmenter = Augmenter(augmentation or Augmentation(), 0.5, 0)
     every = np.arange(n)
     whole, inputs = copy.deepcopy(classifier).eval().to(device), prepare(pixels, device)
-    exact = _seconds(lambda: _evaluate(whole, inputs), device) / n
+    exact = seconds_of(lambda: _evaluate(whole, inputs), device) / n
     return Costs(
-        augment=_seconds(lambda: augmenter(pixels, every, 0), device) / n,
+        augment=seconds_of(lambda: augmenter(pixels, every, 0), device) / n,
         depths={depth: _measure_depth(classifier, depth, pixels, device, precision, exact) for depth in depths},
     )
 
@@ -74,13 +74,13 @@ def _measure_depth(
     stored = np.zeros((4 * n, *as_rows(inputs).shape[1:]), np.float16)
     scattered = np.random.default_rng(0).permutation(len(stored))[:n]
     frozen = depth < len(block_names(classifier))
-    evaluate = _seconds(lambda: _evaluate(suffix, inputs), device) / n
+    evaluate = seconds_of(lambda: _evaluate(suffix, inputs), device) / n
     return DepthCosts(
-        prefix=_seconds(lambda: live.batch(every, 0), device) / n if frozen else 0.0,
-        suffix=_seconds(_training_step(suffix, inputs, precision if depth else "fp32"), device) / n,
+        prefix=seconds_of(lambda: live.batch(every, 0), device) / n if frozen else 0.0,
+        suffix=seconds_of(_training_step(suffix, inputs, precision if depth else "fp32"), device) / n,
         exact=max(0.0, exact - evaluate) if frozen else 0.0,
         evaluate=evaluate,
-        read=_seconds(lambda: gather(stored, scattered, device), device) / n,
+        read=seconds_of(lambda: gather(stored, scattered, device), device) / n,
         numbers=numbers,
     )
 
@@ -107,8 +107,13 @@ def _evaluate(suffix: nn.Sequential, inputs: Tensor) -> Tensor:
     return result
 
 
-def _seconds(work: Callable[[], object], device: torch.device) -> float:
-    """The median of a few runs, after one to warm up."""
+def seconds_of(work: Callable[[], object], device: torch.device) -> float:
+    """How long some work takes: the median of a few runs, after one to warm up.
+
+    Args:
+        work: what is run.
+        device: that it runs on, which is waited for.
+    """
     runs: list[float] = []
     _run(work, device)
     while len(runs) < _RUNS and sum(runs) < _SECONDS:

@@ -11,7 +11,7 @@ import tyro
 
 
 def weights(
-    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DIR]")] = None,
+    folder: Annotated[Path | None, tyro.conf.Positional, tyro.conf.arg(metavar="[DIR|FILE]")] = None,
     /,
     *,
     as_json: Annotated[bool, tyro.conf.arg(name="json", help="Print JSON, an object a file.")] = False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -40,23 +40,28 @@ class WeightsAtHand:
     """Why it cannot be used, if it is no weights file."""
 
 
-def weights_at_hand(folder: Path | None = None) -> Iterator[WeightsAtHand]:
-    """The bundled files, those in the caches of torch and of the Hugging Face Hub, and those of a folder.
+def weights_at_hand(place: Path | None = None, also: Sequence[BackboneSpec] = ()) -> Iterator[WeightsAtHand]:
+    """The bundled files, those in the caches of torch and of the Hugging Face Hub, and those of a place.
+
+    Args:
+        place: a folder of files, or a file.
+        also: backbones that each file is tried with beside those of the registry: networks of timm's.
 
     Raises:
-        InputError: there is no such folder.
+        InputError: there is no such folder or file.
     """
-    if folder is not None and not folder.is_dir():
-        raise InputError(f"{folder} is no folder")
+    if place is not None and not place.exists():
+        raise InputError(f"{place}: no such folder or file")
     with resources.as_file(resources.files("raysearch") / "assets") as bundled:
-        yield from (_looked_at(path, "bundled") for path in _files(bundled))
-    yield from (_looked_at(path, "torch hub") for path in _files(Path(torch.hub.get_dir()) / "checkpoints"))
+        yield from (_looked_at(path, "bundled", also) for path in _files(bundled))
+    hub = Path(torch.hub.get_dir()) / "checkpoints"
+    yield from (_looked_at(path, "torch hub", also) for path in _files(hub))
     for repository in sorted(hub_cache().glob("models--*")):
         for path in sorted(repository.glob("snapshots/*/*")):
             if path.suffix in SUFFIXES:
-                yield _looked_at(path, "hugging face hub", repository.name.removeprefix("models--"))
-    if folder is not None:
-        yield from (_looked_at(path, str(folder)) for path in _files(folder))
+                yield _looked_at(path, "hugging face hub", also, repository.name.removeprefix("models--"))
+    if place is not None:
+        yield from (_looked_at(path, str(place), also) for path in ([place] if place.is_file() else _files(place)))
 
 
 def fitting_file(spec: BackboneSpec, folder: Path) -> Path:
@@ -92,14 +97,14 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if path.suffix in SUFFIXES and path.is_file())
 
 
-def _looked_at(path: Path, place: str, repository: str = "") -> WeightsAtHand:
+def _looked_at(path: Path, place: str, also: Sequence[BackboneSpec], repository: str = "") -> WeightsAtHand:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()[:12]
     try:
         tensors, about = read_shapes(path)
     except InputError as error:
         return WeightsAtHand(path, place, digest, (), None, None, error.problems[0])
-    specs = [*BACKBONES.values(), *_timms(repository)]
+    specs = list({spec.name: spec for spec in (*BACKBONES.values(), *_timms(repository), *also)}.values())
     trained_on, license_ = about.get("trained_on"), about.get("license")
     for spec in specs:
         for published in () if spec.imagenet is None else type(spec.imagenet):
