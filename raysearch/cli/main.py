@@ -17,6 +17,7 @@ from raysearch.cli.elsewhere import sweep, tensorboard, wandb
 from raysearch.cli.evaluate import evaluate
 from raysearch.cli.export import export
 from raysearch.cli.learning_curve import learning_curve
+from raysearch.cli.networks import networks
 from raysearch.cli.predict import predict
 from raysearch.cli.runs import fetch, report, show
 from raysearch.cli.similar import embed, similar
@@ -36,6 +37,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "export": export,
     "fetch": fetch,
     "learning-curve": learning_curve,
+    "networks": networks,
     "predict": predict,
     "report": report,
     "show": show,
