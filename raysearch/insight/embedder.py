@@ -82,7 +82,9 @@ class Embedder:
         network = cut(best.network(), 0)[0]
         recipe = best.recipe
         if pooling is not None:
-            network[-1] = Pool(pooling)
+            own = network[-1]
+            assert isinstance(own, Pool)
+            network[-1] = Pool(pooling, own.tokens)
             recipe = recipe.model_copy(update={"pooling": pooling})
         state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("pool.")}
         return cls(network, recipe, digest(state), device)

@@ -8,10 +8,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
 from raysearch.cli.main import main
+from raysearch.insight.embedder import Embedder
 from raysearch.insight.index import Index, measure
+from raysearch.models.boundary import build_classifier
+from raysearch.recipe import Recipe, Stage
+from raysearch.winner.best import load_best
 from raysearch.winner.best_files import write_best
 from raysearch.winner.shipment import Shipment
 from tests.insight.photos import LOOK, arrays, splits
@@ -129,3 +134,17 @@ def test_what_is_refused(index, capsys, given, told):
     Path("bad.png").write_bytes(b"no image")
     assert main(given) == 2
     assert told in capsys.readouterr().err
+
+
+def test_another_pooling_of_a_network_of_tokens_is_of_its_tokens(tmp_path):
+    pytest.importorskip("timm")
+    named = {"backbone": "timm/vit_tiny_patch16_224", "weights": "random", "image_size": 32}
+    recipe = Recipe(**named, schedule=(Stage(depth=0, epochs=1),))
+    write_best(tmp_path / "best", Shipment.of(build_classifier(recipe, 3).eval(), recipe), CLASSES, "abc", "")
+    best, images = load_best(tmp_path), np.stack([picture("red", seed, (32, 32)) for seed in range(2)])
+    own, avg, most = (
+        Embedder.of_best(best, pooling, torch.device("cpu")).of_pixels(images) for pooling in (None, "avg", "max")
+    )
+    np.testing.assert_array_equal(avg, own)  # the class token
+    assert most.shape == own.shape
+    assert not np.array_equal(most, own)
