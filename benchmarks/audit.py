@@ -7,7 +7,7 @@ the share that was planted is precision and recall at once; beside it the same b
 the same features with cleanlab, as its tutorials do it; and precision and recall of what is flagged.
 
 Copies: `--planted` test images each are put among the training images as they are, re-encoded (JPEG, quality 50 to 90),
-Copies: `--planted` test images each are put among the training images: as they are, re-encoded (JPEG, quality 50-90),
+mirrored and cropped; said are the shares that are found, and, against false alarms,
 other pairs that are found, for 1,000 images: all but true copies that the source has itself are false alarms.
 
 Prints one JSON line for each seed and each of the two.
