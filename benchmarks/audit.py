@@ -34,7 +34,7 @@ from raysearch.data.pixels import load
 from raysearch.insight.duplicates import find_duplicates
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.label_errors import find_label_errors
-from raysearch.insight.neighbours import Neighbours
+from raysearch.activations.neighbours import Neighbours
 from raysearch.insight.out_of_fold import FOLDS, out_of_fold
 from raysearch.models.weights import Weights, load_weights
 

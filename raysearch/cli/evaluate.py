@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from raysearch.data.reading import Reading
     from raysearch.record.evaluation import Metrics
     from raysearch.winner.best import Best
+    from raysearch.winner.detection import Detection
 
 
 def evaluate(
@@ -45,6 +46,14 @@ def evaluate(
         Literal["test", "val", "train", "all"],
         tyro.conf.arg(help="What of SOURCE is measured; all: every image, for data that the search has never seen."),
     ] = "test",
+    unknown_data: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="DIR",
+            help="Also measure how well images of another kind are told from these: a folder of any images, or another "
+            "SOURCE. As of raysearch predict --unknown.",
+        ),
+    ] = None,
     as_json: Annotated[bool, tyro.conf.arg(name="json", help="Print one JSON object instead of tables.")] = False,
     device: DeviceName = "auto",
     results: Results = Path("results"),
@@ -57,6 +66,7 @@ def evaluate(
 
         raysearch evaluate fine_tune-1
         raysearch evaluate fine_tune-1 --data new-photos/ --split all
+        raysearch evaluate fine_tune-1 --unknown-data other-photos/
     """
     from raysearch.data.reading import Reading
     from raysearch.record.folder import locate
@@ -81,16 +91,25 @@ def evaluate(
     logits, labels = _answers(best, measured, chosen)
     threshold = best.confidence.threshold
     metrics = metrics_of_answers(logits, labels, best.labels, threshold)
+    strangers = None
+    if unknown_data is not None:
+        from raysearch.winner.detection import measure_detection
+
+        strangers = measure_detection(best, [one.pixels for one in measured], unknown_data, chosen)
     missing = [name for name in best.labels if not metrics["per_class"][name]["support"]]
     if as_json:
         stored = {} if threshold is None else {"threshold": threshold}
         told = {"source": source, "split": split, "images": len(labels), "missing": missing, **stored, **metrics}
+        if strangers is not None:
+            told["unknown"] = {"source": unknown_data, **strangers}
         print(json.dumps(told, indent=2, ensure_ascii=False))
     else:
         _show_metrics(metrics, best.labels, f"{folder.name} on {len(labels)} images ({split}) of {source}")
         if threshold is not None:
             said = f"The answer is {best.labels[1]} from a probability of {threshold:.3f} on, as stored with the model."
             Console().print(said, markup=False, highlight=False, soft_wrap=True)
+        if strangers is not None:
+            _show_detection(strangers, f"{unknown_data}")
         _show_gaps(dataset, missing)
     return 0
 
@@ -149,6 +168,22 @@ def _answers(best: Best, splits: Sequence[Split], device: torch.device) -> tuple
                 logits.append(batch)
                 progress(len(batch))
     return torch.cat(logits), np.concatenate([split.labels for split in splits])
+
+
+def _show_detection(found: Detection, source: str) -> None:
+    """How well images of another kind are told from those that are measured."""
+    said = (
+        f"Unknown images, {found['images']} of {source}: AUROC {found['auroc']:.4f}; "
+        f"{100 * found['detected']:.1f} % are told at 5 % false alarms on the images above."
+    )
+    if found["limit"] is None:
+        said += " The model has too few images to know that limit by itself."
+    else:
+        said += (
+            f" raysearch predict --unknown 0.05 tells {100 * (found['limit_detected'] or 0):.1f} %, "
+            f"with {100 * (found['limit_false_alarms'] or 0):.1f} % false alarms."
+        )
+    Console().print(said, markup=False, highlight=False, soft_wrap=True)
 
 
 def _show_gaps(dataset: Dataset, missing: Sequence[str]) -> None:

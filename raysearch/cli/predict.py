@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NotRequired, TypedDict
 
@@ -19,10 +19,10 @@ from raysearch.errors import InputError, Problems
 if TYPE_CHECKING:
     import torch
 
-    from raysearch.insight.unknown import Unknown
     from raysearch.winner.answers import ImageLike, Prediction
     from raysearch.winner.best import Best
     from raysearch.winner.explain import Explainer
+    from raysearch.winner.unknown import Known
 
 ImageNames = Annotated[
     list[str], tyro.conf.arg(metavar="IMAGE", help="Image files, or folders, which are searched to the bottom.")
@@ -41,16 +41,21 @@ Abstain = Annotated[
     ),
 ]
 UnknownRate = Annotated[
-    float | None,
+    list[float] | None,
     tyro.conf.arg(
-        metavar="RATE",
-        help="Leave images without a label that are like none of the training images, by --known; of images like the "
-        "test images at most this share is called unknown, e.g. 0.05.",
+        metavar="[RATE]",
+        help='Answer "unknown" where an image is like none of the training images. Of images like those that the '
+        "search knew, at most this share is called so too; 0.05 without a number (then name the images before it). "
+        "Takes another pass through the network.",
     ),
 ]
 KnownIndex = Annotated[
     Path | None,
-    tyro.conf.arg(metavar="INDEX", help="For --unknown: the run's images, by raysearch embed --data SOURCE --run RUN."),
+    tyro.conf.arg(
+        metavar="INDEX",
+        help="For --unknown, of a run that has not stored its training images' features: the run's images, as "
+        "raysearch embed --data SOURCE --run RUN writes them. Its test images say what is unknown.",
+    ),
 ]
 TableFile = Annotated[
     Path | None,
@@ -93,21 +98,23 @@ def predict(
         raysearch predict fine_tune-1 cat.jpg holiday/ --top 2
         raysearch predict fine_tune-1 holiday/ --tta --csv holiday.csv
         raysearch predict fine_tune-1 holiday/ --abstain 0.05
-        raysearch predict fine_tune-1 holiday/ --unknown 0.05 --known features.parquet
+        raysearch predict fine_tune-1 holiday/ --unknown
     """
     problems = Problems()
     problems.check(top >= 1, f"--top must be at least 1, got {top}")
     problems.check(csv is None or not as_json, "--csv and --json say in two ways where the answers go; give one")
-    problems.check((unknown is None) == (known is None), "--unknown RATE and --known INDEX go together: give both")
-    best, found, answers, chosen = _given(run, results, images, device, tta, abstain, problems)
+    problems.check(known is None or unknown is not None, "--known INDEX is for --unknown RATE: give that too")
+    rates: list[float | None] = [0.05] if unknown == [] else [*(unknown or [None])]
+    problems.check(len(rates) == 1, f"--unknown takes one RATE, got {' '.join(map(str, rates))}")
+    ask = _Question(tta, abstain, rates[0], known)
+    best, found, answers, chosen = _given(run, results, images, device, ask, problems)
     explainer = _explainer(best, explain, chosen)
-    stranger = _stranger(best, unknown, known, chosen)
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
     with Bar(err, "predicting", len(found)) as progress:
-        told = Told(found, answers, explainer, stranger, err, progress)
+        told = Told(found, answers, explainer, err, progress)
         said = None  # once the bar is gone
         if csv is not None:
-            said = _write_table(csv, best.labels, told)
+            said = _write_table(csv, best.labels, told, unknown is not None)
         elif as_json:
             rows = [_shown(answer, top, picture) for answer, picture in told]
             said = json.dumps(rows, indent=2, ensure_ascii=False)
@@ -115,7 +122,7 @@ def predict(
             _print_lines(told, top, out)
     if said is not None:
         print(said)
-    if unreadable := len(found) - told.named.total() - told.unknown:
+    if unreadable := len(found) - told.named.total():
         err.print(f"{unreadable} of {len(found)} images could not be read")
     return 1 if unreadable else 0
 
@@ -131,27 +138,20 @@ class Told:
         images: Sequence[ImageLike],
         answers: Iterable[Prediction],
         explainer: Explainer | None,
-        stranger: Unknown | None,
         err: Console,
         progress: Bar,
     ) -> None:
         self.named: Counter[str | None] = Counter()
-        """How many images were given each label; None: no label, for the classifier is unsure."""
-        self.unknown = 0
-        """How many are like no training image."""
+        """How many images were given each answer; None: none, for the classifier is unsure."""
         self._images, self._answers, self._explainer = images, answers, explainer
-        self._stranger, self._err, self._progress = stranger, err, progress
+        self._err, self._progress = err, progress
 
     def __iter__(self) -> Iterator[tuple[Prediction, Path | None]]:
         for image, answer in zip(self._images, self._answers, strict=True):
             self._progress()
             if answer.error is None:
+                self.named[answer.answer] += 1
                 likeliest = answer.top(1)[0][0]
-                if self._stranger is not None and self._stranger(image):
-                    answer = replace(answer, label=None, unknown=True)
-                    self.unknown += 1
-                else:
-                    self.named[answer.label] += 1
                 yield answer, self._explainer(image, likeliest) if self._explainer is not None else None
             else:
                 self._err.print(f"{one_line(answer.image)}: cannot be read: {answer.error}", markup=False)
@@ -168,7 +168,8 @@ class Likely(TypedDict):
 class Shown(TypedDict):
     """An image, as --json shows it: what it was named, or why it could not be read.
 
-    Label and probability are null where the classifier is unsure, or the image unknown.
+    Label and probability are null where the classifier is unsure. Of an unknown image, the label is "unknown" and the
+    probability null.
     """
 
     image: str
@@ -180,14 +181,32 @@ class Shown(TypedDict):
     explanation: NotRequired[str]
 
 
+@dataclass(frozen=True)
+class _Question:
+    """How a classifier is asked; fields as the flags of `predict`."""
+
+    tta: bool
+    abstain: float | None
+    unknown: float | None
+    known: Path | None
+
+    def put(self, best: Best, images: Sequence[ImageLike], device: str | torch.device) -> Iterator[Prediction]:
+        """The answers of a classifier; none is made yet."""
+        known = None if self.known is None else _known(self.known, best)
+        return best.answers(
+            images, device=device, tta=self.tta, abstain=self.abstain, unknown=self.unknown, known=known
+        )
+
+
+def _known(index: Path, best: Best) -> Known:
+    from raysearch.insight.index import Index
+    from raysearch.insight.unknown import known_by_index
+
+    return known_by_index(Index.read(index), best)
+
+
 def _given(
-    run: str,
-    results: Path,
-    images: list[str],
-    device: str,
-    tta: bool,
-    abstain: float | None,
-    problems: Problems,
+    run: str, results: Path, images: list[str], device: str, question: _Question, problems: Problems
 ) -> tuple[Best, list[ImageLike], Iterator[Prediction], torch.device]:
     """The classifier, the images, its answers for them (none is made yet), and where it runs.
 
@@ -203,7 +222,7 @@ def _given(
     chosen = problems.attempt(device_of, device)
     answers = None
     if best is not None:
-        answers = problems.attempt(best.answers, found or [], device=chosen or "cpu", tta=tta, abstain=abstain)
+        answers = problems.attempt(question.put, best, found or [], chosen or "cpu")
     problems.stop_if_any()
     assert best is not None and found is not None and chosen is not None and answers is not None
     return best, found, answers, chosen
@@ -217,25 +236,15 @@ def _explainer(best: Best, folder: Path | None, device: torch.device) -> Explain
     return Explainer(best, folder, device)
 
 
-def _stranger(best: Best, rate: float | None, known: Path | None, device: torch.device) -> Unknown | None:
-    if rate is None or known is None:
-        return None
-    from raysearch.insight.index import Index
-    from raysearch.insight.unknown import Unknown
-
-    return Unknown(Index.read(known), best, rate, str(device))
-
-
-def _write_table(file: Path, labels: Sequence[str], told: Told) -> str:
+def _write_table(file: Path, labels: Sequence[str], told: Told, unknown: bool) -> str:
     """Write --csv's file; what to say of it."""
     from raysearch.winner.answers import write_csv
 
     try:
-        write_csv(file, labels, (answer for answer, _ in told))
+        write_csv(file, labels, (answer for answer, _ in told), unknown=unknown)
     except OSError as error:
         raise InputError(f"--csv {file} cannot be written: {error.strerror}") from error
-    counts = [f"{_named(label)} {n}" for label, n in told.named.most_common()]
-    return f"{file}  {', '.join([*counts, *([f'no label, unknown: {told.unknown}'] if told.unknown else [])])}"
+    return f"{file}  {', '.join(f'{_named(label)} {n}' for label, n in told.named.most_common())}"
 
 
 def _named(label: str | None) -> str:
@@ -247,7 +256,7 @@ def _print_lines(told: Told, top: int, out: Console) -> None:
     for answer, _ in told:
         if likeliest := answer.top(top):
             shown = "  ".join(f"{label} {probability:.3f}" for label, probability in likeliest)
-            doubt = "unknown: " * answer.unknown + "unsure: " * answer.unsure
+            doubt = "unknown: " if answer.unknown else "unsure: " * answer.unsure
             out.print(f"{one_line(answer.image)}  {doubt}{shown}", markup=False)
 
 
@@ -257,12 +266,12 @@ def _shown(answer: Prediction, top: int, picture: Path | None) -> Shown:
     likeliest: list[Likely] = [{"label": label, "probability": p} for label, p in answer.top(top)]
     shown: Shown = {
         "image": answer.image,
-        "label": answer.label,
+        "label": answer.answer,
         "probability": answer.confidence,
         "top": likeliest,
     }
-    if answer.unknown:
-        shown["unknown"] = True
+    if answer.unknown is not None:
+        shown["unknown"] = answer.unknown
     if picture is not None:
         shown["explanation"] = str(picture)
     return shown

@@ -163,8 +163,8 @@ def similar(
     raysearch similar features.parquet train/cat/001.jpg --k 5 --json
     raysearch similar features.parquet --measure
     """
+    from raysearch.activations.neighbours import EXACT_UP_TO
     from raysearch.insight.index import Index
-    from raysearch.insight.neighbours import EXACT_UP_TO
 
     problems = Problems()
     problems.check(k >= 1, f"--k must be at least 1, got {k}")
@@ -200,7 +200,7 @@ def similar(
 
 def _search(index: Index, image: str, k: int, device: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The places of the most similar images, and how similar they are; of an image of the index, the others."""
-    from raysearch.insight.neighbours import Neighbours
+    from raysearch.activations.neighbours import Neighbours
 
     device_of(device)
     itself = image in index.paths and not Path(image).is_file()

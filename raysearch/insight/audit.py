@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.activations.neighbours import Neighbours
 from raysearch.data.account import Doubt
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.listing import Listing, Skipped
@@ -17,7 +18,6 @@ from raysearch.insight.duplicates import Duplicate, find_duplicates
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.facts import Facts, look_at
 from raysearch.insight.label_errors import LabelErrors, find_label_errors
-from raysearch.insight.neighbours import Neighbours
 from raysearch.insight.out_of_fold import EPOCHS, FOLDS, out_of_fold
 from raysearch.insight.outliers import Outliers, find_outliers
 from raysearch.insight.shortcuts import Shortcut, balanced_accuracy, find_shortcuts

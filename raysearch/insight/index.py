@@ -21,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from raysearch.activations.neighbours import Neighbours
 from raysearch.data.dataset import Dataset
 from raysearch.data.decode import decode
 from raysearch.data.names import readable
@@ -30,7 +31,6 @@ from raysearch.data.source import in_full, list_source
 from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError
 from raysearch.insight.embedder import Embedder, Progress, silent
-from raysearch.insight.neighbours import Neighbours
 from raysearch.models.weights import load_weights
 from raysearch.storage.files import replace_with
 from raysearch.training.numerics import choose_device

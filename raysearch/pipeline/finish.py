@@ -18,6 +18,7 @@ from raysearch.pipeline.finishing import Finish, averaged_look
 from raysearch.pipeline.looking import LABELLED, Look, look, settled
 from raysearch.pipeline.measured import Measured
 from raysearch.pipeline.models import Models
+from raysearch.pipeline.unknown import known_images
 from raysearch.record.final_events import TestRead
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.trial import Trial
@@ -73,6 +74,7 @@ def evaluate_run(
         job.weights.digest,
         card,
         pixel_range=job.dataset.notes.pixel_range,
+        known=known_images(job, finish, shipment, measured.first_trial, call),
     )
     run.write_json("evaluation.json", document)
     return measured.seen_val

@@ -6,7 +6,7 @@ No test image is looked at here: everything that is decided is decided out of fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -83,6 +83,8 @@ class Finish:
     shipped: Kind
     others: Mapping[str, Outcome]
     """The trainings on all images of other recipes, which an ensemble may have as members, by trial."""
+    in_folds: Mapping[str, tuple[tuple[Outcome, ...], ...]] = field(default_factory=dict)
+    """The trainings on folds, by trial: those of each fold, in the order of their seeds, as far as they succeeded."""
 
     @property
     def point(self) -> Point | None:
@@ -132,16 +134,25 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
         for one in finals.finalists
         if one is not chosen and (found := done.get(finals.refits(one)[0].name)) is not None and found.error is None
     }
-    finish = Finish(finals, chosen, tuple(refits), (), (), "single", others)
+    in_folds = {one.trial: _in_folds(finals, one, done) for one in finals.finalists}
+    finish = Finish(finals, chosen, tuple(refits), (), (), "single", others, in_folds)
     seeds = finals.chosen_seeds(chosen, done)
     if not seeds or not refits:
         return finish
-    averaged, mirrored = _looked(job, finish, seeds, done, bench, call)
+    averaged, mirrored = _looked(job, finish, seeds, bench, call)
     points = frontier(seeds, averaged, mirrored, _members(finish, seeds, done))
     best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.goal, CONFIDENCE)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best
     return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped)
+
+
+def _in_folds(finals: Finals, one: Finalist, done: Mapping[str, Outcome]) -> tuple[tuple[Outcome, ...], ...]:
+    names = [
+        [finals.in_fold(one, fold, number).name for number in range(finals.effort.seeds)]
+        for fold in range(finals.effort.folds)
+    ]
+    return tuple(tuple(done[name] for name in seeds if name in done and done[name].error is None) for seeds in names)
 
 
 def _members(
@@ -162,7 +173,7 @@ def _members(
 
 
 def _looked(
-    job: Job, finish: Finish, seeds: Sequence[Floats], done: Mapping[str, Outcome], bench: Bench, call: Call
+    job: Job, finish: Finish, seeds: Sequence[Floats], bench: Bench, call: Call
 ) -> tuple[Floats | None, Floats | None]:
     """Out-of-fold probabilities of the averaged tensors, and of the same over image and mirror image.
 
@@ -172,8 +183,7 @@ def _looked(
     finals, looks = finish.finals, {}
     flips = bool(finish.chosen.recipe.augmentation.flip)
     for fold, places in enumerate(finals.held_out):
-        outcomes = [done[finals.in_fold(finish.chosen, fold, number).name] for number in range(finals.effort.seeds)]
-        sound = [one for one in outcomes if one.error is None]
+        sound = finish.in_folds[finish.chosen.trial][fold]
         if len(seeds) > 1 and len(finish.refits) > 1:
             rest = np.setdiff1d(np.arange(len(finals.labels)), places)
             one = averaged_look(bench, sound, LABELLED, rest)

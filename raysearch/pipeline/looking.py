@@ -65,9 +65,7 @@ def look(dataset: str, storage: str | None, seed: int, device: str, looks: Mappi
         device: its type.
         looks: by any key.
     """
-    folder = Path(dataset)
-    data = Dataset.open(folder if storage is None else bring_images(Storage(storage), folder))
-    found = {}
+    data, found = images_at(dataset, storage), {}
     for key, one in looks.items():
         model = one.model
         if one.statistics is not None:
@@ -80,12 +78,17 @@ def look(dataset: str, storage: str | None, seed: int, device: str, looks: Mappi
     return found
 
 
+def images_at(dataset: str, storage: str | None) -> Dataset:
+    """The decoded images of the search; arguments as of `look`."""
+    folder = Path(dataset)
+    return Dataset.open(folder if storage is None else bring_images(Storage(storage), folder))
+
+
 def settled(
     dataset: str, storage: str | None, seed: int, device: str, model: nn.Sequential, statistics: Statistics
 ) -> dict[str, torch.Tensor]:
     """The tensors of a model whose statistics are estimated, on the CPU; arguments as of `look`."""
-    folder = Path(dataset)
-    data = Dataset.open(folder if storage is None else bring_images(Storage(storage), folder))
+    data = images_at(dataset, storage)
     settle(model, statistics, data, seed, device)
     return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 

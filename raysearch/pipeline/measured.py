@@ -74,6 +74,13 @@ class Measured:
         return [Network(recipe, model, weight)]
 
     @property
+    def first_trial(self) -> str:
+        """By whose recipe the first of the shipped networks was trained."""
+        if self._kind == "ensemble" and self._point is not None:
+            return self._point.members[0].trial
+        return self._models.trial
+
+    @property
     def _kind(self) -> Kind:
         return self._finish.shipped if self._finish is not None else "single"
 

@@ -30,6 +30,9 @@ logger = logging.getLogger(__name__)
 ImageLike = str | Path | bytes | Image.Image | np.ndarray
 Images = ImageLike | Sequence[ImageLike]
 
+UNKNOWN = "unknown"
+"""The answer for an image that is like none of the training images."""
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -44,8 +47,13 @@ class Prediction:
     label: str | None = None
     """The answer: the likeliest class, or of two what the threshold says. None: the image could not be read, or the
     classifier is not sure enough to answer."""
-    unknown: bool = False
-    """Whether the image is like none that the classifier was trained on; then it has no label."""
+    unknown: bool | None = None
+    """Whether the image is like none that the classifier was trained on; then it has no label. None: nobody asked."""
+
+    @property
+    def answer(self) -> str | None:
+        """The label, or "unknown"; None where the answer is withheld."""
+        return UNKNOWN if self.unknown else self.label
 
     @property
     def unsure(self) -> bool:
@@ -76,16 +84,18 @@ class Decision:
     threshold: float | None = None
     least: float | None = None
 
-    def __call__(self, image: str, shares: NDArray[np.float64]) -> Prediction:
+    def __call__(self, image: str, shares: NDArray[np.float64], unknown: bool | None = None) -> Prediction:
         """What is said of an image.
 
         Args:
             image: its name.
             shares: the probability of every class, shape (classes,).
+            unknown: whether it is like none of training; None: nobody asked.
         """
         said = int(decided(shares[None], self.threshold)[0])
         label = self.labels[said] if self.least is None or shares[said] >= self.least else None
-        return Prediction(image, dict(zip(self.labels, shares.tolist(), strict=True)), label=label)
+        shown = dict(zip(self.labels, shares.tolist(), strict=True))
+        return Prediction(image, shown, label=None if unknown else label, unknown=unknown)
 
 
 def predictions(
@@ -94,6 +104,7 @@ def predictions(
     ask: Callable[[NDArray[np.uint8]], NDArray[np.float64]],
     decide: Decision,
     batch_size: int,
+    strange: Callable[[NDArray[np.uint8]], NDArray[np.bool_]] | None = None,
 ) -> Iterator[Prediction]:
     """What is said of each image, in order, as the batches are done.
 
@@ -105,6 +116,7 @@ def predictions(
         ask: gives the probabilities (n, classes) of such images, (n, h, w, 3).
         decide: makes the answers of them.
         batch_size: images at a time; twice as many are in memory.
+        strange: says of each of such images whether it is like none of training; None: nobody asks.
     """
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         ahead = pool.map(read, images[:batch_size])
@@ -113,9 +125,13 @@ def predictions(
             ahead = pool.map(read, images[start + batch_size : start + 2 * batch_size])
             readable = [image for image in batch if not isinstance(image, str)]
             rows = iter(ask(np.stack(readable)) if readable else ())
+            unknown = iter(strange(np.stack(readable)).tolist() if readable and strange is not None else ())
             for i, image in enumerate(batch, start):
                 name = name_of(images[i], i)
-                yield Prediction(name, {}, image) if isinstance(image, str) else decide(name, next(rows))
+                if isinstance(image, str):
+                    yield Prediction(name, {}, image)
+                else:
+                    yield decide(name, next(rows), next(unknown, None))
 
 
 def find_images(images: Images) -> list[ImageLike]:
@@ -174,21 +190,30 @@ def probabilities(model: nn.Module, images: np.ndarray, device: torch.device, mi
     return np.mean([torch.softmax(view.cpu().double(), dim=1).numpy() for view in views], axis=0)  # MPS has no float64
 
 
-def write_csv(file: Path, labels: Sequence[str], answers: Iterable[Prediction]) -> None:
+def write_csv(file: Path, labels: Sequence[str], answers: Iterable[Prediction], *, unknown: bool = False) -> None:
     """Writes answers as they come, a line an image that could be read: path, label, confidence, then "p_" and a class.
 
     `file` is replaced when all are written. `confidence` is the probability of `label`; where the classifier is not
     sure enough to answer, both are empty.
+
+    Args:
+        file: where.
+        labels: the classes, in their order.
+        answers: to the images.
+        unknown: whether it was asked which images are unknown: then a column of that name says true or false, and of
+            those that are the label is "unknown".
     """
 
     def write(path: Path) -> None:
         with path.open("w", newline="", encoding="utf-8") as stream:
             table = csv.writer(stream, lineterminator="\n")
-            table.writerow(["path", "label", "confidence", *(f"p_{label}" for label in labels)])
+            told = ["path", "label", "confidence", *(["unknown"] if unknown else [])]
+            table.writerow([*told, *(f"p_{label}" for label in labels)])
             for answer in answers:
                 if answer.error is None:
                     numbers = [f"{answer.probabilities[name]:.6g}" for name in labels]
                     confidence = "" if answer.confidence is None else f"{answer.confidence:.6g}"
-                    table.writerow([answer.image, answer.label or "", confidence, *numbers])
+                    strange = [str(bool(answer.unknown)).lower()] if unknown else []
+                    table.writerow([answer.image, answer.answer or "", confidence, *strange, *numbers])
 
     replace_with(file, write)

@@ -27,8 +27,9 @@ from raysearch.winner.answers import (
     predictions,
     probabilities,
 )
-from raysearch.winner.best_files import MODEL, Labels, read_best, read_tensors, tensors_of
+from raysearch.winner.best_files import MODEL, Labels, read_best, read_tensors, read_vectors, tensors_of
 from raysearch.winner.shipment import Confidence, Network, Shipment
+from raysearch.winner.unknown import Known, Stranger
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,36 @@ class Best:
         model.load_state_dict(dict(found))
         return model.eval().requires_grad_(False)
 
+    @functools.cached_property
+    def known(self) -> Known:
+        """The training images, and how far from them new images are that are like them.
+
+        Raises:
+            InputError: nobody has measured it, or its file is broken.
+        """
+        info = self.info.get("known")
+        if info is None:
+            raise InputError(
+                "unknown: how far new images are from those of training was not measured for this classifier (an older "
+                "version wrote it, or no labelled image was left that its network had not trained on): search with "
+                "--folds 3, or name by --known what raysearch embed --data SOURCE --run RUN writes"
+            )
+        return Known.read(info, read_vectors(self.folder))
+
+    def stranger(self, rate: float, known: Known | None = None, device: str | torch.device = "cpu") -> Stranger:
+        """Tells images that are like none of training, by the features of the network, or of the first of several.
+
+        Args:
+            rate: share of false alarms among images like those that the search knew.
+            known: other training images than those that are stored, in the features of this network.
+            device: where the network runs.
+
+        Raises:
+            InputError: nobody has measured it, or the images are too few to promise that rate.
+        """
+        known = self.known if known is None else known
+        return Stranger(self.network(), known, known.limit(rate), torch.device(device))
+
     def pixels(self, image: ImageLike) -> np.ndarray:
         """The image as uint8 (image_size, image_size, 3), through the one decoder and the range that training used.
 
@@ -138,6 +169,7 @@ class Best:
         batch_size: int = 64,
         tta: bool = False,
         abstain: float | None = None,
+        unknown: float | None = None,
     ) -> pd.DataFrame:
         """The answers as a table, a row an image, in the order given (folders: sorted by path).
 
@@ -146,22 +178,28 @@ class Best:
                 as `raysearch.data.decode.decode` takes it, e.g. uint8 (h, w, 3); or an array (n, h, w, 3) of several.
             device: where the network runs.
             batch_size: images at a time.
-            tta, abstain: see `answers`.
+            tta, abstain, unknown: see `answers`.
 
         Returns: columns image, label and probability (None where there is no answer), error (None unless the image
-            could not be read), then the probability of each class, in a column named "p_" and the class.
+            could not be read), then the probability of each class, in a column named "p_" and the class. With
+            `unknown`, a column of that name says before these whether the image is, and then its label is "unknown".
 
         Raises:
             InputError: a path that does not exist, and whatever `answers` refuses.
         """
         found = find_images(images)
-        rows = [
-            [one.image, one.label, one.confidence, one.error, *(one.probabilities.get(name) for name in self.labels)]
-            for one in self.answers(found, device=device, batch_size=batch_size, tta=tta, abstain=abstain)
-        ]
-        return pd.DataFrame(
-            rows, columns=["image", "label", "probability", "error", *(f"p_{name}" for name in self.labels)]
+        answers = list(
+            self.answers(found, device=device, batch_size=batch_size, tta=tta, abstain=abstain, unknown=unknown)
         )
+        columns = {
+            "image": [one.image for one in answers],
+            "label": [one.answer for one in answers],
+            "probability": [one.confidence for one in answers],
+            "error": [one.error for one in answers],
+            **({} if unknown is None else {"unknown": [one.unknown for one in answers]}),
+            **{f"p_{name}": [one.probabilities.get(name) for one in answers] for name in self.labels},
+        }
+        return pd.DataFrame(columns)
 
     def answers(
         self,
@@ -171,6 +209,8 @@ class Best:
         batch_size: int = 64,
         tta: bool = False,
         abstain: float | None = None,
+        unknown: float | None = None,
+        known: Known | None = None,
     ) -> Iterator[Prediction]:
         """A prediction for each image, in order, as the batches are done; see `raysearch.winner.answers.predictions`.
 
@@ -181,10 +221,13 @@ class Best:
             tta: the probabilities are the mean of those of the image and of its mirror image (test-time augmentation).
             abstain: leave images unanswered, so that at most this share of the answers is wrong on images like those
                 that the search knew; None: answer all.
+            unknown: tell images that are like none of training, so that at most this share of images like those that
+                the search knew is told too; it takes another pass through the network. None: nobody asks.
+            known: as of `stranger`.
 
         Raises:
             InputError: tta of a recipe whose augmentation never mirrors: there, a mirrored image may be another class;
-                or a share of errors that nobody can promise.
+                or a share of errors, or of false alarms, that nobody can promise.
         """
         problems = Problems()
         problems.check(
@@ -199,13 +242,16 @@ class Best:
                 "what abstaining promises was measured without test-time augmentation: take one of the two",
             )
             least = problems.attempt(self.confidence.promise, abstain)
+        strange = None
+        if unknown is not None:
+            strange = problems.attempt(self.stranger, unknown, known, device)
         problems.stop_if_any()
         decide, chosen = Decision(self.labels, self.confidence.threshold, least), torch.device(device)
 
         def ask(pixels: np.ndarray) -> np.ndarray:
             return probabilities(self._ready_model.to(chosen), pixels, chosen, tta)
 
-        return predictions(images, self._read, ask, decide, batch_size)
+        return predictions(images, self._read, ask, decide, batch_size, strange)
 
     def _read(self, image: ImageLike) -> np.ndarray | str:
         """What `pixels` gives, or why the image cannot be read."""

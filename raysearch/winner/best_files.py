@@ -1,7 +1,8 @@
 """The files of `best/`: how they are written, each whole, and read once they belong together.
 
 model.safetensors holds all tensors in fp32, recipe.json how they were trained, labels.json what the numbers mean that
-go in and come out, README.md a page for people.
+go in and come out, README.md a page for people. known.safetensors has the features of training images, by which images
+are told that are like none of them, where that is known.
 """
 
 from __future__ import annotations
@@ -12,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import save
 from torch import Tensor
 
@@ -23,9 +27,12 @@ from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.recipe import Fit, Recipe
 from raysearch.storage.files import replace_json, replace_text, replace_with
 from raysearch.winner.shipment import Shipment, ShippedInfo
+from raysearch.winner.unknown import Known, KnownInfo
 
 MODEL = "model.safetensors"
+KNOWN = "known.safetensors"
 _FILES = (MODEL, "recipe.json", "labels.json")
+_VECTORS = "vectors"
 
 
 class Preprocessing(TypedDict):
@@ -50,6 +57,8 @@ class Labels(TypedDict):
     """The base weights that training started from."""
     shipped: NotRequired[ShippedInfo]
     """How the networks answer together, and how sure. Where it is missing there is one network, as it is."""
+    known: NotRequired[KnownInfo]
+    """How far new images are from the training images. Where it is missing, nobody knows."""
 
 
 def write_best(
@@ -60,6 +69,7 @@ def write_best(
     card: str,
     *,
     pixel_range: PixelRange | None = None,
+    known: Known | None = None,
 ) -> None:
     """Writes `best/`: each file atomically, the model last. A reader that meets files of two writes is told so.
 
@@ -70,6 +80,7 @@ def write_best(
         weights_digest: of the base weights that training started from.
         card: README.md, in Markdown.
         pixel_range: of the training images' values, if some had more than eight bits.
+        known: the training images in the features of the first network; None: nobody knows how far new ones are.
     """
     folder.mkdir(parents=True, exist_ok=True)
     recipe = shipment.networks[0].recipe
@@ -87,6 +98,8 @@ def write_best(
         "weights_digest": weights_digest,
         "shipped": shipment.info(),
     }
+    if known is not None:
+        labels["known"] = known.info()
     tree = recipe.model_dump(mode="json")
     replace_text(folder / "README.md", card.rstrip() + "\n")
     replace_json(folder / "recipe.json", tree)
@@ -99,6 +112,11 @@ def write_best(
         for name, tensor in network.classifier.state_dict().items()
     }
     metadata = {"format": "pt", "recipe_digest": _digest(tree, classes), "weights": weights_digest}
+    if known is None:
+        (folder / KNOWN).unlink(missing_ok=True)
+    else:
+        stored = save_arrays({_VECTORS: known.vectors}, {"recipe_digest": metadata["recipe_digest"]})
+        replace_with(folder / KNOWN, lambda path: path.write_bytes(stored))
     replace_with(folder / MODEL, lambda path: path.write_bytes(save(tensors, metadata)))
 
 
@@ -135,6 +153,23 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     """All tensors of `best/`, by the names that `write_best` gave them."""
     with safe_open(folder / MODEL, framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
+
+
+def read_vectors(folder: Path) -> NDArray[np.float16]:
+    """The features of the training images, float16 (n, width).
+
+    Raises:
+        InputError: the file is missing or broken.
+    """
+    try:
+        with safe_open(folder / KNOWN, framework="np") as file:
+            found: NDArray[np.float16] = file.get_tensor(_VECTORS)
+            return found
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{str(folder / KNOWN)!r}, by which unknown images are told, cannot be read: {type(error).__name__}: "
+            f"{error}; copy best/ again, whole, or --resume the run to write it again"
+        ) from error
 
 
 def _prefix(number: int) -> str:

@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 from ray.train import TrainingFailedError
 
-from raysearch.data.dataset import Dataset
+from raysearch.data.dataset import Dataset, Split
+from raysearch.errors import InputError
 from raysearch.predict import load_best
 from raysearch.run import Run
 from raysearch.training.checkpoint import load_tensors
 from raysearch.tune import main
+from raysearch.winner.unknown import Known, features
 from raysearch.workers import training_job
 from tests.in_process import KilledError, without_ray
 
@@ -180,8 +182,21 @@ def test_one_refit_is_shipped_as_it_is(given):
     assert [point["kind"] for point in run.evaluation["frontier"]] == ["single", "mirror"]
 
 
+def test_what_is_unknown_is_known_out_of_fold(run):
+    """Each labelled image was held out once; the features are those of what is shipped, of the images it trained on."""
+    data, best = decoded(run), run.best
+    labelled = Split.join(data.train, data.val)
+    assert best.known.images == len(labelled)
+    seen = features(best.network(), labelled.pixels, torch.device("cpu"))
+    assert np.allclose(best.known.distances(seen), Known.of(seen, np.ones(1)).distances(seen), atol=1e-3)
+    stranger = best.stranger(0.2)
+    assert 0 < stranger(np.asarray(data.test.pixels)).mean() < 0.6
+
+
 def test_without_folds_the_winner_is_refitted_and_nothing_is_claimed_out_of_fold(given):
     run = searched(given, "none", "--folds", "0")
+    with pytest.raises(InputError, match="search with --folds 3"):
+        run.best.stranger(0.1)
     assert run.evaluation["frontier"] == []
     assert run.evaluation["shipped"]["temperature"] == 1
     assert len(run.evaluation["test"]["accuracy"]["values"]) == 2

@@ -1,0 +1,123 @@
+"""What `predict --unknown` stands on: the training images as the shipped network sees them, and how far new ones are.
+
+How far is measured out of fold, as `raysearch.winner.unknown` says. Test images have no part in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from raysearch.data.dataset import Split
+from raysearch.job.job import Job
+from raysearch.pipeline.finishing import Finish, averaged_look
+from raysearch.pipeline.looking import LABELLED, Statistics, images_at, settle
+from raysearch.training.bench import Bench
+from raysearch.training.path import assemble
+from raysearch.winner.shipment import Shipment
+from raysearch.winner.unknown import Floats, Known, features, ratios, references, rounded
+from raysearch.workers.cluster import Call
+
+_JUDGES = 2000  # images that a network had not trained on, of which the distance is measured
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One network on two groups of labelled images, by their places."""
+
+    network: nn.Module
+    known: NDArray[np.int64]
+    """Some that it was trained on."""
+    new: NDArray[np.int64]
+    """Some that it was not trained on; there may be none."""
+    statistics: Statistics | None = None
+    """As of `raysearch.pipeline.looking.Look`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What came of it."""
+
+    vectors: NDArray[np.float16]
+    """Features of the known images, of length 1, (n, width)."""
+    ratios: Floats
+    """How far the new ones are, (m,): see `raysearch.winner.unknown.ratios`."""
+
+
+def known_images(job: Job, finish: Finish | None, shipment: Shipment, trial: str, call: Call) -> Known | None:
+    """The training images, and how far from them new ones are; None where no image is left that can say.
+
+    With a final comparison on folds, held-out images say it. Without one, validation images do, unless the shipped
+    network was trained on them.
+
+    Args:
+        job: the settings and what they name.
+        finish: what was trained after the search; None: the search's own network is shipped.
+        shipment: what is shipped; its first network counts.
+        trial: by whose recipe that network was trained.
+        call: calls a function where trials run.
+    """
+    labelled, n_train, settings = Split.join(job.dataset.train, job.dataset.val), len(job.dataset.train), job.settings
+    everything = finish is not None and finish.finals.effort.on == "train+val"
+    trained_on = np.arange(len(labelled) if everything else n_train)
+    folds = _folds(job, finish, shipment, trial, labelled.labels)
+    left = np.empty(0, np.int64) if folds else np.arange(len(trained_on), len(labelled))
+    network = shipment.networks[0].classifier
+    own = Comparison(network, references(labelled.labels, trained_on, settings.seed), _spaced(left))
+    place = (str(job.dataset.folder), settings.storage, settings.seed, settings.device)
+    shipped, *others = call(compared, *place, [own, *folds])
+    found = np.concatenate([shipped.ratios, *(one.ratios for one in others)])
+    return Known.of(shipped.vectors, found) if len(found) else None
+
+
+def _folds(
+    job: Job, finish: Finish | None, shipment: Shipment, trial: str, labels: NDArray[np.int64]
+) -> list[Comparison]:
+    """The network of each fold, made as the shipped one is; none if a fold has none."""
+    seeds_of = () if finish is None else finish.in_folds.get(trial, ())
+    if finish is None or not seeds_of or not all(seeds_of):
+        return []
+    bench = Bench(job.dataset, job.weights, torch.device("cpu"), job.settings.precision)
+    averaged = shipment.kind in ("averaged", "mirror") and len(finish.refits) > 1
+    comparisons = []
+    for held_out, seeds in zip(finish.finals.held_out, seeds_of, strict=True):
+        rest = np.setdiff1d(np.arange(len(labels)), held_out)
+        known = references(labels, rest, job.settings.seed)
+        if averaged and len(seeds) > 1:
+            one = averaged_look(bench, seeds, LABELLED, rest)
+            comparisons.append(Comparison(one.model, known, _spaced(held_out), one.statistics))
+        else:
+            network = assemble(bench, seeds[0].training.recipe, seeds[0].suffix())
+            comparisons.append(Comparison(network, known, _spaced(held_out)))
+    return comparisons
+
+
+def _spaced(places: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All of them, or `_JUDGES` that are evenly spaced."""
+    return places[np.unique(np.linspace(0, len(places) - 1, min(len(places), _JUDGES)).astype(int))]
+
+
+def compared(
+    dataset: str, storage: str | None, seed: int, device: str, comparisons: Sequence[Comparison]
+) -> list[Compared]:
+    """Look at the images; arguments as of `raysearch.pipeline.looking.look`."""
+    data = images_at(dataset, storage)
+    labelled, found = Split.join(data.train, data.val), []
+    for one in comparisons:
+        if one.statistics is not None:
+            settle(one.network, one.statistics, data, seed, device)
+        network = one.network
+        assert isinstance(network, nn.Sequential)
+        vectors, new = (
+            features(network, labelled.take(places).pixels, torch.device(device)) if len(places) else None
+            for places in (one.known, one.new)
+        )
+        assert vectors is not None
+        none = np.empty(0)
+        found.append(Compared(rounded(vectors), none if new is None else ratios(vectors, new)))
+    return found
