@@ -29,12 +29,12 @@ from machine import machine
 from numpy.typing import NDArray
 from PIL import Image
 
+from raysearch.activations.neighbours import Neighbours
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.pixels import load
 from raysearch.insight.duplicates import find_duplicates
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.label_errors import find_label_errors
-from raysearch.activations.neighbours import Neighbours
 from raysearch.insight.out_of_fold import FOLDS, out_of_fold
 from raysearch.models.weights import Weights, load_weights
 

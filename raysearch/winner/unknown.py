@@ -1,6 +1,6 @@
 """Whether an image is like none that the classifier was trained on: how far it is from these in the network's features.
 
-The distance is the mean cosine distance to the ten nearest training images in the pooled features of the first network
+The distance is the mean cosine distance to the five nearest training images in the pooled features of the first network
 (k nearest neighbours of normalised features, Sun et al. 2022). A network keeps images that it was trained on nearer to
 each other than new ones of the same kind. So the limit is from images that a network had not trained on. Where all
 labelled images trained the network that is shipped, these are the held-out images of the final comparison, each in the
@@ -28,7 +28,8 @@ from raysearch.training.numerics import full_precision
 
 Floats = NDArray[np.float64]
 
-NEIGHBOURS = 10
+NEIGHBOURS = 5
+"""Few, so that a small class has them too: where they are of other classes, the typical distance says nothing."""
 REFERENCES = 2000
 """Training images at most whose vectors are kept: an image's neighbours change little with more (Sun et al. 2022)."""
 RATE = 0.05

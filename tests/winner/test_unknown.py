@@ -32,7 +32,7 @@ from raysearch.winner.unknown import (
     references,
     typical_distance,
 )
-from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
+from tests.trained import CLASSES, RECIPE, classifier, picture
 
 STRIPES = np.zeros((20, 24, 3), np.uint8)
 STRIPES[::2] = 255
@@ -61,7 +61,7 @@ def run(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     networks = (Network(RECIPE, model), Network(RECIPE, model))[: 2 if request.param == "ensemble" else 1]
     shipment = Shipment(request.param, networks, request.param == "mirror")
     write_best(tmp_path / "results/one/best", shipment, CLASSES, "abc", "", known=known(model))
-    Image.fromarray(picture("red", 777)).save("red.png")
+    Image.fromarray(picture("red", 777, (16, 16))).save("red.png")
     Image.fromarray(STRIPES).save("stripes.png")
     return tmp_path / "results/one"
 
@@ -70,7 +70,7 @@ def run(request, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_distance_by_hand():
-    """Ten neighbours at most: of two known vectors, one at 0 and one at 90 degrees, both count."""
+    """Five neighbours at most: of two known vectors, one at 0 and one at 90 degrees, both count."""
     near = Neighbours(np.array([[2.0, 0.0], [0.0, 3.0]], np.float32))
     found = distances(near, np.array([[5.0, 0.0], [-1.0, 0.0], [1.0, 1.0]], np.float32))
     assert found == pytest.approx([0.5, 1.5, 1 - math.sqrt(0.5)], abs=1e-6)
@@ -172,7 +172,7 @@ def test_what_is_like_nothing_is_unknown_everywhere(run, capsys):
     assert "stripes.png  unknown: " in capsys.readouterr().out
     assert main([*given, "--unknown", "--csv", "o.csv"]) == 0
     assert "o.csv  red 1, unknown 1" in capsys.readouterr().out
-    rows = list(csv.DictReader(Path("o.csv").open()))
+    rows = list(csv.DictReader(Path("o.csv").read_text().splitlines()))
     assert [(row["label"], row["unknown"], bool(row["confidence"])) for row in rows] == [
         ("red", "false", True),
         ("unknown", "true", False),
@@ -228,7 +228,9 @@ def test_detection_by_hand():
 
 
 def test_evaluate_says_how_well_other_images_are_told(run, capsys):
-    write_pictures(Path("photos/test"), 8, first_seed=900)
+    for name, image in zip(CLASSES * 8, pictures(900, 8), strict=True):
+        Path("photos", name).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(f"photos/{name}/{len(list(Path('photos', name).iterdir()))}.png")
     Path("other").mkdir()
     random = np.random.default_rng(0)
     for number in range(9):
