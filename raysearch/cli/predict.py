@@ -104,9 +104,9 @@ def predict(
     problems.check(top >= 1, f"--top must be at least 1, got {top}")
     problems.check(csv is None or not as_json, "--csv and --json say in two ways where the answers go; give one")
     problems.check(known is None or unknown is not None, "--known INDEX is for --unknown RATE: give that too")
-    rates: list[float | None] = [0.05] if unknown == [] else [*(unknown or [None])]
-    problems.check(len(rates) == 1, f"--unknown takes one RATE, got {' '.join(map(str, rates))}")
-    ask = _Question(tta, abstain, rates[0], known)
+    rates = [] if unknown is None else unknown or [0.05]
+    problems.check(len(rates) <= 1, f"--unknown takes one RATE, got {' '.join(map(str, rates))}")
+    ask = _Question(tta, abstain, rates[0] if rates else None, known)
     best, found, answers, chosen = _given(run, results, images, device, ask, problems)
     explainer = _explainer(best, explain, chosen)
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
