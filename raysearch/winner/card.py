@@ -112,7 +112,9 @@ best.model()  # a plain torch.nn.Module, in eval mode
 ```
 
 `model.safetensors` has the tensors in fp32, `recipe.json` how they were trained, `labels.json` the order of the
-classes, what is done to an image before the network, and how answers are put together and how sure they may be."""
+classes, what is done to an image before the network, and how answers are put together and how sure they may be.
+`known.safetensors`, where it is, has features of training images: `best.predict(…, unknown=0.05)` tells by them what is
+like none of these."""
 
 
 def _data(data: Dataset, info: RunInfo) -> str:

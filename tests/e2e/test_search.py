@@ -47,6 +47,7 @@ def test_the_run_folder_is_as_designed(undisturbed: Search) -> None:
     whole = {"run.json", "space.py", "log.jsonl", "trials.csv", "heads.csv", "history.csv", "study.db"}
     whole |= {"evaluation.json", "predictions.parquet"}
     whole |= {f"best/{name}" for name in ("model.safetensors", "recipe.json", "labels.json", "README.md")}
+    whole |= {"best/known.safetensors"}
     assert whole <= found
     rest = {path for path in found - whole if not path.startswith("checkpoints/")}
     assert {path for path in rest if not path.startswith("pictures/")} <= {"curves.png", "report.html"}, (
