@@ -14,7 +14,6 @@ import ray
 from ray._private import state
 from ray.exceptions import ActorUnavailableError, RayActorError
 
-from raysearch.training.numerics import choose_device, choose_precision
 from raysearch.workers.capacity import Cluster, Resources, needs
 
 T = TypeVar("T")
@@ -158,5 +157,8 @@ def on_worker(
 
 def numerics(device: str) -> tuple[str, str]:
     """Type and precision of the device that trials get in this process; `device` is as of `choose_device`."""
+    # torch takes seconds to import, and who only asks what a cluster has, or carries messages, needs none.
+    from raysearch.training.numerics import choose_device, choose_precision
+
     chosen = choose_device(device)
     return chosen.type, choose_precision(chosen)
