@@ -87,14 +87,7 @@ def networks(
     from raysearch.record.metric import check_metric
 
     problems = Problems()
-    check_ending("--out", out, (".html", ".csv"), problems)
-    problems.check(seed >= 0, f"--seed must be 0 or more, got {seed}")
-    problems.check(not download or backbones is not None, "--download needs --backbones NAME,…: what is to be fetched")
-    problems.check(
-        weights is None or str(weights) not in ("auto", "imagenet", "bundled", "random"),
-        f"--weights {weights}: a folder or a file is looked for here; name it by network, --backbones NAME={weights}",
-    )
-    problems.attempt(check_metric, metric, None)
+    _check(out, seed, download, backbones, weights, metric, problems)
     reading = problems.attempt(Reading.of, columns, images)
     chosen = problems.attempt(device_of, device)
     asked = [one.strip() for one in (backbones or "").split(",") if one.strip()]
@@ -111,9 +104,7 @@ def networks(
     judged, whole = _judge(sized, labelled, left_out, chosen, seed, not as_json)
     if not judged:
         raise InputError("no network is left to rank: see why above")
-    named: dict[str, object] = {"--data": data, "--images": images, "--columns": columns, "--seed": seed or None}
-    named |= {"--metric": metric if metric != "accuracy" else None}
-    given = [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
+    given = _words_of(data, images, columns, seed, metric)
     places = rank(judged, labelled, metric)
     best, cheap = (_command(place, given, image_size is not None) for place in (places[0], cheapest(places)))
     lines = _lines(labelled, best, cheap, whole)
@@ -125,11 +116,40 @@ def networks(
         told |= {"networks": [row_of(place) for place in places], "left_out": [asdict(one) for one in left_out]}
         told |= {"next": {"best": best, "cheapest": cheap}, "interrupted": not whole}
         print(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        Console(highlight=False).print(table_of(places, metric))
-        for line in lines:
-            say(line)
+        return 0 if whole else 130
+    Console(highlight=False).print(table_of(places, metric))
+    for line in lines:
+        say(line)
     return 0 if whole else 130
+
+
+def _check(
+    out: Path | None,
+    seed: int,
+    download: bool,
+    backbones: str | None,
+    weights: Path | None,
+    metric: str,
+    problems: Problems,
+) -> None:
+    """Note what is wrong with the flags, as far as they say it themselves."""
+    from raysearch.record.metric import check_metric
+
+    check_ending("--out", out, (".html", ".csv"), problems)
+    problems.check(seed >= 0, f"--seed must be 0 or more, got {seed}")
+    problems.check(not download or backbones is not None, "--download needs --backbones NAME,…: what is to be fetched")
+    problems.check(
+        weights is None or str(weights) not in ("auto", "imagenet", "bundled", "random"),
+        f"--weights {weights}: a folder or a file is looked for here; name it by network, --backbones NAME={weights}",
+    )
+    problems.attempt(check_metric, metric, None)
+
+
+def _words_of(data: str, images: Path | None, columns: str | None, seed: int, metric: str) -> list[str]:
+    """The flags that a search on the same images, after the same metric, is given."""
+    named: dict[str, object] = {"--data": data, "--images": images, "--columns": columns, "--seed": seed or None}
+    named |= {"--metric": metric if metric != "accuracy" else None}
+    return [word for flag, value in named.items() if value is not None for word in (flag, str(value))]
 
 
 def _load(data: str, reading: Reading, sizes: Iterable[int | None], seed: int, progress: bool) -> Labelled:
