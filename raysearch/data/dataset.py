@@ -81,6 +81,11 @@ class Dataset:
     notes: PixelNotes = field(default_factory=PixelNotes)
     account: Account = field(default_factory=Account)
 
+    @property
+    def splits(self) -> dict[str, Split]:
+        """Training, validation and test images by name, in this order."""
+        return {"train": self.train, "val": self.val, "test": self.test}
+
     def halved(self, seed: int) -> tuple[Dataset, Split]:
         """The dataset with half of its validation images, and the other half: stratified, and always the same.
 

@@ -56,16 +56,25 @@ def joined(groups: NDArray[np.int64], copies: NDArray[np.int64]) -> NDArray[np.i
     Args:
         groups, copies: numbers, shape (n,) each.
     """
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    n = len(groups)
-    if not n:
+    if not len(groups):
         return groups
     (_, one), (_, other) = (np.unique(numbers, return_inverse=True) for numbers in (groups, copies))
     other = other + one.max() + 1
-    edges = coo_array((np.ones(n, bool), (one, other)), shape=(other.max() + 1,) * 2)
-    return connected_components(edges, directed=False)[1][one].astype(np.int64)
+    return tied(int(other.max()) + 1, one, other)[one]
+
+
+def tied(n: int, ends: NDArray[np.int64], others: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A number that those of n things have in common which pairs tie together, however many steps away, shape (n,).
+
+    Args:
+        n: how many things.
+        ends, others: the two of each pair, shape (m,) each.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    pairs = coo_array((np.ones(len(ends), bool), (ends, others)), shape=(n, n))
+    return connected_components(pairs, directed=False)[1].astype(np.int64)
 
 
 def told(

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raysearch.activations.neighbours import Neighbours
 from raysearch.data.account import Doubt
 from raysearch.data.dataset import Dataset, Split
+from raysearch.data.groups import tied
 from raysearch.data.listing import Listing, Skipped
 from raysearch.insight.duplicates import Duplicate, find_duplicates
 from raysearch.insight.embedder import Embedder
@@ -34,16 +35,6 @@ class Telling(Protocol):
 
     def __call__(self, done: int = 1) -> None:
         """More parts are done."""
-
-
-class Quiet:
-    """Shows nothing."""
-
-    def begin(self, what: str, total: int) -> None:
-        """Say nothing."""
-
-    def __call__(self, done: int = 1) -> None:
-        """Say nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +62,7 @@ class Audited:
     @classmethod
     def of(cls, dataset: Dataset, listing: Listing) -> Audited:
         """The images of a data set that was loaded with its copies, and the listing that it was made of."""
-        named = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+        named = dataset.splits
         images = Split.join(*named.values())
         splits = np.repeat(list(named), [len(split) for split in named.values()])
         row = {
@@ -187,13 +178,8 @@ def audit(dataset: Dataset, listing: Listing, embedder: Embedder, *, seed: int =
 
 def groups(n: int, pairs: Iterable[Duplicate]) -> NDArray[np.int64]:
     """A number that images have in common which show one picture, directly or by others, shape (n,)."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     ends = np.array([(pair.image, pair.other) for pair in pairs], np.int64).reshape(-1, 2)
-    graph = coo_array((np.ones(len(ends)), (ends[:, 0], ends[:, 1])), shape=(n, n))
-    numbers: NDArray[np.int64] = connected_components(graph, directed=False)[1].astype(np.int64)
-    return numbers
+    return tied(n, ends[:, 0], ends[:, 1])
 
 
 def nearest_of_class(audit: Audit, places: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -94,10 +94,9 @@ def write_copies(
     """
     replace_json(folder / SETTINGS, asdict(asked))
     augment = Augmenter(Augmentation(), asked.strength, asked.seed)
-    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
     works = [
         (name, split, np.arange(at, min(at + _CHUNK, len(split))))
-        for name, split in splits.items()
+        for name, split in dataset.splits.items()
         for at in range(0, len(split), _CHUNK)
     ]
     folders = _folders(dataset.classes)

@@ -110,9 +110,8 @@ class Embedder:
 
     def of_dataset(self, dataset: Dataset, progress: Progress = silent) -> NDArray[np.float32]:
         """The vectors of training, validation and test images, split after split, shape (n, width)."""
-        splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
         return np.concatenate(
-            [self.vectors(split, name, dataset.fingerprint, progress) for name, split in splits.items()]
+            [self.vectors(split, name, dataset.fingerprint, progress) for name, split in dataset.splits.items()]
         )
 
     def of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:

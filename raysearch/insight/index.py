@@ -198,7 +198,7 @@ def embed(
         run: whose network it is.
         progress: told of each image that is done.
     """
-    splits = {"train": dataset.train, "val": dataset.val, "test": dataset.test}
+    splits = dataset.splits
     labels = np.concatenate([split.labels for split in splits.values()])
     return Index(
         tuple(readable(path) for split in splits.values() for path in split.paths),

@@ -24,12 +24,12 @@ from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import load_weights
 from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
+from raysearch.training.calibration import logarithms
 from raysearch.training.numerics import full_precision
 from raysearch.training.paired import Difference, compare, figure_interval
 
 CONFIDENCE = 0.95
 BATCH = 32
-_LEAST = 1e-12  # of a probability, so that its logarithm is finite
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +190,7 @@ def judge(
         weights.origin,
         weights.digest,
         dataset.image_size,
-        torch.from_numpy(probabilities).clamp(min=_LEAST).log(),
+        logarithms(probabilities),
         cost_of(embedder.network, dataset.image_size, device),
         seconds,
     )

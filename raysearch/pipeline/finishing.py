@@ -17,14 +17,14 @@ from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
-from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, logarithms, shipped_kind
+from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.threshold import best_threshold
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.training.averaging import mean_state
 from raysearch.training.bench import Bench
-from raysearch.training.calibration import fitted_temperature
+from raysearch.training.calibration import fitted_temperature, logarithms
 from raysearch.training.paired import compare
 from raysearch.training.path import assemble
 from raysearch.winner.evaluate import at_threshold

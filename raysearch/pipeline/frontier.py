@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from raysearch.pipeline.threshold import at_best_threshold
 from raysearch.record.goal import Goal
+from raysearch.training.calibration import LEAST, logarithms
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.paired import compare
 
@@ -23,7 +24,6 @@ Kind = Literal["single", "averaged", "mirror", "ensemble"]
 Floats = NDArray[np.float64]
 
 MOST_MEMBERS = 5
-_LEAST = 1e-12
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def greedy(
     """
 
     def worth(mean: Floats) -> tuple[float, float]:
-        loss = -np.log(np.maximum(mean[np.arange(len(labels)), labels], _LEAST)).mean()
+        loss = -np.log(np.maximum(mean[np.arange(len(labels)), labels], LEAST)).mean()
         return figure_of(mean, labels, classes, goal), -float(loss)
 
     counts: dict[str, int] = {}
@@ -144,8 +144,3 @@ def shipped_kind(
         return "single"
     gain = compare(goal, by_kind["single"], by_kind["averaged"], labels, classes, confidence)
     return "single" if gain.surely else "averaged"
-
-
-def logarithms(probabilities: Floats) -> torch.Tensor:
-    """Logits whose softmax these probabilities are, (n, classes); of what is next to nothing, a number all the same."""
-    return torch.from_numpy(np.log(np.maximum(probabilities, _LEAST)))

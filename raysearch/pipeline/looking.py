@@ -111,5 +111,5 @@ def _images(data: Dataset, name: str, places: NDArray[np.int64] | None, seed: in
     elif name == "half":
         split = data.halved(seed)[0].val
     else:
-        split = {"train": data.train, "val": data.val, "test": data.test}[name]
+        split = data.splits[name]
     return split if places is None else split.take(places)

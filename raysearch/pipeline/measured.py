@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from raysearch.intervals import wilson
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish
-from raysearch.pipeline.frontier import Floats, Kind, Point, logarithms
+from raysearch.pipeline.frontier import Floats, Kind, Point
 from raysearch.pipeline.models import Models
 from raysearch.pipeline.required import Answers, required
 from raysearch.record.evaluation import (
@@ -27,6 +27,7 @@ from raysearch.record.evaluation import (
 )
 from raysearch.record.final_events import Row
 from raysearch.record.trial import Trial
+from raysearch.training.calibration import logarithms
 from raysearch.winner.confidence import calibration_error, reliability
 from raysearch.winner.evaluate import Evaluation, evaluation_document, metrics_of_answers
 from raysearch.winner.shipment import Confidence, Network, Shipment, equal_shares

@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysearch.pipeline.frontier import Floats, logarithms
+from raysearch.pipeline.frontier import Floats
 from raysearch.record.evaluation import RequirementFigures
 from raysearch.record.goal import Goal
+from raysearch.training.calibration import logarithms
 from raysearch.training.paired import figure_interval
 from raysearch.winner.evaluate import at_threshold
 

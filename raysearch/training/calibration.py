@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 from torch.nn import functional
 
 _LARGEST = 20.0
+LEAST = 1e-12
+"""A probability below it has no logarithm worth the name."""
 
 
 def fitted_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -31,3 +35,8 @@ def calibrated_losses(logits: Tensor, labels: Tensor, temperature: float) -> Ten
     """The log-loss of each image (nats), shape (n,), of logits (n, c) over a temperature."""
     with torch.no_grad():
         return functional.cross_entropy(logits.double() / temperature, labels, reduction="none")
+
+
+def logarithms(probabilities: NDArray[np.float64]) -> torch.Tensor:
+    """Logits whose softmax these probabilities are, (n, classes); of what is next to nothing, a number all the same."""
+    return torch.from_numpy(np.log(np.maximum(probabilities, LEAST)))

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-_LEAST = 1e-12  # a probability below it has no logarithm worth the name
+from raysearch.training.calibration import LEAST
 
 
 class MeanOfProbabilities(nn.Module):
@@ -46,7 +46,7 @@ class MeanOfProbabilities(nn.Module):
             for view in views
         )
         assert isinstance(mean, Tensor)
-        return mean.clamp_min(_LEAST).log()
+        return mean.clamp_min(LEAST).log()
 
 
 class Calibrated(nn.Module):
