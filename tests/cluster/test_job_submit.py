@@ -11,6 +11,7 @@ import sys
 import tempfile
 import urllib.error
 import urllib.request
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -35,12 +36,12 @@ def asks_for_a_token(url: str) -> bool:
 def desk(tmp_path):
     """A home with a token, in which ray and python are these ones."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    desk = Desk(tmp_path, {"PATH": path, "RAY_AUTH_MODE": "token"})
-    token = desk.home / ".ray" / "auth_token"
-    token.parent.mkdir()
-    token.write_text(secrets.token_hex(32))
-    token.chmod(0o600)
-    return desk
+    with closing(Desk(tmp_path, {"PATH": path, "RAY_AUTH_MODE": "token"})) as desk:
+        token = desk.home / ".ray" / "auth_token"
+        token.parent.mkdir()
+        token.write_text(secrets.token_hex(32))
+        token.chmod(0o600)
+        yield desk
 
 
 def ray(desk, *words):

@@ -54,6 +54,7 @@ class Desk:
     folder: Path
     variables: Mapping[str, str] = field(default_factory=dict)
     """Environment variables beside the tests' own."""
+    _started: list[Command] = field(default_factory=list, init=False, repr=False)
 
     def __post_init__(self) -> None:
         for folder in (self.home, self.work):
@@ -95,7 +96,14 @@ class Desk:
                 stderr=stderr,
                 start_new_session=True,  # a signal of a test reaches the command, never the tests themselves
             )
-        return Command(process, mark, out, err)
+        command = Command(process, mark, out, err)
+        self._started.append(command)
+        return command
+
+    def close(self) -> None:
+        """Ends what a failed test has left running, so that no other test shares the machine with it."""
+        for command in self._started:
+            command.kill()
 
     @property
     def _variables(self) -> dict[str, str]:
@@ -187,10 +195,14 @@ class Command:
                 raise self._killed(f"not so after {seconds:.0f} s")
             time.sleep(0.03)
 
-    def _killed(self, reason: str) -> AssertionError:
-        """Ends it, so that no other test hears of it; what to raise."""
+    def kill(self) -> None:
+        """Ends it at once, if it has not ended."""
         self.process.kill()
         self.process.wait()
+
+    def _killed(self, reason: str) -> AssertionError:
+        """Ends it, so that no other test hears of it; what to raise."""
+        self.kill()
         return AssertionError(f"{reason}; it said: {self.said}")
 
     def interrupt(self) -> None:

@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -29,8 +30,9 @@ def s3() -> Iterator[S3]:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, s3: S3) -> Desk:
-    return Desk(tmp_path, s3.environment)
+def desk(tmp_path: Path, s3: S3) -> Iterator[Desk]:
+    with closing(Desk(tmp_path, s3.environment)) as desk:
+        yield desk
 
 
 @pytest.fixture
