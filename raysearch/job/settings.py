@@ -30,12 +30,12 @@ class Spending:
     seeds: int
     """Trainings of the chosen recipe in each fold."""
     final_length: float
-    """How many times as long the chosen recipe is trained for good."""
+    """How many times as long as a trial the chosen recipe is trained for good."""
 
 
 PRESETS: dict[Preset, Spending] = {
-    "quick": Spending(trials=6, max_epochs=6, refits=4, folds=2, challengers=1, seeds=2, final_length=2.0),
-    "default": Spending(trials=18, max_epochs=12, refits=4, folds=4, challengers=3, seeds=2, final_length=1.5),
+    "quick": Spending(trials=6, max_epochs=6, refits=4, folds=2, challengers=1, seeds=2, final_length=3.0),
+    "default": Spending(trials=18, max_epochs=12, refits=4, folds=4, challengers=3, seeds=2, final_length=2.0),
     "best": Spending(trials=100, max_epochs=30, refits=5, folds=5, challengers=4, seeds=2, final_length=1.0),
 }
 

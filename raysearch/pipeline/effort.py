@@ -41,10 +41,14 @@ class Effort:
             return replace(self, folds=0, challengers=0, seeds=0)
         return None
 
-    def trainings(self) -> float:
-        """How many trainings on all images it may come to, a fold's counted by its share of them."""
-        share = (self.folds - 1) / self.folds if self.folds else 0.0
-        return self.refits + share * self.folds * (self.challengers + max(1, self.seeds)) * bool(self.folds)
+    def trainings(self, final_length: float) -> float:
+        """How many trainings on all images, each as long as a trial, it may come to.
+
+        Args:
+            final_length: how many times as long as a trial a refit is; trainings on folds are as long as trials.
+        """
+        on_folds = max(0, self.folds - 1) * (self.challengers + max(1, self.seeds))  # each has all images but a fold's
+        return self.refits * final_length + on_folds
 
 
 def smallest(effort: Effort) -> Effort:

@@ -41,8 +41,10 @@ class Finalist:
     """One of the recipes that are compared."""
 
     trial: str
-    recipe: Recipe
-    """The recipe as it is trained for good: see `raysearch.pipeline.effort.final_recipe`."""
+    on_folds: Recipe
+    """The recipe as it is compared: for as long as the search trained it, like its rivals."""
+    for_good: Recipe
+    """The recipe as it is trained on all images, longer: see `raysearch.pipeline.effort.final_recipe`."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Finals:
         """A finalist's training without a fold, with the seed of that number; its head is the first one's."""
         seeds, which = self.seeds(number + 1), (fold, self.effort.folds)
         name = f"fold-{one.trial}-{fold + 1}of{self.effort.folds}-{seeds[number]}"
-        recipe = one.recipe.model_copy(update={"seed": seeds[number]})
+        recipe = one.on_folds.model_copy(update={"seed": seeds[number]})
         return Training(name, recipe, seeds[0], "train+val", which)
 
     def refits(self, one: Finalist) -> list[Training]:
@@ -139,7 +141,7 @@ class Finals:
         seeds = self.seeds(self.effort.refits)
         return [
             Training(
-                f"refit-{one.trial}-{seed}", one.recipe.model_copy(update={"seed": seed}), seeds[0], self.effort.on
+                f"refit-{one.trial}-{seed}", one.for_good.model_copy(update={"seed": seed}), seeds[0], self.effort.on
             )
             for seed in seeds
         ]

@@ -63,9 +63,10 @@ def _ranked(controller: Controller, winner: Trial) -> list[Trial]:
 
 def _finalist(job: Job, controller: Controller, trial: Trial, effort: Effort) -> Finalist:
     if effort.on == "train":  # its validation images are there to stop by, as in the search
-        return Finalist(trial.name, trial.recipe)
+        return Finalist(trial.name, trial.recipe, trial.recipe)
     kept = [int(one.best["epoch"]) for one in controller.path(trial) if one.best is not None]
-    return Finalist(trial.name, final_recipe(trial.recipe, kept, job.settings.final_length))
+    lengths = (1.0, job.settings.final_length)
+    return Finalist(trial.name, *(final_recipe(trial.recipe, kept, length) for length in lengths))
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def _looked(
     mirrored, it is None.
     """
     finals, looks = finish.finals, {}
-    flips = bool(finish.chosen.recipe.augmentation.flip)
+    flips = bool(finish.chosen.for_good.augmentation.flip)
     for fold, places in enumerate(finals.held_out):
         sound = finish.in_folds[finish.chosen.trial][fold]
         if len(seeds) > 1 and len(finish.refits) > 1:

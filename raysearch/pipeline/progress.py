@@ -32,7 +32,7 @@ class Pace:
         concurrent: trials at once.
         effort: what is trained after the search.
         refit_workers: how many of these trainings at once.
-        final_length: how many times as long as a trial each of them is.
+        final_length: how many times as long as a trial those on all images are.
         more_images: labelled images over training images.
     """
 
@@ -84,8 +84,9 @@ class Pace:
             slowest = median(self._pack_epochs.values() or [0.0]) + self._fill_seconds / self.controller.rules.rungs[-1]
         images = self.more_images if effort.on == "train+val" else 1.0
         levels = max(1, len(self.controller.rules.levels))
-        epochs = levels * self.controller.rules.rungs[-1] * self.final_length + 1
-        rounds = max(math.ceil(effort.refits / self.refit_workers), effort.trainings() / self.refit_workers)
+        epochs = levels * self.controller.rules.rungs[-1] + 1
+        together = math.ceil(effort.refits / self.refit_workers) * self.final_length
+        rounds = max(together, effort.trainings(self.final_length) / self.refit_workers)
         return _STARTUP_SECONDS + rounds * epochs * images * slowest + self.evaluation()
 
     def evaluation(self) -> float:

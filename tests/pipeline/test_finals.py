@@ -21,8 +21,8 @@ CLASSES = ("cat", "dog")
 LABELS = np.arange(60) % 2
 
 
-def recipe(**fine) -> Recipe:
-    stages = (Stage(depth=0, epochs=4), Stage(depth=1, epochs=6, **fine))
+def recipe(epochs=6, **fine) -> Recipe:
+    stages = (Stage(depth=0, epochs=4), Stage(depth=1, epochs=epochs, **fine))
     return Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=stages)
 
 
@@ -39,7 +39,7 @@ class Known(Outcome):
 
 def finals(names=("t0000", "t0001"), folds=3, seeds=2, refits=2) -> Finals:
     effort = Effort(folds=folds, challengers=len(names) - 1, seeds=seeds, refits=refits, on="train+val")
-    finalists = tuple(Finalist(name, recipe()) for name in names)
+    finalists = tuple(Finalist(name, on_folds=recipe(), for_good=recipe(epochs=18)) for name in names)
     return Finals(finalists, effort, LABELS, CLASSES, Goal("accuracy"), seed=0)
 
 
@@ -95,6 +95,12 @@ def test_more_seeds_and_the_refits_are_trained_of_the_chosen_recipe_alone():
         "refit-t0001-1001",
     ]
     assert [name for name in order if name.startswith("refit")] == ["refit-t0001-1000", "refit-t0001-1001"]
+
+
+def test_a_fold_takes_as_long_as_a_trial_and_a_training_for_good_longer():
+    done, _ = run(finals(), {"t0000": 0.5, "t0001": 0.0})
+    trained_for = {(name.split("-")[0], one.training.recipe.schedule[1].epochs) for name, one in done.items()}
+    assert trained_for == {("fold", 6), ("refit", 18)}
 
 
 def test_without_folds_the_one_that_was_given_is_refitted():
@@ -160,5 +166,5 @@ def test_less_effort_ends_with_the_refits_alone():
     while effort is not None:
         seen.append(effort)
         effort = effort.less()
-    assert [one.trainings() for one in seen] == sorted((one.trainings() for one in seen), reverse=True)
+    assert [one.trainings(2.0) for one in seen] == sorted((one.trainings(2.0) for one in seen), reverse=True)
     assert seen[-1] == Effort(folds=0, challengers=0, seeds=0, refits=3, on="train+val")
