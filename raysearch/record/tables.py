@@ -13,6 +13,7 @@ import pandas as pd
 from raysearch.recipe import Recipe, flatten
 from raysearch.record.events import Event
 from raysearch.record.goal import Requirement
+from raysearch.record.info import Json
 from raysearch.record.metric import larger_is_better
 from raysearch.record.trial import State, Trial, Trials
 from raysearch.storage.files import plain
@@ -113,6 +114,11 @@ def stages_of(row: Mapping[str, Any]) -> dict[int, Cells]:
     return {number: stages[number] for number in sorted(stages) if not missing(stages[number].get("depth"))}
 
 
+def recipe_cells(recipe: Json) -> Cells:
+    """A recipe as it is in the log, a value a column."""
+    return {name: _cell(value) for name, value in flatten(recipe).items()}
+
+
 def missing(value: Any) -> bool:
     """Whether a cell is empty."""
     return value is None or (isinstance(value, float) and math.isnan(value))
@@ -142,7 +148,7 @@ def _row(trial: Trial) -> Cells:
         **{key: value for key, value in best.items() if key.startswith(("val_", "cv_"))},
         "best_epoch": best.get("epoch"),
         "role": trial.role,
-        **{name: _cell(value) for name, value in flatten(trial.written_recipe).items()},
+        **recipe_cells(trial.written_recipe),
     }
 
 

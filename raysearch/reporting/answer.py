@@ -9,8 +9,9 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from raysearch.record.evaluation import EvaluationDocument
+from raysearch.record.events import Event
 from raysearch.record.metric import in_words
-from raysearch.record.tables import cell, deciding, missing, stages_of
+from raysearch.record.tables import cell, deciding, missing, recipe_cells, stages_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table
 from raysearch.reporting.intake import Intake, caveats
@@ -35,11 +36,12 @@ def answer_section(
     folder: Path,
     evaluation: EvaluationDocument | None,
     tables: Sequence[pd.DataFrame],
+    events: Sequence[Event],
     winner: str | None,
     metric: str,
     intake: Intake,
 ) -> Answer:
-    """The recipe in a sentence, the figures, and what they are to be held against."""
+    """The recipe in a sentence, as it was trained for good, the figures, and what they are to be held against."""
     rows = [row for table in tables for row in table[table["trial"] == winner].to_dict("records")]
     answer: Answer = {
         "recipe": "No trial has a figure yet, so there is no best recipe.",
@@ -49,8 +51,10 @@ def answer_section(
         "notes": [],
     }
     if rows:
-        answer["recipe"] = f"{winner}: {recipe_sentence(rows[0])}"
-        answer["stages"] = _stages_table(rows[0])
+        refits = [one for one in events if one["event"] == "refit" and one["trial"] == winner]
+        recipe = recipe_cells(refits[-1]["recipe"]) if refits else rows[0]
+        answer["recipe"] = f"{winner}: {recipe_sentence(recipe)}"
+        answer["stages"] = _stages_table(recipe)
     if evaluation is None:
         if rows:
             figure = rows[0].get(deciding(tables[0], metric))
@@ -104,7 +108,7 @@ def _how_to_read(evaluation: EvaluationDocument) -> list[str]:
 
 
 def recipe_sentence(row: Mapping[str, Any]) -> str:
-    """A row of a trials table as a sentence."""
+    """A recipe's columns as a sentence."""
     stages: list[str] = []
     for values in stages_of(row).values():
         depth = int(values["depth"])
@@ -114,7 +118,9 @@ def recipe_sentence(row: Mapping[str, Any]) -> str:
         rate = f"learning rate {cell(values.get('learning_rate'))}"
         if not missing(values.get("inherit")):
             rate = f"{cell(values['inherit'])} times the learning rate before"
-        stages.append(f"{opened} for up to {int(values['epochs'])} epochs at {rate} ({values.get('course')})")
+        most = "" if values.get("keep") == "last" and missing(values.get("early_stopping_epochs")) else "up to "
+        mixed = "" if missing(values.get("mixing")) or values["mixing"] == "none" else f", {values['mixing']}"
+        stages.append(f"{opened} for {most}{int(values['epochs'])} epochs at {rate} ({values.get('course')}{mixed})")
     if not stages:
         return "the log has lost its recipe."
     start = f"{row.get('backbone')} with {row.get('pooling')} pooling and a {row.get('head.kind')} head"

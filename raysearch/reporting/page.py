@@ -135,7 +135,9 @@ def page_content(run: RunFolder) -> PageContent:
         "name": run.folder.resolve().name,
         "metric": metric,
         "state": _state(run.folder, events),
-        "answer": answer_section(run.folder, evaluation, [paths, heads], winner, metric, info.get("intake", {})),
+        "answer": answer_section(
+            run.folder, evaluation, [paths, heads], events, winner, metric, info.get("intake", {})
+        ),
         "warnings": warnings_of(made, metric, images, evaluation),
         "finals": finals_section(events, evaluation, metric),
         "sureness": sureness_section(evaluation),

@@ -198,6 +198,17 @@ def test_the_answer_says_the_recipe_the_figures_and_the_paired_intervals(finishe
     assert "have been read" not in answer
 
 
+def test_the_recipe_is_told_as_it_was_trained_for_good(tmp_path):
+    stages = (Stage(depth=0, epochs=2), Stage(depth=1, epochs=18, keep="last", mixing="cutmix"))
+    recipe = Recipe(backbone="simple_cnn", image_size=16, schedule=stages).model_dump(mode="json")
+    refit = {"event": "refit", "trial": "t0008", "seed": 1000, "recipe": recipe, "best": None, "seconds": 1.0}
+    answer = page_content(RunOf([*a_tree(), refit, FINISHED], tmp_path, {"classes": CLASSES}, evaluated("t0008")))
+    assert "the head and the last block for 18 epochs at" in answer["answer"]["recipe"]
+    assert "(one_cycle, cutmix)" in answer["answer"]["recipe"]
+    assert "up to 18" not in answer["answer"]["recipe"]
+    assert ["epochs", "2", "18"] in answer["answer"]["stages"].rows
+
+
 def test_a_paired_interval_is_that_of_the_paired_t_test(tmp_path):
     path = tmp_path / "predictions.parquet"
     frame = predictions(path)
