@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict, cast
 
+from raysearch.recipe import Recipe
 from raysearch.record.final_events import (
     Chosen,
     FinalsBegun,
@@ -46,7 +47,8 @@ class TrialMade(Line):
     stage: int
     params: Json
     """What was searched: a value by dotted path."""
-    recipe: Json
+    recipe: Recipe | Json
+    """A line that was read has JSON, which nobody has checked yet."""
     pack: NotRequired[int]
     role: NotRequired[Role]
     origin: NotRequired[Origin]

@@ -5,6 +5,7 @@ The controller, the tables, the display and the trackers all read this.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -42,8 +43,8 @@ class Trial:
     depth: int
     params: Json
     """What was searched: a value by dotted path."""
-    written_recipe: Json
-    """Its recipe, as the log has it."""
+    told_recipe: Recipe | Json
+    """Its recipe, as it was proposed or as a line of the log has it."""
     stage: int
     """Index in its schedule of the stage that it trains."""
     pack: int | None = None
@@ -92,10 +93,21 @@ class Trial:
             made.get("role"),
         )
 
-    @cached_property
+    @property
     def recipe(self) -> Recipe:
-        """What it trains; parsed when it is first asked for, since whoever makes tables asks for none."""
-        return Recipe.model_validate(self.written_recipe)
+        """What it trains."""
+        return self.told_recipe if isinstance(self.told_recipe, Recipe) else self._checked_recipe
+
+    @cached_property
+    def _checked_recipe(self) -> Recipe:
+        """What a line of the log says, checked when it is first asked for: whoever makes tables asks for none."""
+        return Recipe.model_validate(self.told_recipe)
+
+    @property
+    def written_recipe(self) -> Json:
+        """The same as JSON."""
+        told = self.told_recipe
+        return told.model_dump(mode="json") if isinstance(told, Recipe) else told
 
     @property
     def number(self) -> int:
@@ -172,21 +184,26 @@ class Trial:
 class Trials(dict[str, Trial]):
     """The heads and trials of a log by name, in the order in which they were made."""
 
-    def told_of(self, event: Event) -> list[Trial]:
+    def _told_of(self, event: Event) -> list[Trial]:
         """The trials that an event changes, if there are any: all that run, where the driver says that it stops."""
         if event["event"] in ("interrupted", "finished"):
             return [trial for trial in self.values() if trial.running is not None]
         trial = self.get(trial_of(event) or "")
         return [] if trial is None else [trial]
 
-    def take(self, event: Event) -> list[Trial]:
+    def take(self, event: Event, before: Callable[[Trial], None] = lambda trial: None) -> list[Trial]:
         """Take one event of the log, and give the trials that it changed; one of a trial that was never made is
         passed over.
+
+        Args:
+            event: of the log.
+            before: called with each trial that is about to change.
         """
         if event["event"] == "trial":
             self[event["trial"]] = Trial.of(event)
             return [self[event["trial"]]]
-        told = self.told_of(event)
+        told = self._told_of(event)
         for trial in told:
+            before(trial)
             trial.take(event)
         return told

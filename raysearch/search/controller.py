@@ -38,7 +38,7 @@ class Proposal:
             parent=self.parent,
             depth=self.recipe.schedule[self.stage].depth,
             params=self.params,
-            recipe=self.recipe.model_dump(mode="json"),
+            recipe=self.recipe,
             stage=self.stage,
         )
 
@@ -78,10 +78,10 @@ class Controller(SearchState):
             made = proposed.made(name)
             if role is not None:
                 made["role"] = role
-            return [made, _segment(Trial.of(made), proposed.recipe, self.rules.rungs[0])]
+            return [made, _segment(Trial.of(made), self.rules.rungs[0])]
         trial = self.trials[name]
         target = trial.rung + 1 if why == "promoted" else trial.target
-        segment = _segment(trial, trial.recipe, self.rules.rungs[target - 1])
+        segment = _segment(trial, self.rules.rungs[target - 1])
         return [Promoted(event="promoted", trial=name), segment] if why == "promoted" else [segment]
 
     def _new_pack(self, number: int) -> list[Event]:
@@ -90,12 +90,11 @@ class Controller(SearchState):
         made = [one.made(f"h{head:04d}") for head, one in enumerate(proposed, start=number)]
         for one in made:
             one["pack"] = pack
-        segments = (_segment(Trial.of(head), one.recipe) for head, one in zip(made, proposed, strict=True))
-        return [*made, *segments]
+        return [*made, *(_segment(Trial.of(head)) for head in made)]
 
     def _pack_again(self, head: Trial) -> list[Event]:
         """Segments of the heads of a pack that was broken off, from their first epoch."""
-        return [_segment(one, one.recipe) for one in self.packs.of(head.pack) if one.name in self.due]
+        return [_segment(one) for one in self.packs.of(head.pack) if one.name in self.due]
 
     def _choose(self, prefer: str | None = None) -> tuple[str | None, Literal["due", "promoted", "new"]]:
         """The trial to run, None if there is none, and why."""
@@ -188,15 +187,14 @@ class Controller(SearchState):
         return [one.name for one in stopped if one.role is None and one.name not in leaders]
 
 
-def _segment(trial: Trial, recipe: Recipe, rung_epochs: int | None = None) -> SegmentStarted:
+def _segment(trial: Trial, rung_epochs: int | None = None) -> SegmentStarted:
     """The event that starts a trial's next segment: to the end of its stage, or of the rung if that is sooner.
 
     Args:
         trial: that trains.
-        recipe: its recipe, which a trial that was only just made need not parse for it.
         rung_epochs: where its next rung is; None for a head, which is compared within its pack.
     """
-    to_epoch = recipe.schedule[trial.stage].epochs
+    to_epoch = trial.recipe.schedule[trial.stage].epochs
     started = SegmentStarted(
         event="segment",
         trial=trial.name,

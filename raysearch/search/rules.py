@@ -63,7 +63,7 @@ class Rules:
 
     def standing(self, row: Row) -> float:
         """How a row ranks: see `raysearch.record.goal.standing`."""
-        return standing(self.score(row), self.shortfall(row))
+        return standing(self.score(row), self.shortfall(row) if self.require else 0.0)
 
     def order(self, row: Row) -> tuple[float, float]:
         """The standing, and among equals the lower loss: larger is better."""

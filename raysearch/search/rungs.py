@@ -23,7 +23,9 @@ class Rungs:
 
     rules: Rules
     _rungs: dict[Place, Rung] = field(default_factory=dict)
-    _best: dict[str, Row] = field(default_factory=dict)
+    """From the highest down."""
+    _best: dict[str, tuple[float, Row]] = field(default_factory=dict)
+    """The best epoch that a trial trained itself: its standing and its row."""
     _climbs: dict[str, list[float]] = field(default_factory=dict)
 
     def score(self, trial: Trial) -> float:
@@ -31,12 +33,12 @@ class Rungs:
         spoils what it was handed must not look as good as its parent.
         """
         best = self._best.get(trial.name)
-        return -inf if best is None else self.rules.standing(best)
+        return -inf if best is None else best[0]
 
     def shortfall(self, trial: Trial) -> float:
         """By how much that epoch misses what is required; 0 where there is none yet."""
         best = self._best.get(trial.name)
-        return 0.0 if best is None else self.rules.shortfall(best)
+        return 0.0 if best is None else self.rules.shortfall(best[1])
 
     def climb(self, trial: Trial) -> list[float]:
         """The metric's score of the trial when it reached each rung; one that ended early has reached all that would
@@ -46,8 +48,8 @@ class Rungs:
 
     def note(self, trial: Trial, row: Row) -> None:
         """The trial has trained an epoch."""
-        if self.rules.standing(row) > self.score(trial):
-            self._best[trial.name] = row
+        if (standing := self.rules.standing(row)) > self.score(trial):
+            self._best[trial.name] = standing, row
 
     def arrive(self, trial: Trial) -> None:
         """The trial has ended a segment.
@@ -57,8 +59,8 @@ class Rungs:
         score, climb, best = self.score(trial), self._climbs.setdefault(trial.name, []), self._best.get(trial.name)
         last = len(self.rules.rungs) if trial.finished else trial.rung
         for number in range(trial.rung, last + 1):
-            climb.append(-inf if best is None else self.rules.score(best))
-            rung = self._rungs.setdefault((trial.stage, trial.depth, number), Rung(self.rules.reduction))
+            climb.append(-inf if best is None else self.rules.score(best[1]))
+            rung = self._rung_at((trial.stage, trial.depth, number))
             rung.arrive(trial.name, score)
             if trial.finished:
                 rung.leave(trial.name, score)
@@ -75,11 +77,8 @@ class Rungs:
 
     def promotable(self) -> str | None:
         """The trial to promote, from the highest rung down."""
-        for place in sorted(self._rungs, key=lambda place: (-place[2], place)):
-            name = self._rungs[place].promotable() if place[2] < len(self.rules.rungs) else None
-            if name is not None:
-                return name
-        return None
+        below_the_last = (rung for place, rung in self._rungs.items() if place[2] < len(self.rules.rungs))
+        return next((name for rung in below_the_last if (name := rung.promotable()) is not None), None)
 
     def hopeless(self, to_come: Callable[[Place], int]) -> list[str]:
         """Trials that can never be promoted.
@@ -92,6 +91,12 @@ class Rungs:
             if place[2] < len(self.rules.rungs):
                 found += rung.hopeless(to_come(place))
         return found
+
+    def _rung_at(self, place: Place) -> Rung:
+        if place not in self._rungs:
+            rungs = {**self._rungs, place: Rung(self.rules.reduction)}
+            self._rungs = {place: rungs[place] for place in sorted(rungs, key=lambda one: (-one[2], one))}
+        return self._rungs[place]
 
     def _rung_of(self, trial: Trial) -> Rung | None:
         return self._rungs.get((trial.stage, trial.depth, trial.rung))

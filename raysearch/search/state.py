@@ -13,6 +13,8 @@ from raysearch.search.rungs import Rungs
 from raysearch.search.tally import Tally
 from raysearch.search.tree import Tree
 
+_UNCOUNTED = ("epoch", "handover", "dropped")  # they change nothing that is tallied
+
 
 @dataclass
 class SearchState:
@@ -51,11 +53,12 @@ class SearchState:
             ValueError: a segment ends that its trial does not run.
         """
         self._check(event)
-        for trial in self.trials.told_of(event):
-            self.tally.out(trial)
-        told = self.trials.take(event)
-        for trial in told:
-            self.tally.put(trial)
+        if event["event"] in _UNCOUNTED:
+            told = self.trials.take(event)
+        else:
+            told = self.trials.take(event, before=self.tally.out)
+            for trial in told:
+                self.tally.put(trial)
         match event["event"]:
             case "epoch":
                 if not (trial := self.trials[event["trial"]]).is_head:

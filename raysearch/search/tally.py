@@ -64,7 +64,7 @@ class Tally:
         self.states[trial.name[0]][state] += change
         if not trial.is_head:
             self.epochs += change * trial.epochs
-            if state is not State.FAILED:
+            if not trial.failed:
                 place = (trial.stage, trial.depth, trial.rung)
                 self._standing[place] = self._standing.get(place, 0) + change
         if trial.parent is not None and state is not State.DONE:

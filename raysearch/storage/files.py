@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from raysearch.errors import StorageError
 
@@ -133,7 +134,8 @@ def json_text(tree: Any, indent: int | None = None) -> str:
 
 
 def plain(tree: Any) -> Any:
-    """Numbers, text, lists and dicts only: NumPy becomes Python, paths become text, NaN and infinities become null.
+    """Numbers, text, lists and dicts only: NumPy becomes Python, models become dicts, paths become text, NaN and
+    infinities become null.
 
     Raises:
         TypeError: something that has no plain form.
@@ -142,6 +144,8 @@ def plain(tree: Any) -> Any:
         tree = tree.tolist()
     elif isinstance(tree, np.generic):
         tree = tree.item()
+    elif isinstance(tree, BaseModel):
+        tree = tree.model_dump(mode="json")
     if isinstance(tree, float):
         return tree if math.isfinite(tree) else None
     if tree is None or isinstance(tree, str | bool | int):

@@ -13,6 +13,7 @@ from raysearch.recipe import Head, Recipe, Stage
 from raysearch.record.events import Event
 from raysearch.search.controller import Controller, Proposal
 from raysearch.search.state import SearchState
+from raysearch.storage.files import json_text
 
 HEAD_EPOCHS = 5
 POOLINGS = ("avg", "max")
@@ -95,7 +96,7 @@ class Play:
 
     def emit(self, *events: Event) -> None:
         for event in events:
-            self.log.append(json.loads(json.dumps(event)))
+            self.log.append(json.loads(json_text(event)))
             self.controller.apply(self.log[-1])
         self.writes.append(len(self.log))
 

@@ -22,6 +22,7 @@ from raysearch.search.sampler import OptunaProposer, _comparable
 from raysearch.search.study_file import export_study
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
+from raysearch.storage.files import json_text
 from raysearch.training.heads.pack import pack_key
 from tests.search.simulated import Play, World
 
@@ -97,7 +98,7 @@ def test_replaying_any_prefix_proposes_the_same(space, played):
             written = [event for event in made(played, "h") if event["pack"] == written[0]["pack"]]
             proposed = replayed.proposer.pack(int(name[1:]), space.search.heads - int(name[1:]), replayed)
         assert [
-            event | json.loads(json.dumps(again.made(event["trial"])))
+            event | json.loads(json_text(again.made(event["trial"])))
             for event, again in zip(written, proposed, strict=True)
         ] == written
 
