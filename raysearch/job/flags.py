@@ -92,7 +92,8 @@ class Flags:
     metric: Annotated[str | None, _unset("NAME")] = None
     """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc, average_precision (these
     two are means over the classes of each against all others), recall:CLASS, precision:CLASS, f1:CLASS, or loss
-    (minimised). Default: accuracy."""
+    (minimised). Several, with commas between them, are searched for their front: the recipes that no other beats in
+    one of them without being worse in another. Default: accuracy."""
     require: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _unset("METRIC>=NUMBER")] = ()
     """A bound that counts before the metric, e.g. "recall:pneumonia>=0.97" (or "loss<=0.3"): the best of the metric
     among those that keep it on validation, and the nearest where none does. May be given more than once."""
@@ -130,6 +131,10 @@ class Flags:
     """What best/ holds: single, one refit; averaged, the mean of the refits' tensors; mirror, that with the mirror
     image, at twice the cost; ensemble, several networks. Default: averaged, unless single is surely better out of
     fold."""
+    ship_point: Annotated[str | None, _unset("balance|METRIC|TRIAL")] = None
+    """Which recipe of the front is shipped, where --metric names several: the one of the best balance (their geometric
+    mean), if it is surely better than the default out of fold; the best by one METRIC of them; or, with --resume, a
+    TRIAL, e.g. t0007. Default: balance."""
     refit_workers: Annotated[int | None, _unset("N")] = None
     """Workers of the refit job; each trains its share of the seeds. Default: as many as trials at once."""
     results: Path = Path("results")
@@ -172,6 +177,7 @@ _ON_RESUME = {
     "data",
     "images",
     "trials",
+    "ship_point",
     "time_budget",
     "results",
     "concurrent",

@@ -61,6 +61,10 @@ def check_numbers(flags: Flags, problems: Problems) -> bool:
         flags.ship is None or flags.refits != 0,
         f"--ship {flags.ship}: without refits there is only the search's own winner; leave out --refits 0",
     )
+    problems.check(
+        flags.ship_point is None or flags.refits != 0,
+        f"--ship-point {flags.ship_point}: what is shipped is trained again; leave out --refits 0",
+    )
     gpus = flags.gpus_per_trial
     share = gpus is None or 0 <= gpus <= 1 or (gpus > 1 and gpus % 1 == 0)
     problems.check(share, f"--gpus-per-trial {gpus}: must be a fraction from 0 to 1, or a whole number")

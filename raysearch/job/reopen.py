@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,9 +18,10 @@ from raysearch.job.flags import Flags
 from raysearch.job.job import Job, settled
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
-from raysearch.job.settings import Settings
+from raysearch.job.settings import BALANCE, Settings
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
+from raysearch.record.goal import Goal
 from raysearch.record.info import Fingerprints, RunInfo
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
@@ -78,7 +80,14 @@ def _extended(settings: Settings, flags: Flags, problems: Problems) -> Settings:
     problems.check(not 0 < trials < had, f"--trials {trials}: the run has {had} already; it can only grow")
     time_budget = problems.attempt(seconds, flags.time_budget) if flags.time_budget is not None else None
     failures = settings.max_failures if flags.max_failures is None else flags.max_failures
-    return settings.model_copy(update={"time_budget": time_budget, counted: trials, "max_failures": failures})
+    point = settings.ship_point if flags.ship_point is None else flags.ship_point
+    several = Goal.of(settings.metric, settings.require).several
+    if point not in (BALANCE, *several) and re.fullmatch(r"[ht]\d{4,}", point) is None:
+        known = " or ".join((BALANCE, *several, "a trial such as t0007"))
+        problems.found.append(f"--ship-point {point}: give {known}")
+    problems.check(point == BALANCE or settings.refits > 0, f"--ship-point {point}: the run trains nothing again")
+    changed = {"time_budget": time_budget, counted: trials, "max_failures": failures, "ship_point": point}
+    return settings.model_copy(update=changed)
 
 
 def _counted(settings: Settings) -> str:

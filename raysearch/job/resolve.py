@@ -22,7 +22,7 @@ from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
-from raysearch.job.settings import Settings
+from raysearch.job.settings import BALANCE, Settings
 from raysearch.job.starting_head import StartingHead, starting_head
 from raysearch.job.wanted import Wanted
 from raysearch.models.registry import backbone_spec, usable_spec
@@ -62,6 +62,7 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
     weights = _weights(wanted, problems)
     dataset, classes = _images(wanted, flags, problems)
     goal = _goal(wanted.metric, flags.requirements, classes, problems)
+    _check_ship_point(flags.ship_point, goal, problems)
     if dataset is not None:
         dataset = checked(dataset, goal, flags.strict, problems)
     if space is not None:
@@ -152,6 +153,13 @@ def _goal(metric: str, require: Sequence[str], classes: tuple[str, ...] | None, 
     goal = Goal(metric, tuple(one for one in read if one is not None))
     problems.found += goal.check(classes)
     return goal
+
+
+def _check_ship_point(wanted: str | None, goal: Goal, problems: Problems) -> None:
+    """Notes a point that is none of what the search is after; its trials are not known before it."""
+    if wanted not in (None, BALANCE, *goal.several):
+        there = f"give {' or '.join((BALANCE, *goal.several))}" if goal.several else "--metric names one metric"
+        problems.found.append(f"--ship-point {wanted}: {there}; a trial can be named once it is there, with --resume")
 
 
 def _check_classes(space: Space, classes: tuple[str, ...] | None, problems: Problems) -> None:
@@ -249,6 +257,7 @@ def _settings(
         fold_seeds=budget.fold_seeds,
         final_length=budget.final_length,
         ship=flags.ship,
+        ship_point=flags.ship_point or BALANCE,
         max_batches=budget.max_batches,
         max_failures=3 if flags.max_failures is None else flags.max_failures,
         time_budget=time_budget,

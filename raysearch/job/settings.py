@@ -14,6 +14,9 @@ Preset = Literal["quick", "default", "best"]
 
 Ship = Literal["single", "averaged", "mirror", "ensemble"]
 
+BALANCE = "balance"
+"""As `ship_point`: the recipe that the search and the final comparison find best."""
+
 
 @dataclass(frozen=True)
 class Spending:
@@ -103,6 +106,8 @@ class Settings(BaseModel):
     """How many times as long the chosen recipe is trained for good."""
     ship: Ship | None = None
     """What --ship asks for; None: the best that costs one pass through the network."""
+    ship_point: str = BALANCE
+    """Which recipe is shipped, if not the best: the best by one of several metrics, or a trial."""
     max_batches: int | None
     """Batches an epoch at most; --fast-dev-run sets it to two."""
     max_failures: int

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 from raysearch.data.pixels import MIN_IMAGE_SIZE
 from raysearch.job.flags import Flags
 from raysearch.recipe import SHARED, Fit, Shared
+from raysearch.record.metric import parts
 from raysearch.space.space import Space
 
 
@@ -28,6 +29,8 @@ class Wanted:
     def of(cls, flags: Flags) -> Wanted:
         """What was typed; for the rest, the defaults."""
         typed = {field.name: getattr(flags, field.name) for field in fields(cls)}
+        if flags.metric is not None:  # several are written in one way, whatever was typed between them
+            typed["metric"] = ",".join(parts(flags.metric))
         return cls(**{name: value for name, value in typed.items() if value is not None})
 
     def within(self, space: Space) -> Wanted:

@@ -16,9 +16,11 @@ from raysearch.job.flags import Flags
 from raysearch.job.frozen_work import outcome, plan_cache, record
 from raysearch.job.job import Job
 from raysearch.job.reopen import reopen
+from raysearch.job.settings import BALANCE
 from raysearch.job.starting_head import starting_head
 from raysearch.pipeline.final_training import FinalTraining, effort_of
 from raysearch.pipeline.finish import evaluate_run
+from raysearch.pipeline.finishing import asked_for
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
 from raysearch.pipeline.levels import judge_of, range_test_of
 from raysearch.pipeline.progress import Progress, pace_of
@@ -33,6 +35,7 @@ from raysearch.reporting.tracking.process import tracked
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.search.sampler import OptunaProposer
+from raysearch.search.state import SearchState
 from raysearch.search.study_file import export_study
 from raysearch.storage.files import patient
 from raysearch.training.bench import Bench
@@ -90,7 +93,12 @@ def go_on(run: RunFolder, flags: Flags, console: Console, began: float) -> RunFo
     events = run.events()
     budgets = [(event["heads"], event["trials"]) for event in events if event["event"] == "budget"]
     wanted = (job.settings.heads, job.settings.trials)
-    if events and events[-1]["event"] == "finished" and budgets[-1] == wanted:
+    if (point := job.settings.ship_point) not in (BALANCE, *job.goal.several):
+        known = SearchState(job.rules)
+        known.replay(events)
+        asked_for(known, point)  # whatever is wrong with it is said before anything is written
+    same_point = job.settings.ship_point == run.info["settings"].get("ship_point", BALANCE)
+    if events and events[-1]["event"] == "finished" and budgets[-1] == wanted and same_point:
         console.print(f"{run.folder} is finished; --trials N adds to it.", highlight=False, soft_wrap=True)
         if job.storage is not None:
             run.storage = job.storage / run.name

@@ -114,6 +114,8 @@ class FinalTraining:
             refits=effort.refits,
             on=effort.on,
         )
+        if finals.asked is not None:
+            begun["asked"] = finals.asked
         self._driver.log(begun)
         if effort.folds:
             against = f" against {', '.join(one.trial for one in others)}" if others else ""
@@ -144,6 +146,8 @@ class FinalTraining:
         kept = finish.chosen.trial == default
         if finish.finals.effort.folds:
             said = f"{default}, the default, is kept" if kept else f"{finish.chosen.trial} replaces the default"
+            if finish.finals.asked is not None:
+                said = f"{finish.chosen.trial} is taken, as --ship-point asks"
             self._progress.note(f"{said}; shipped: {finish.shipped}")
         chosen = Chosen(
             event="chosen",

@@ -54,11 +54,13 @@ class Race:
     trial: str
     folds: int
     difference: Difference
+    asked: bool = False
+    """Whether it is shipped whatever comes of this, because somebody asked for it."""
 
     @property
     def goes_on(self) -> bool:
         """Whether it is worth another fold."""
-        return self.difference.better
+        return self.asked or self.difference.better
 
 
 def choose(default: str, races: Sequence[Race], folds: int) -> str:
@@ -96,6 +98,8 @@ class Finals:
     seed: int
     max_batches: int | None = None
     """For a quick look, how many images a fold is judged by; None: all its images."""
+    asked: str | None = None
+    """The trial that is trained for good because somebody asked for it; None: the comparison chooses."""
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
     """A number that images have in common which must not be parted, as `labels` are; None: all differ."""
 
@@ -165,7 +169,7 @@ class Finals:
             return default
         if any(self._is_open(one, done) for one in challengers):
             return None
-        name = choose(default.trial, self.races(done), self.effort.folds)
+        name = self.asked or choose(default.trial, self.races(done), self.effort.folds)
         return next(one for one in self.finalists if one.trial == name)
 
     def members(self, done: Mapping[str, Outcome]) -> dict[str, float] | None:
@@ -234,7 +238,8 @@ class Finals:
             return None
         labels = self.labels[np.concatenate(self.held_out[:folds])]
         ours, theirs = (at_best_threshold(self.goal, logits, labels, self.classes) for logits in (ours, theirs))
-        return Race(one.trial, folds, compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE))
+        difference = compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE)
+        return Race(one.trial, folds, difference, asked=one.trial == self.asked)
 
     def _logits(self, one: Finalist, folds: int, seed_number: int, done: Mapping[str, Outcome]) -> torch.Tensor | None:
         """The logits of the images of the first folds, in the folds' order; None if one is missing."""

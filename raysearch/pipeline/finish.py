@@ -47,7 +47,8 @@ def evaluate_run(
 
     Returns: whether the winner's answers to validation images are of networks that were trained on them.
     """
-    winner = controller.winner
+    asked = None if finish is None else finish.finals.asked
+    winner = controller.winner if asked is None else controller.trials[asked]
     assert winner is not None and winner.best is not None
     finish = finish if finish is not None and finish.refits else None
     models = _models(job, run, controller, winner, finish, call)

@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.data.dataset import Split
+from raysearch.errors import InputError
 from raysearch.job.job import Job
+from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
 from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, shipped_kind
@@ -22,6 +24,7 @@ from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.threshold import best_threshold
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
+from raysearch.search.state import SearchState
 from raysearch.training.averaging import mean_state
 from raysearch.training.bench import Bench
 from raysearch.training.calibration import fitted_temperature, logarithms
@@ -33,12 +36,14 @@ from raysearch.workers.trainings import Outcome
 
 
 def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
-    """The comparison that a search ends with: the default, and the best of the others."""
-    winner = controller.winner
+    """The comparison that a search ends with: the default, and the best of the others, what is asked for before all."""
+    asked = None if job.settings.ship_point == BALANCE else asked_for(controller, job.settings.ship_point)
+    winner = asked or controller.winner
     assert winner is not None
     default = controller.default
     first = default if effort.folds and default is not None and default.finished and not default.failed else winner
-    others = [trial for trial in _ranked(controller, winner) if trial is not first][: effort.challengers]
+    most = effort.challengers if asked is None else max(1, effort.challengers)
+    others = [trial for trial in _ranked(controller, winner) if trial is not first][:most]
     if not effort.folds:
         first, others = winner, []
     labelled = Split.join(job.dataset.train, job.dataset.val)
@@ -50,8 +55,24 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
         job.goal,
         job.settings.seed,
         max_batches=job.settings.max_batches,
+        asked=None if asked is None else asked.name,
         groups=labelled.groups,
     )
+
+
+def asked_for(state: SearchState, point: str) -> Trial:
+    """The trial that `--ship-point` names.
+
+    Raises:
+        InputError: there is none, or it was not trained to its end.
+    """
+    found = state.point(point)
+    if found is None:
+        known = f"is {state.trials[point].state}" if point in state.trials else "is not of this run"
+        raise InputError(
+            f"--ship-point {point} {known}; a recipe must have been trained to its end (done, in trials.csv)"
+        )
+    return found
 
 
 def _ranked(controller: Controller, winner: Trial) -> list[Trial]:

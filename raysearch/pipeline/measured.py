@@ -16,13 +16,12 @@ from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish
 from raysearch.pipeline.frontier import Floats, Kind, Point
 from raysearch.pipeline.models import Models
-from raysearch.pipeline.required import Answers, required
+from raysearch.pipeline.required import Answers, Known, required
 from raysearch.record.evaluation import (
     AccuracyInterval,
     EvaluationDocument,
     FrontierPoint,
     Metrics,
-    RequirementFigures,
     ShippedFigures,
 )
 from raysearch.record.final_events import Row
@@ -154,11 +153,15 @@ class Measured:
         document["test_reads"] = test_reads
         document["shipped"] = self._shipped_figures()
         document["frontier"] = self._frontier()
-        if self._job.goal.require:
-            document["requirements"] = self._requirements(winner.best)
+        if (goal := self._job.goal).require or goal.several:
+            known = self._known(winner.best)
+            if goal.require:
+                document["requirements"] = required(goal, known)
+            if goal.several:
+                document["objectives"] = [known.by(one) for one in goal.several]
         return document
 
-    def _requirements(self, best: Row) -> list[RequirementFigures]:
+    def _known(self, best: Row) -> Known:
         data, goal, known = self._job.dataset, self._job.goal, None
 
         def answers(probabilities: Floats, labels: NDArray[np.int64]) -> Answers:
@@ -169,9 +172,9 @@ class Measured:
             known = answers(self._point.probabilities, self._finish.finals.held_out_labels)
         elif self._on == "train" and len(data.val):
             known = answers(self._seen["val", self._single].probabilities, data.val.labels)
-        figures = {one.metric: self._job.rules.figure_of(best, one.metric) for one in goal.require}
+        figures = {one: self._job.rules.figure_of(best, one) for one in goal.metrics if f"val_{one}" in best}
         on_test = answers(self.by_kind()[self._kind], data.test.labels)
-        return required(goal, known, "validation" if self._point is None else "out of fold", figures, on_test)
+        return Known(known, "validation" if self._point is None else "out of fold", figures, on_test)
 
     def _shipped_figures(self) -> ShippedFigures:
         data, found = self._job.dataset, self.by_kind()[self._kind]

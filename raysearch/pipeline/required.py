@@ -1,8 +1,9 @@
-"""Whether what is shipped keeps what the search requires, and how sure that is."""
+"""Whether what is shipped keeps what the search requires, what it is by several metrics, and how sure that is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.frontier import Floats
-from raysearch.record.evaluation import RequirementFigures
+from raysearch.record.evaluation import MetricFigures, RequirementFigures
 from raysearch.record.goal import Goal
 from raysearch.training.calibration import logarithms
 from raysearch.training.paired import figure_interval
@@ -43,33 +44,38 @@ class Answers:
         return figure_interval(metric, logits, self._labels, self._classes, CONFIDENCE)
 
 
-def required(
-    goal: Goal, known: Answers | None, on: Literal["out of fold", "validation"], best: dict[str, float], test: Answers
-) -> list[RequirementFigures]:
-    """Each requirement with what is known of it.
+@dataclass(frozen=True)
+class Known:
+    """What is known of what is shipped."""
 
-    Args:
-        goal: of the search.
-        known: what is shipped, on labelled images that it had not trained on; None: there are no such answers.
-        on: which images these are.
-        best: the winner's figures in the search, which stand in for them.
-        test: what is shipped, on the test images.
-    """
-    found: list[RequirementFigures] = []
-    for one in goal.require:
-        figures: RequirementFigures = {
-            "requirement": str(one),
-            "metric": one.metric,
-            "bound": one.bound,
-            "on": on,
-            "figure": best[one.metric],
+    answers: Answers | None
+    """On labelled images that it had not trained on; None: there are no such answers."""
+    on: Literal["out of fold", "validation"]
+    """Which images these are."""
+    best: dict[str, float]
+    """The winner's figures in the search, which stand in for them."""
+    test: Answers
+
+    def by(self, metric: str) -> MetricFigures:
+        """One of its figures."""
+        found: MetricFigures = {
+            "metric": metric,
+            "on": self.on,
+            "figure": self.best[metric],
             "low": None,
             "high": None,
-            "met": False,
-            "test": test.figure(one.metric),
+            "test": self.test.figure(metric),
         }
-        if known is not None:
-            figures["figure"], figures["low"], figures["high"] = known.figure(one.metric)
-        figures["met"] = one.shortfall({one.metric: figures["figure"]}) == 0
-        found.append(figures)
+        if self.answers is not None:
+            found["figure"], found["low"], found["high"] = self.answers.figure(metric)
+        return found
+
+
+def required(goal: Goal, known: Known) -> list[RequirementFigures]:
+    """Each requirement of a search with what is known of it."""
+    found: list[RequirementFigures] = []
+    for one in goal.require:
+        figures = known.by(one.metric)
+        met = one.shortfall({one.metric: figures["figure"]}) == 0
+        found.append({"requirement": str(one), "bound": one.bound, "met": met, **figures})
     return found

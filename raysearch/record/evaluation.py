@@ -175,22 +175,27 @@ class FrontierPoint(TypedDict):
     test: AccuracyInterval
 
 
-class RequirementFigures(TypedDict):
-    """One of the bounds that a search required."""
+class MetricFigures(TypedDict):
+    """What is shipped by one metric."""
 
-    requirement: str
-    """As in `--require`."""
     metric: str
-    bound: float
     on: Literal["out of fold", "validation"]
-    """The images that say whether it is kept: labelled ones that what is shipped had not trained on, if there are."""
+    """The images that say it: labelled ones that what is shipped had not trained on, if there are."""
     figure: float
     low: float | None
     high: float | None
     """Ends of its 90 % interval; None where only the search's own figure is known."""
-    met: bool
     test: tuple[float, float, float]
     """On the test images, with the ends of the interval."""
+
+
+class RequirementFigures(MetricFigures):
+    """One of the bounds that a search required."""
+
+    requirement: str
+    """As in `--require`."""
+    bound: float
+    met: bool
 
 
 class EvaluationDocument(TypedDict):
@@ -219,3 +224,5 @@ class EvaluationDocument(TypedDict):
     """How often the test images have been read."""
     requirements: NotRequired[list[RequirementFigures]]
     """What the search required beside its metric; missing where it required nothing."""
+    objectives: NotRequired[list[MetricFigures]]
+    """Each metric of a search that was after several; missing where it was after one."""

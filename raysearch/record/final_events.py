@@ -30,6 +30,8 @@ class FinalsBegun(Line):
     seeds: int
     refits: int
     on: str
+    asked: NotRequired[str]
+    """The trial that is taken whatever comes of it, because --ship-point asks for it."""
 
 
 class FoldTrained(Line):

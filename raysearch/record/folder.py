@@ -27,6 +27,7 @@ import pandas as pd
 from raysearch.errors import InputError
 from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.events import Event
+from raysearch.record.goal import Goal
 from raysearch.record.info import RunInfo
 from raysearch.record.metric import current_name
 from raysearch.record.tables import heads_table, history_table, trials_table
@@ -170,24 +171,31 @@ class RunFolder:
     def derive(self) -> None:
         """Writes trials.csv, heads.csv and history.csv anew from the log, each atomically."""
         events = self.events()
-        for name, table in (("trials", trials_table), ("heads", heads_table), ("history", history_table)):
-            frame = table(events)
+        goal = self.goal
+        tables = (trials_table(events, goal), heads_table(events, goal), history_table(events))
+        for name, frame in zip(("trials", "heads", "history"), tables, strict=True):
             replace_with(self.folder / f"{name}.csv", functools.partial(frame.to_csv, index=False))
 
     @property
     def trials(self) -> pd.DataFrame:
         """One row a trial: how it stands, its best figures so far, its recipe; as the log says at this moment."""
-        return trials_table(self.events())
+        return trials_table(self.events(), self.goal)
 
     @property
     def heads(self) -> pd.DataFrame:
         """The same for the heads of the head search."""
-        return heads_table(self.events())
+        return heads_table(self.events(), self.goal)
 
     @property
     def history(self) -> pd.DataFrame:
         """One row an epoch of a trial."""
         return history_table(self.events())
+
+    @property
+    def goal(self) -> Goal:
+        """What the search is after."""
+        settings = self.info.get("settings", {})
+        return Goal.of(settings.get("metric", "accuracy"), settings.get("require", ()))
 
     @property
     def info(self) -> RunInfo:

@@ -1,4 +1,4 @@
-"""What a search is after: one metric, and bounds that others must keep before it counts."""
+"""What a search is after: a metric or several, and bounds that must be kept before they count."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from raysearch.errors import InputError
-from raysearch.record.metric import check_metric, larger_is_better, measured, score
+from raysearch.record.metric import check_metric, larger_is_better, measured, parts, score
 
 _WRITTEN = re.compile(r"^(?P<metric>.+?)\s*(?P<sign>>=|<=)\s*(?P<bound>[^<>=]+)$", re.DOTALL)
 _BELOW_ALL = -1e6
@@ -67,6 +67,7 @@ class Goal:
     """A metric, and what is required beside it."""
 
     metric: str
+    """Of several, with commas between them, their balance leads: see `raysearch.record.metric.measured`."""
     require: tuple[Requirement, ...] = ()
 
     @classmethod
@@ -83,22 +84,38 @@ class Goal:
 
     @property
     def metrics(self) -> tuple[str, ...]:
-        """All that it names."""
-        return (self.metric, *(one.metric for one in self.require))
+        """All that it names, each once."""
+        return tuple(dict.fromkeys((*parts(self.metric), *(one.metric for one in self.require))))
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """What a classifier is to be measured by: the balance of several, too."""
+        return tuple(dict.fromkeys((*self.metrics, self.metric)))
 
     def check(self, classes: Sequence[str] | None) -> list[str]:
         """What is wrong with its metrics for these classes, a sentence each."""
         problems: list[str] = []
-        for name in dict.fromkeys(self.metrics):
+        for name in dict.fromkeys((self.metric, *self.metrics)):
             try:
                 check_metric(name, classes)
             except InputError as error:
-                problems += error.problems
+                problems += [one for one in error.problems if one not in problems]
         return problems
 
     def shortfall(self, figures: Mapping[str, float]) -> float:
         """By how much figures miss the bounds, added up; 0 where they keep all."""
         return sum(one.shortfall(figures) for one in self.require)
+
+    @property
+    def several(self) -> tuple[str, ...]:
+        """The metrics of a search that is after more than one; none where it is after one."""
+        found = parts(self.metric)
+        return found if len(found) > 1 else ()
+
+    def standings(self, figures: Mapping[str, float]) -> tuple[float, ...]:
+        """How figures rank by each metric: what is required comes before all of them."""
+        short = self.shortfall(figures)
+        return tuple(standing(score(figures, one), short) for one in parts(self.metric))
 
     def score(self, figures: Mapping[str, float]) -> float:
         """How figures rank: see `standing`."""

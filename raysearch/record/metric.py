@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -23,12 +24,20 @@ OF_A_CLASS = ("recall", "precision", "f1")
 RANKED = ("auroc", "average_precision")
 """How well the probabilities of a class rank its images before all others, a mean over the classes."""
 _OLD = re.compile(rf"^((?:val_|cv_)?)({'|'.join(OF_A_CLASS[:2])})_")
+_BETWEEN = re.compile(rf",\s*(?=(?:{'|'.join(METRICS)})\s*(?:,|$)|(?:{'|'.join(OF_A_CLASS)}):)")
 _NAMED = 8
+
+
+def parts(metric: str) -> tuple[str, ...]:
+    """The metrics of a search that is after several, written with commas between them; else the one."""
+    return tuple(part.strip() for part in _BETWEEN.split(metric))
 
 
 def class_metric(metric: str) -> tuple[str, str] | None:
     """("recall", "cat") for `recall:cat`; None for what is of no class."""
     kind, colon, name = metric.partition(":")
+    if len(parts(metric)) > 1:
+        return None
     return (kind, name) if colon and kind in OF_A_CLASS else None
 
 
@@ -44,12 +53,19 @@ def score(figures: Mapping[str, float], metric: str) -> float:
 
 
 def measured(figures: Mapping[str, float], metric: str) -> float:
-    """The figure itself, of figures as of `score`.
+    """The figure itself, of figures as of `score`; of several metrics, their balance.
+
+    The balance is the geometric mean, of a loss that of the probabilities of the right classes, exp(-loss). It is the
+    larger the more of the unit square lies below a point, and 0 where any of them is.
 
     Raises:
         InputError: it is not among them.
     """
     value = figures.get(metric, figures.get(f"val_{metric}"))
+    if value is None and len(several := parts(metric)) > 1:
+        values = (measured(figures, one) for one in several)
+        shares = (one if larger_is_better(name) else math.exp(-one) for name, one in zip(several, values, strict=True))
+        return math.prod(shares) ** (1 / len(several))
     if value is None:
         raise InputError(f"metric {metric!r} was not measured here; there are {', '.join(figures)}")
     return value
@@ -68,13 +84,15 @@ def is_share(metric: str) -> bool:
 
 def in_words(metric: str) -> str:
     """A metric in a sentence, e.g. "macro f1" or "recall of no ship"."""
+    if len(several := parts(metric)) > 1:
+        return f"balance of {' and '.join(in_words(one) for one in several)}"
     of_class = class_metric(metric)
     return metric.replace("_", " ") if of_class is None else f"{of_class[0]} of {of_class[1]}"
 
 
 def tracked_name(column: str) -> str:
     """A figure's column as W&B and TensorBoard have it, whose names cannot hold a colon: val_recall_cat."""
-    return column.replace(":", "_")
+    return "_and_".join(parts(column)).replace(":", "_")
 
 
 def current_name(name: str) -> str:
@@ -90,16 +108,18 @@ def check_metric(metric: str, classes: Sequence[str] | None) -> None:
         classes: their names; None where they are not known yet: then only what no data has is refused.
 
     Raises:
-        InputError: an unknown name or class; the nearest is suggested.
+        InputError: an unknown name or class; the nearest is suggested. Of several, the first that is wrong.
     """
+    if len(several := parts(metric)) > 1:
+        for one in several:
+            check_metric(one, classes)
+        if twice := sorted({one for one in several if several.count(one) > 1}):
+            raise InputError(f"metric {metric!r} names {twice[0]} twice")
+        return
     of_class = class_metric(metric)
     if metric in METRICS or (of_class is not None and (classes is None or of_class[1] in classes)):
         return
     there = [*METRICS, *(f"{kind}:{name}" for name in classes or () for kind in OF_A_CLASS)]
-    first, *others = metric.split(",")
-    if others and all(part in METRICS or class_metric(part) for part in (first, *others)):
-        bounds = " ".join(f'--require "{one}{">=" if larger_is_better(one) else "<="}…"' for one in others)
-        raise InputError(f"metric {metric!r}: one metric leads a search; give the others as bounds: {first} {bounds}")
     if of_class is not None:
         known = classes or ()
         told = f"metric {metric!r}: there is no class {of_class[1]!r}; "
@@ -125,6 +145,8 @@ def lacking(metric: str, counts: Mapping[str, int]) -> list[str]:
         metric: a name that `check_metric` accepts.
         counts: of the images by class.
     """
+    if len(several := parts(metric)) > 1:
+        return list(dict.fromkeys(name for one in several for name in lacking(one, counts)))
     of_class = class_metric(metric)
     if of_class is not None:
         return [] if counts.get(of_class[1], 1) else [of_class[1]]

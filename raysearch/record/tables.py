@@ -12,7 +12,8 @@ import pandas as pd
 
 from raysearch.recipe import Recipe, flatten
 from raysearch.record.events import Event
-from raysearch.record.goal import Requirement
+from raysearch.record.fronts import fronts
+from raysearch.record.goal import Goal, Requirement
 from raysearch.record.info import Json
 from raysearch.record.metric import larger_is_better
 from raysearch.record.trial import State, Trial, Trials
@@ -26,14 +27,20 @@ _FIGURES = ["val_accuracy", "val_loss", "val_macro_f1", "val_auroc", "val_averag
 _HISTORY = ["trial", "epoch", "stage", "lr", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_macro_f1"]
 
 
-def trials_table(events: Iterable[Event]) -> pd.DataFrame:
-    """One row a trial of the search proper, in the order they were made; empty columns are there from the start."""
-    return _table(events, heads=False)
+def trials_table(events: Iterable[Event], goal: Goal | None = None) -> pd.DataFrame:
+    """One row a trial of the search proper, in the order they were made; empty columns are there from the start.
+
+    Args:
+        events: of the log.
+        goal: of the search. If it has several metrics, the column `front` says of each trial that was trained to its
+            end which front it is in: 1, if no other is better by one metric and as good by the others.
+    """
+    return _table(events, goal, heads=False)
 
 
-def heads_table(events: Iterable[Event]) -> pd.DataFrame:
+def heads_table(events: Iterable[Event], goal: Goal | None = None) -> pd.DataFrame:
     """One row a trial of the head search; the same columns as `trials_table`."""
-    return _table(events, heads=True)
+    return _table(events, goal, heads=True)
 
 
 def history_table(events: Iterable[Event]) -> pd.DataFrame:
@@ -152,15 +159,28 @@ def _row(trial: Trial) -> Cells:
     }
 
 
-def _table(events: Iterable[Event], *, heads: bool) -> pd.DataFrame:
+def _fronts(rows: Sequence[Cells], goal: Goal) -> None:
+    """Adds to the rows of trials that were trained to their ends which front each is in."""
+    ended = [row for row in rows if row["state"] == State.DONE.value and f"val_{goal.metric}" in row]
+    crossed = [{one: row.get(f"cv_{one}", row[f"val_{one}"]) for one in goal.metrics} for row in ended]
+    points = np.array([goal.standings(figures) for figures in crossed]).reshape(len(ended), len(goal.several))
+    for row, number in zip(ended, fronts(points).tolist(), strict=True):
+        row["front"] = number
+
+
+def _table(events: Iterable[Event], goal: Goal | None, *, heads: bool) -> pd.DataFrame:
     trials = Trials()
     for event in events:
         trials.take(event)
     rows = [_row(trial) for trial in trials.values() if trial.is_head == heads]
+    several = goal is not None and bool(goal.several)
+    if goal is not None and several:
+        _fronts(rows, goal)
     metrics = [name for row in rows for name in row if name.startswith(("val_", "cv_"))]
     recipe = [name for row in rows for name in row if name.split(".")[0] in Recipe.model_fields]
     order = [
         *_LEADING,
+        *(["front"] if several else []),
         *_FIGURES[:3],
         *(name for name in _FIGURES if name in metrics),
         *metrics,

@@ -16,7 +16,7 @@ from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table
 from raysearch.reporting.intake import Intake, caveats
 from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence
-from raysearch.reporting.required import requirements_of
+from raysearch.reporting.required import objectives_of, requirements_of
 
 
 class Answer(TypedDict):
@@ -77,6 +77,7 @@ def answer_section(
     columns = ["model", "trial", "trainings", "cost", "accuracy", "macro-F1", f"{what} against it"]
     answer["models"] = Table(columns, models, frozenset({0, 1}))
     answer["notes"] += [one.sentence for one in requirements_of(evaluation) if one.met]
+    answer["notes"] += objectives_of(evaluation)
     answer["notes"] += _how_to_read(evaluation)
     answer["notes"] += caveats(intake, evaluation)
     if evaluation.get("optimism") is not None:

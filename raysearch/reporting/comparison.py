@@ -43,6 +43,8 @@ class Comparison:
     chosen: str | None
     """The trial that was chosen; None as long as it is open."""
     fold_trainings: int
+    asked: str | None
+    """The trial that --ship-point asks for; None: the comparison chose."""
     seconds: float
     """Seconds of training, on folds and for good, added up over workers."""
 
@@ -93,6 +95,7 @@ def comparison_of(events: Sequence[Event]) -> Comparison | None:
         tuple(sorted(races.values(), key=lambda race: (race.folds, race.trial))),
         chosen[-1] if chosen else None,
         sum(event["event"] == "fold" for event in trained.values()),
+        began.get("asked"),
         sum(event.get("seconds") or 0.0 for event in trained.values()),
     )
 
@@ -110,6 +113,8 @@ def comparison_line(comparison: Comparison, metric: str) -> str:
     races = {race.trial: race for race in comparison.last_races()}
     if comparison.chosen in races:
         gain = _interval(races[comparison.chosen], metric, comparison.confidence)
+        if comparison.asked is not None:
+            return f"{told} {comparison.chosen} is taken, as --ship-point asks; against the default it is {gain}."
         if (nearer := races[comparison.chosen].nearer) > 0:
             return f"{told} {comparison.chosen} replaces it: it misses what is required by {nearer:.4f} less; {gain}."
         return f"{told} {comparison.chosen} replaces it: it is better by {gain}."

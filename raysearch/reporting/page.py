@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 
 from raysearch.record.events import Event
 from raysearch.record.folder import RunFolder
+from raysearch.record.goal import Goal
 from raysearch.record.tables import ancestry, history_table, leaders
 from raysearch.record.trial import State
 from raysearch.reporting import classes, hyperparameters, trials
@@ -26,6 +27,7 @@ from raysearch.reporting.answer import Answer, answer_section
 from raysearch.reporting.ceiling import warnings_of
 from raysearch.reporting.compare import comparable, contrasts
 from raysearch.reporting.elements import Plot, Table
+from raysearch.reporting.front import Front, front_section
 from raysearch.reporting.gallery import gallery
 from raysearch.reporting.paths import with_paths
 from raysearch.reporting.record import Record, record_section
@@ -96,6 +98,7 @@ class PageContent(TypedDict):
     finals: Finals
     sureness: Sureness
     counts: list[str]
+    front: Front | None
     tree: Plot | str
     verdicts: Plot | None
     verdict_lines: list[str]
@@ -131,6 +134,8 @@ def page_content(run: RunFolder) -> PageContent:
     compared, searched, epochs = comparable(paths, history, events, metric)
     drawn = compared[compared["trial"].isin(shown["trial"])]
     images = trials.compared_images(run.folder, levels)
+    halved = any(event.get("images") for event in levels)
+    known = {} if halved else info.get("intake", {}).get("counts", {}).get("val", {})
     return {
         "name": run.folder.resolve().name,
         "metric": metric,
@@ -142,6 +147,7 @@ def page_content(run: RunFolder) -> PageContent:
         "finals": finals_section(events, evaluation, metric),
         "sureness": sureness_section(evaluation),
         "counts": _counts(made, heads, len(scored)),
+        "front": front_section(made, Goal.of(metric, require), winner, known, str(run.folder)),
         "tree": trials.tree_figure(shown, heads, metric, winner, images),
         "verdicts": trials.verdicts_figure(levels),
         "verdict_lines": [verdict_line(event) for event in levels],

@@ -1,10 +1,10 @@
-"""Whether what is shipped keeps what the search required, in sentences."""
+"""Whether what is shipped keeps what the search required, and what it is by several metrics, in sentences."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from raysearch.record.evaluation import EvaluationDocument
+from raysearch.record.evaluation import EvaluationDocument, MetricFigures
 from raysearch.record.metric import in_words
 
 
@@ -20,11 +20,7 @@ def requirements_of(evaluation: EvaluationDocument | None) -> list[Required]:
     """What evaluation.json says of each requirement; none where nothing was required."""
     found = []
     for one in evaluation.get("requirements", []) if evaluation is not None else []:
-        said = f"{one['figure']:.4f} {one['on'] if one['on'] != 'validation' else 'on validation'}"
-        if one["low"] is not None and one["high"] is not None:
-            said += f" (90 % interval {one['low']:.4f} to {one['high']:.4f})"
-        figure, low, high = one["test"]
-        said += f", and {figure:.4f} [{low:.4f}, {high:.4f}] on the test images"
+        said = _said(one)
         if one["met"]:
             sentence = f"Required was {one['requirement']}, and it is kept: {in_words(one['metric'])} is {said}."
         else:
@@ -34,3 +30,17 @@ def requirements_of(evaluation: EvaluationDocument | None) -> list[Required]:
             )
         found.append(Required(one["met"], sentence))
     return found
+
+
+def objectives_of(evaluation: EvaluationDocument | None) -> list[str]:
+    """What evaluation.json says of each metric of a search that was after several."""
+    several = evaluation.get("objectives", []) if evaluation is not None else []
+    return [f"By {in_words(one['metric'])}, what is shipped is {_said(one)}." for one in several]
+
+
+def _said(one: MetricFigures) -> str:
+    said = f"{one['figure']:.4f} {one['on'] if one['on'] != 'validation' else 'on validation'}"
+    if one["low"] is not None and one["high"] is not None:
+        said += f" (90 % interval {one['low']:.4f} to {one['high']:.4f})"
+    figure, low, high = one["test"]
+    return f"{said}, and {figure:.4f} [{low:.4f}, {high:.4f}] on the test images"

@@ -98,6 +98,8 @@ def _became(race: Race, comparison: Comparison) -> str:
     if race.folds < comparison.folds:
         return "goes on" if race.goes_on else "dropped: not ahead"
     if race.trial == comparison.chosen:
+        if comparison.asked is not None:
+            return "taken, as --ship-point asks"
         return "replaces the default" if comparison.first_is_default else "chosen"
     if race.low > 0:
         return "surely better, but not the best"

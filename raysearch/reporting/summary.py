@@ -11,15 +11,17 @@ from rich.text import Text
 
 from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.folder import RunFolder
-from raysearch.record.goal import Requirement
+from raysearch.record.goal import Goal, Requirement
+from raysearch.record.metric import in_words
 from raysearch.record.tables import deciding, leaders, recipe_columns, varying
 from raysearch.record.trial import State
 from raysearch.reporting.ceiling import warnings_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.comparison import comparison_line, comparison_of
+from raysearch.reporting.front import how_to_ship, on_the_front
 from raysearch.reporting.intake import caveats, leak
 from raysearch.reporting.measured import measured_models, plus_minus, threshold_sentence
-from raysearch.reporting.required import requirements_of
+from raysearch.reporting.required import objectives_of, requirements_of
 from raysearch.reporting.sentences import incidents, short, verdict_line
 from raysearch.reporting.trials import compared_images
 
@@ -39,6 +41,8 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
     kept = f" among those with {' and '.join(require)}" if require else ""
     _heading(console, f"The best {len(rows)} of {len(trials)} {what}, by {how} {metric}{kept}")
     console.print(best_recipes(trials, metric, require=require))
+    if (goal := Goal.of(metric, require)).several:
+        _front(run, trials, goal, console)
     events = run.events()
     if levels := [event for event in events if event["event"] == "level"]:
         _heading(console, "Whether it was worth going deeper, on validation images that chose nothing")
@@ -67,6 +71,22 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
     console.print(Text(f"The run is in {run.folder}", style="bold"), soft_wrap=True)
 
 
+def _front(run: RunFolder, trials: pd.DataFrame, goal: Goal, console: Console) -> None:
+    """Prints the recipes of the front, and how another of them is shipped."""
+    best = on_the_front(trials, goal)
+    if not len(best):
+        return
+    _heading(console, f"The front of {' and '.join(map(in_words, goal.several))}")
+    table, shipped = Table(), None if run.evaluation is None else run.evaluation["trial"]
+    for name in ("trial", *goal.several, "balance", ""):
+        table.add_column(name, justify="left" if name in ("trial", "") else "right", no_wrap=True)
+    for row in best.to_dict("records"):
+        figures = [f"{row[deciding(best, one)]:.4f}" for one in (*goal.several, goal.metric)]
+        table.add_row(row["trial"], *figures, "shipped" if row["trial"] == shipped else "")
+    console.print(table)
+    console.print(how_to_ship(goal, str(run.folder)), markup=False, highlight=False, soft_wrap=True)
+
+
 def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, console: Console) -> None:
     """Prints the table, and what the figures in it are to be held against."""
     console.print(evaluation_table(evaluation))
@@ -85,6 +105,7 @@ def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, conso
             f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)"
         )
     lines += [one.sentence for one in requirements_of(evaluation) if one.met]
+    lines += objectives_of(evaluation)
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -11,6 +11,9 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+Scores = tuple[float, ...]
+"""By what trials are compared, larger is better: one figure; of several metrics their balance, then each of them."""
+
 
 def rungs_for(max_epochs: int, reduction: int, first: int | None = None) -> tuple[int, ...]:
     """The epochs at which trials are compared; the last is `max_epochs`.
@@ -48,15 +51,15 @@ class Rung:
     waiting: list[tuple[float, str]] = field(default_factory=list)
     """Those of `arrived` that were not promoted, ascending."""
 
-    def arrive(self, trial: str, score: float) -> None:
-        """Record that `trial` finished this rung with best-so-far `score` (larger is better)."""
-        insort(self.arrived, (-score, trial))
-        insort(self.waiting, (-score, trial))
+    def arrive(self, trial: str, scores: Scores) -> None:
+        """Record that `trial` finished this rung with these best-so-far scores, of which the first decides."""
+        insort(self.arrived, (-scores[0], trial))
+        insort(self.waiting, (-scores[0], trial))
 
-    def leave(self, trial: str, score: float) -> None:
+    def leave(self, trial: str, scores: Scores) -> None:
         """Record that `trial` was promoted, or can never be (its checkpoint is gone)."""
-        place = bisect_left(self.waiting, (-score, trial))
-        if place < len(self.waiting) and self.waiting[place] == (-score, trial):
+        place = bisect_left(self.waiting, (-scores[0], trial))
+        if place < len(self.waiting) and self.waiting[place] == (-scores[0], trial):
             del self.waiting[place]
 
     def promotable(self) -> str | None:

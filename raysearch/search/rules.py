@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from math import inf
 
 from raysearch.record.final_events import Row
 from raysearch.record.goal import Requirement, standing
+from raysearch.record.metric import parts, score
 from raysearch.record.trial import Trial
 
 
@@ -18,7 +20,7 @@ class Rules:
     Args:
         rungs: epochs at which trials of one depth are compared, ascending; the last is the longest a trial trains.
         reduction: 1 in `reduction` goes on at each rung.
-        metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy".
+        metric: the validation metric of an epoch's row that decides, e.g. "val_accuracy"; the balance of several.
         larger_is_better: its direction.
         require: bounds that count before the metric.
         max_failures: how often a trial's process may die before the trial counts as failed.
@@ -56,6 +58,23 @@ class Rules:
     def score(self, row: Row) -> float:
         """Larger is better, whatever the metric; what is required has no part in it."""
         return self.figure(row) if self.larger_is_better else -self.figure(row)
+
+    @cached_property
+    def several(self) -> tuple[str, ...]:
+        """The metrics of a search that is after more than one; none where it is after one."""
+        found = parts(self.metric.removeprefix("val_"))
+        return found if len(found) > 1 else ()
+
+    def scores(self, row: Row) -> tuple[float, ...]:
+        """Of each metric that the search is after, so that larger is better."""
+        if not self.several:
+            return (self.score(row),)
+        return tuple(score({one: self.figure_of(row, one)}, one) for one in self.several)
+
+    def standings(self, row: Row) -> tuple[float, ...]:
+        """How a row ranks by each metric: what is required comes before all of them."""
+        short = self.shortfall(row)
+        return tuple(standing(one, short) for one in self.scores(row))
 
     def shortfall(self, row: Row) -> float:
         """By how much a row misses what is required, added up; 0 where it keeps all."""

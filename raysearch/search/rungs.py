@@ -8,7 +8,8 @@ from math import inf
 
 from raysearch.record.final_events import Row
 from raysearch.record.trial import Trial
-from raysearch.search.asha import Rung
+from raysearch.search.asha import Rung, Scores
+from raysearch.search.fronts import FrontRung
 from raysearch.search.rules import Rules
 
 Place = tuple[int, int, int]
@@ -22,11 +23,11 @@ class Rungs:
     """
 
     rules: Rules
-    _rungs: dict[Place, Rung] = field(default_factory=dict)
+    _rungs: dict[Place, Rung | FrontRung] = field(default_factory=dict)
     """From the highest down."""
     _best: dict[str, tuple[float, Row]] = field(default_factory=dict)
     """The best epoch that a trial trained itself: its standing and its row."""
-    _climbs: dict[str, list[float]] = field(default_factory=dict)
+    _climbs: dict[str, list[Scores]] = field(default_factory=dict)
 
     def score(self, trial: Trial) -> float:
         """The standing of the best of the epochs that the trial trained itself; larger is better. A trial that only
@@ -40,8 +41,8 @@ class Rungs:
         best = self._best.get(trial.name)
         return 0.0 if best is None else self.rules.shortfall(best[1])
 
-    def climb(self, trial: Trial) -> list[float]:
-        """The metric's score of the trial when it reached each rung; one that ended early has reached all that would
+    def climb(self, trial: Trial) -> list[Scores]:
+        """Each metric's score of the trial when it reached each rung; one that ended early has reached all that would
         have come.
         """
         return self._climbs.get(trial.name, [])
@@ -56,19 +57,19 @@ class Rungs:
 
         One that stopped early has reached every later rung with what it has, so that others are held to it.
         """
-        score, climb, best = self.score(trial), self._climbs.setdefault(trial.name, []), self._best.get(trial.name)
+        scores, climb, best = self._scores(trial), self._climbs.setdefault(trial.name, []), self._best.get(trial.name)
         last = len(self.rules.rungs) if trial.finished else trial.rung
         for number in range(trial.rung, last + 1):
-            climb.append(-inf if best is None else self.rules.score(best[1]))
+            climb.append((-inf,) * max(1, len(self.rules.several)) if best is None else self.rules.scores(best[1]))
             rung = self._rung_at((trial.stage, trial.depth, number))
-            rung.arrive(trial.name, score)
+            rung.arrive(trial.name, scores)
             if trial.finished:
-                rung.leave(trial.name, score)
+                rung.leave(trial.name, scores)
 
     def leave(self, trial: Trial) -> None:
         """The trial was promoted, or can never be."""
         if (rung := self._rung_of(trial)) is not None:
-            rung.leave(trial.name, self.score(trial))
+            rung.leave(trial.name, self._scores(trial))
 
     def may_leave(self, trial: Trial) -> bool:
         """Whether the trial is the one that its rung would promote now."""
@@ -92,11 +93,18 @@ class Rungs:
                 found += rung.hopeless(to_come(place))
         return found
 
-    def _rung_at(self, place: Place) -> Rung:
+    def _rung_at(self, place: Place) -> Rung | FrontRung:
         if place not in self._rungs:
-            rungs = {**self._rungs, place: Rung(self.rules.reduction)}
+            kind = FrontRung if self.rules.several else Rung
+            rungs = {**self._rungs, place: kind(self.rules.reduction)}
             self._rungs = {place: rungs[place] for place in sorted(rungs, key=lambda one: (-one[2], one))}
         return self._rungs[place]
 
-    def _rung_of(self, trial: Trial) -> Rung | None:
+    def _scores(self, trial: Trial) -> Scores:
+        """What its rung compares: its standing, and where there are several metrics that by each of them."""
+        best, several = self._best.get(trial.name), self.rules.several
+        each = (-inf,) * len(several) if best is None else self.rules.standings(best[1])
+        return (self.score(trial), *(each if several else ()))
+
+    def _rung_of(self, trial: Trial) -> Rung | FrontRung | None:
         return self._rungs.get((trial.stage, trial.depth, trial.rung))

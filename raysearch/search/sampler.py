@@ -24,6 +24,7 @@ from raysearch.recipe import Recipe, Stage
 from raysearch.record.events import Role
 from raysearch.record.info import Json
 from raysearch.record.trial import Trial
+from raysearch.search.asha import Scores
 from raysearch.search.controller import Proposal
 from raysearch.search.packs import shape_of
 from raysearch.search.rules import Rules
@@ -179,7 +180,7 @@ class OptunaProposer:
                 sampler = optuna.samplers.TPESampler(
                     seed=stream, multivariate=True, constant_liar=True, n_startup_trials=6
                 )  # trials that miss what is required are the worst to it, the nearest before the others
-            study = optuna.create_study(direction="maximize", sampler=sampler)
+            study = optuna.create_study(directions=["maximize"] * max(1, len(self.rules.several)), sampler=sampler)
             if distributions and self.space.search.sampler != "random":
                 known = _recent(latest_first)
                 scores = _comparable(known, rungs)
@@ -218,20 +219,24 @@ def _recent(latest_first: Iterable[Trial]) -> list[Trial]:
     return sorted([*compared, *running], key=lambda trial: trial.number)
 
 
-def _comparable(known: Sequence[Trial], rungs: Rungs) -> dict[str, float]:
-    """What the sampler compares: of a trial, its score less what trials gained on average on their way to its rung.
+def _comparable(known: Sequence[Trial], rungs: Rungs) -> dict[str, Scores]:
+    """What the sampler compares: of a trial, its scores less what trials gained on average on their way to its rung.
 
     Else one would look good for having been trained long: the default always is, and the first of each depth to be
     promoted are followed by more of that depth, whatever the depth is worth.
     """
-    scores = {head.name: rungs.rules.score(head.best) for head in known if head.is_head and head.best is not None}
+    scores = {head.name: rungs.rules.scores(head.best) for head in known if head.is_head and head.best is not None}
     climbs = {trial.name: climb for trial in known if (climb := rungs.climb(trial))}
-    gains: dict[int, list[float]] = {}
+    gains: dict[int, list[Scores]] = {}
     for climb in climbs.values():
-        for rung, score in enumerate(climb):
-            gains.setdefault(rung, []).append(score - climb[0])
-    usual = {rung: mean(of_rung) for rung, of_rung in gains.items()}
-    return scores | {name: climb[-1] - usual[len(climb) - 1] for name, climb in climbs.items()}
+        for rung, reached in enumerate(climb):
+            gains.setdefault(rung, []).append(_less(reached, climb[0]))
+    usual = {rung: tuple(mean(of_metric) for of_metric in zip(*of, strict=True)) for rung, of in gains.items()}
+    return scores | {name: _less(climb[-1], usual[len(climb) - 1]) for name, climb in climbs.items()}
+
+
+def _less(scores: Scores, others: Scores) -> Scores:
+    return tuple(one - other for one, other in zip(scores, others, strict=True))
 
 
 def _short(trial: Trial, rungs: Rungs) -> float | None:
@@ -262,16 +267,17 @@ class _Frozen(FrozenTrial):
 
 
 def _frozen(
-    trial: Trial, distributions: Distributions, scores: Mapping[str, float], short: float | None
+    trial: Trial, distributions: Distributions, scores: Mapping[str, Scores], short: float | None
 ) -> FrozenTrial:
     """A trial as Optuna knows it."""
-    value = scores.get(trial.name)
-    state = TrialState.RUNNING if value is None else TrialState.COMPLETE
+    values = scores.get(trial.name)
+    state = TrialState.RUNNING if values is None else TrialState.COMPLETE
     frozen = _Frozen(
         number=-1,  # the study numbers it
         trial_id=-1,
         state=state,
-        value=value,
+        value=None,
+        values=values,
         datetime_start=_WHEN,
         datetime_complete=None if state is TrialState.RUNNING else _WHEN,
         params={path: trial.params[path] for path in distributions},

@@ -194,6 +194,25 @@ class SearchState:
             return found or head
         return head if self.rules.better(head, found) else found
 
+    def point(self, wanted: str) -> Trial | None:
+        """The trial that is asked for among those that were trained to their ends; None where there is none such.
+
+        Args:
+            wanted: its name; or one of several metrics, by which it is the best of the front.
+        """
+        kind = "t" if self.trials_wanted else "h"
+        ended = [one for one in self.trials.values() if one.finished and not one.failed and one.name[0] == kind]
+        if wanted not in self.rules.several:
+            return next((one for one in ended if one.name == wanted), None)
+        at = self.rules.several.index(wanted)
+        rows = {one.name: one.best for one in ended if one.best is not None}
+
+        def worth(name: str) -> tuple[float, tuple[float, float]]:
+            return self.rules.standings(rows[name])[at], self.rules.order(rows[name])
+
+        # The best by one metric, and among equals by the balance, is of the front whatever the others are.
+        return self.trials.get(max(rows, key=worth, default=""))
+
     def keepers(self) -> set[str]:
         """The names of those whose best tensors are still needed once they are trained.
 

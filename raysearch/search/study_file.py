@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
@@ -21,6 +21,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from raysearch.record.metric import larger_is_better
 from raysearch.record.trial import State, Trial
 from raysearch.search.rules import Rules
 from raysearch.search.sampler import parent_path
@@ -35,9 +36,11 @@ def export_study(path: Path, state: SearchState, space: Space, name: str) -> Non
     """Write the whole study as an SQLite file that optuna-dashboard opens, replacing `path` at once.
 
     Where a space searches heads alone, they are the study's trials. Trials keep their names, states and intermediate
-    values (the metric itself, not the score).
+    values (the metric itself, not the score); of several metrics each is an objective, and their balance in between.
     """
-    direction: Literal["maximize", "minimize"] = "maximize" if state.rules.larger_is_better else "minimize"
+    rules = state.rules
+    upwards = [larger_is_better(one) for one in rules.several] or [rules.larger_is_better]
+    directions: list[str] = ["maximize" if larger else "minimize" for larger in upwards]
     distributions = dict(space.distributions)
     for level in space.levels:
         if parents := list(
@@ -47,9 +50,9 @@ def export_study(path: Path, state: SearchState, space: Space, name: str) -> Non
 
     def write(temporary: Path) -> None:
         storage = optuna.storages.RDBStorage(f"sqlite:///{temporary}")
-        optuna.create_study(study_name=name, storage=storage, direction=direction)
+        optuna.create_study(study_name=name, storage=storage, directions=directions)
         shown = (trial for trial in state.trials.values() if trial.is_head == space.heads_only)
-        write_trials(storage, name, [_exported(trial, distributions, state.rules) for trial in shown])
+        write_trials(storage, name, [_exported(trial, distributions, rules) for trial in shown])
         storage.remove_session()
         storage.engine.dispose()
 
@@ -64,9 +67,11 @@ def export_study(path: Path, state: SearchState, space: Space, name: str) -> Non
 def _exported(trial: Trial, distributions: Mapping[str, BaseDistribution], rules: Rules) -> FrozenTrial:
     state = _STATES.get(trial.state, TrialState.RUNNING)
     value = rules.figure(trial.best) if trial.best is not None else None
+    each = [rules.figure_of(trial.best, one) for one in rules.several] if trial.best is not None else []
+    values = (each or [value]) if value is not None and state in (TrialState.COMPLETE, TrialState.PRUNED) else None
     return create_trial(
         state=state,
-        value=value if state in (TrialState.COMPLETE, TrialState.PRUNED) else None,
+        values=values,
         params=trial.params,
         distributions={path: distributions[path] for path in trial.params},
         user_attrs={"trial": trial.name, "parent": trial.parent, "epochs": trial.epochs},
@@ -75,7 +80,7 @@ def _exported(trial: Trial, distributions: Mapping[str, BaseDistribution], rules
 
 
 def write_trials(storage: RDBStorage, study_name: str, trials: Iterable[FrozenTrial]) -> None:
-    """Adds trials to a study of one objective that has none yet.
+    """Adds trials to a study that has none yet.
 
     Args:
         storage: in which the study is the only one.
@@ -95,9 +100,9 @@ def write_trials(storage: RDBStorage, study_name: str, trials: Iterable[FrozenTr
         here = {"trial_id": number + 1}
         about = {"number": number, "study_id": study, "state": trial.state}
         rows[models.TrialModel].append(here | about | {"datetime_start": now, "datetime_complete": over})
-        if trial.value is not None:
-            value, kind = models.TrialValueModel.value_to_stored_repr(trial.value)
-            rows[models.TrialValueModel].append(here | {"objective": 0, "value": value, "value_type": kind})
+        for objective, figure in enumerate(trial.values or ()):
+            value, kind = models.TrialValueModel.value_to_stored_repr(figure)
+            rows[models.TrialValueModel].append(here | {"objective": objective, "value": value, "value_type": kind})
         for name, given in trial.params.items():
             distribution = trial.distributions[name]
             stored = {"param_value": distribution.to_internal_repr(given)}

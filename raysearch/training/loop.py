@@ -217,7 +217,7 @@ class Trainer:
             NonFiniteLossError: after `step` of `epoch`.
         """
         self.val_logits = self._logits(self.images.val.activations)
-        figures = classification_metrics(self.val_logits, self.val_labels, self.images.classes, self.goal.metrics)
+        figures = classification_metrics(self.val_logits, self.val_labels, self.images.classes, self.goal.measured)
         figures = self.ranks.agree(figures, self.device)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raysearch.record.metric import RANKED
+from raysearch.record.metric import RANKED, measured, parts
 
 
 def classification_metrics(
@@ -22,7 +22,8 @@ def classification_metrics(
         labels: integer in [0, c), shape (n,).
         classes: the c names, in the order of the logits.
         also: metrics that are wanted; what ranks (auroc, average_precision) sorts all images once a class, so it is
-            measured only where it is among these. AUROC of two classes always is, unless this is None.
+            measured only where it is among these. AUROC of two classes always is, unless this is None. The balance of
+            several (`raysearch.record.metric.measured`) is there if it is among them.
 
     Returns: loss (mean cross-entropy: no class weights, no smoothing, so that it compares across recipes), accuracy,
         balanced_accuracy (mean recall), macro_f1 (mean F1), auroc and average_precision (means over the classes of
@@ -62,6 +63,10 @@ def stacked_metrics(
             figures[name] = torch.stack(areas).mean(dim=0)
     for name, r, p, f in zip(classes, recall.unbind(1), precision.unbind(1), f1.unbind(1), strict=True):
         figures |= {f"recall:{name}": r, f"precision:{name}": p, f"f1:{name}": f}
+    for name in also or ():
+        if len(several := parts(name)) > 1:
+            rows = ({one: figures[one][i].item() for one in several} for i in range(k))
+            figures[name] = torch.tensor([measured(row, name) for row in rows], dtype=torch.float64)
     return figures
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from raysearch.intervals import mean_interval, wilson
 from raysearch.record.goal import Goal
-from raysearch.record.metric import RANKED, class_metric, is_share, lacking, measured, score
+from raysearch.record.metric import RANKED, class_metric, is_share, lacking, measured, parts, score
 from raysearch.training.metrics import classification_metrics
 
 _RESAMPLES = 400
@@ -115,7 +115,7 @@ def figure_interval(
 
 def _also(metric: str) -> tuple[str, ...] | None:
     """What is measured beside what every classifier is measured by: nothing is ranked for a metric that is no rank."""
-    return (metric,) if metric in RANKED else None
+    return tuple(one for one in parts(metric) if one in RANKED) or None
 
 
 def _bootstrapped(

@@ -14,7 +14,7 @@ from raysearch.record.evaluation import ClassFigures, EvaluationDocument, Promis
 from raysearch.reporting.comparison import Comparison, comparison_line
 from raysearch.reporting.elements import percent
 from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence, threshold_sentence
-from raysearch.reporting.required import requirements_of
+from raysearch.reporting.required import objectives_of, requirements_of
 from raysearch.winner.shipment import Shipment
 
 _NAMED_CONFUSIONS = 5
@@ -37,6 +37,7 @@ def choice_part(shipment: Shipment, evaluation: EvaluationDocument, comparison: 
         else comparison_line(comparison, metric)
     )
     words += [one.sentence if one.met else f"**{one.sentence}**" for one in requirements_of(evaluation)]
+    words += objectives_of(evaluation)
     if points := evaluation.get("frontier"):
         told = [f"{one['kind']} {one['out_of_fold']['accuracy']:.4f}" for one in points]
         words.append(f"What could be shipped, with its accuracy out of fold: {', '.join(told)}.")

@@ -24,7 +24,7 @@ from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
 from raysearch.models.precision import autocast
 from raysearch.record.evaluation import ClassFigures, ClassSpreads, EvaluationDocument, Figures, Metrics, Spread
-from raysearch.record.metric import RANKED, class_metric, larger_is_better
+from raysearch.record.metric import RANKED, class_metric, larger_is_better, measured, parts
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import full_precision
 from raysearch.winner.best import Best
@@ -193,6 +193,9 @@ def over_models(evaluated: Sequence[Metrics]) -> Figures:
 def figure(split: Figures, metric: str) -> Spread:
     """The figure that a `--metric` names in one split of a document: `recall:<class>` lies under the class."""
     found: Mapping[str, Any] = split
+    if len(several := parts(metric)) > 1:
+        each = zip(*(figure(split, one)["values"] for one in several), strict=True)
+        return spread([measured(dict(zip(several, values, strict=True)), metric) for values in each])
     if metric in found:
         return found[metric]
     kind, name = class_metric(metric) or (metric, "")
@@ -219,7 +222,8 @@ def evaluation_document(
         others: "default" and "head": the trial's name, and its models' metrics on test.
     """
     optimism = None
-    if chosen_by and (metric not in RANKED or all(metric in one for one in chosen_by)):
+    ranked = [one for one in parts(metric) if one in RANKED]
+    if chosen_by and all(name in one for one in chosen_by for name in ranked):
         flattery = best_validation - figure(over_models(chosen_by), metric)["mean"]
         optimism = flattery if larger_is_better(metric) else -flattery
     document = {

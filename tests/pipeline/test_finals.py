@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -71,6 +71,15 @@ def test_a_challenger_that_is_surely_better_replaces_the_default():
     which = finals()
     done, _ = run(which, {"t0000": 0.5, "t0001": 0.0})
     assert which.chosen(done).trial == "t0001"
+
+
+def test_one_that_somebody_asks_for_is_trained_on_all_folds_and_taken():
+    which = replace(finals(), asked="t0001")
+    done, _ = run(which, {"t0000": 0.0, "t0001": 0.5})
+    assert which.chosen(done).trial == "t0001"
+    assert [race.folds for race in which.races(done)] == [1, 2, 3]
+    assert which.chosen_seeds(which.chosen(done), done)
+    assert replace(finals(), asked="t0000").chosen(done).trial == "t0000"
 
 
 def test_one_that_is_a_little_better_does_not():

@@ -8,7 +8,7 @@ import torch
 
 from raysearch.pipeline.finals import Race, choose
 from raysearch.pipeline.frontier import frontier, shipped_kind
-from raysearch.pipeline.required import Answers, required
+from raysearch.pipeline.required import Answers, Known, required
 from raysearch.pipeline.threshold import at_best_threshold, best_threshold
 from raysearch.record.goal import Goal
 from raysearch.training.paired import Difference, compare, figure_interval
@@ -127,12 +127,11 @@ def test_what_is_written_says_whether_it_is_kept():
     probabilities = torch.softmax(scans(), 1).numpy()
     threshold = best_threshold(GOAL, scans(), LABELS, CLASSES)
     test = Answers(probabilities, LABELS, CLASSES, None)
-    (kept,) = required(
-        GOAL, Answers(probabilities, LABELS, CLASSES, threshold), "out of fold", {"recall:ill": 0.5}, test
-    )
+    answers = Answers(probabilities, LABELS, CLASSES, threshold)
+    (kept,) = required(GOAL, Known(answers, "out of fold", {"recall:ill": 0.5}, test))
     assert kept["met"]
     assert kept["requirement"] == "recall:ill>=0.95"
     assert kept["low"] < kept["figure"] < kept["high"]
-    (missed,) = required(GOAL, None, "validation", {"recall:ill": 0.94}, test)
+    (missed,) = required(GOAL, Known(None, "validation", {"recall:ill": 0.94}, test))
     assert (missed["met"], missed["figure"], missed["low"]) == (False, 0.94, None)
     assert missed["test"][0] == pytest.approx(recall(scans()))

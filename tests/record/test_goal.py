@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,3 +73,16 @@ def test_its_metrics_must_be_those_of_the_classes():
     assert "no class 'il'; did you mean 'recall:ill'?" in problem
     assert goal.check(None) == []
     assert str(goal) == "f1:ill if recall:il>=0.9 and auroc>=0.9"
+
+
+def test_of_several_metrics_the_balance_leads():
+    goal = Goal.of("recall:ill,precision:ill", ["loss<=0.5"])
+    assert goal.several == ("recall:ill", "precision:ill")
+    assert goal.metrics == ("recall:ill", "precision:ill", "loss")
+    row = {"val_recall:ill": 0.9, "val_precision:ill": 0.4, "val_loss": 0.4}
+    assert goal.score(row) == pytest.approx(0.6)
+    assert goal.standings(row) == (0.9, 0.4)
+    missing = goal.standings(row | {"val_loss": 0.75})
+    assert missing[0] == missing[1] < -1e5, "who misses a bound is beaten by all who keep it"
+    assert Goal.of("accuracy").several == ()
+    assert Goal.of("accuracy,loss").score({"accuracy": 0.5, "loss": math.log(2)}) == pytest.approx(0.5)

@@ -11,6 +11,7 @@ from typing import Any
 
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.record.events import Event
+from raysearch.record.metric import measured, parts
 from raysearch.search.controller import Controller, Proposal
 from raysearch.search.state import SearchState
 from raysearch.storage.files import json_text
@@ -69,6 +70,10 @@ class World:
     def row(self, trial: str, epoch: int) -> Event:
         """The figures of an epoch: always the same for the same epoch of the same trial."""
         figures = {"val_loss": 1.0, self.metric: round(self._chance(trial, epoch), 1)}
+        if len(several := parts(self.metric.removeprefix("val_"))) > 1:
+            each = {one: round(self._chance(trial, epoch, one), 1) for one in several}
+            figures |= {f"val_{one}": figure for one, figure in each.items()}
+            figures[self.metric] = measured(each, ",".join(several))
         return {"epoch": epoch, **figures, "seconds": 1.0}
 
     def stops_early(self, trial: str, epoch: int) -> bool:

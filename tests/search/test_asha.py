@@ -34,13 +34,13 @@ def test_the_promoted_are_those_of_the_top_share_best_first(scores, reduction):
     rung = Rung(reduction)
     promoted: set[str] = set()
     for i, score in enumerate(scores):
-        rung.arrive(f"t{i:04d}", score)
+        rung.arrive(f"t{i:04d}", (score,))
         while (name := rung.promotable()) is not None:
             ranked = sorted(range(i + 1), key=lambda j: (-scores[j], j))
             place = ranked.index(int(name[1:]))
             assert place < (i + 1) // reduction
             assert all(f"t{j:04d}" in promoted for j in ranked[:place])
-            rung.leave(name, scores[int(name[1:])])
+            rung.leave(name, (scores[int(name[1:])],))
             promoted.add(name)
     best = sorted(range(len(scores)), key=lambda j: (-scores[j], j))[: len(scores) // reduction]
     assert {f"t{j:04d}" for j in best} <= promoted
@@ -50,21 +50,21 @@ def test_the_promoted_are_those_of_the_top_share_best_first(scores, reduction):
 def test_the_hopeless_are_never_promotable_whoever_still_comes(scores, later, reduction, data):
     rung = Rung(reduction)
     for i, score in enumerate(scores):
-        rung.arrive(f"t{i:04d}", score)
+        rung.arrive(f"t{i:04d}", (score,))
         while (name := rung.promotable()) is not None:
-            rung.leave(name, scores[int(name[1:])])
+            rung.leave(name, (scores[int(name[1:])],))
     hopeless = set(rung.hopeless(len(later)))
     for i, score in enumerate(later):
-        rung.arrive(f"u{i:04d}", data.draw(st.sampled_from([score, -1.0])))
+        rung.arrive(f"u{i:04d}", (data.draw(st.sampled_from([score, -1.0])),))
         while (name := rung.promotable()) is not None:
             assert name not in hopeless
-            rung.leave(name, -next(key for key, other in rung.waiting if other == name))
+            rung.leave(name, (-next(key for key, other in rung.waiting if other == name),))
 
 
 def test_those_of_whom_there_is_hope_are_kept():
     rung = Rung(3)
     for i in range(6):
-        rung.arrive(f"t{i}", -float(i))
+        rung.arrive(f"t{i}", (-float(i),))
     assert set(rung.hopeless(0)) == {"t2", "t3", "t4", "t5"}
     assert set(rung.hopeless(6)) == {"t4", "t5"}
     assert set(rung.hopeless(60)) == set()
@@ -72,9 +72,9 @@ def test_those_of_whom_there_is_hope_are_kept():
 
 def test_leaving_twice_or_without_having_come_changes_nothing():
     rung = Rung(2)
-    rung.arrive("t0", 1.0)
-    rung.leave("t1", 1.0)
-    rung.leave("t0", 1.0)
-    rung.leave("t0", 1.0)
+    rung.arrive("t0", (1.0,))
+    rung.leave("t1", (1.0,))
+    rung.leave("t0", (1.0,))
+    rung.leave("t0", (1.0,))
     assert rung.arrived == [(-1.0, "t0")]
     assert rung.waiting == []

@@ -18,9 +18,13 @@ from raysearch.record.metric import (
     class_metric,
     current_name,
     in_words,
+    is_share,
     lacking,
     larger_is_better,
+    measured,
+    parts,
     score,
+    tracked_name,
 )
 from raysearch.training.metrics import classification_metrics
 
@@ -100,6 +104,26 @@ def test_a_class_may_be_called_anything():
         check_metric(metric, classes)
     assert class_metric("recall:a:b") == ("recall", "a:b")
     assert in_words("recall:no ship") == "recall of no ship"
+
+
+def test_several_metrics_are_measured_with_their_balance():
+    logits, labels = some(40, 3, 0)
+    metric = f"recall:{CLASSES[0]},loss,auroc"
+    check_metric(metric, CLASSES)
+    figures = classification_metrics(logits, labels, CLASSES, also=[*parts(metric), metric])
+    shares = figures[f"recall:{CLASSES[0]}"], math.exp(-figures["loss"]), figures["auroc"]
+    assert figures[metric] == pytest.approx(math.prod(shares) ** (1 / 3))
+    assert measured(figures, metric) == figures[metric]
+    assert larger_is_better(metric)
+    assert not is_share(metric)
+    assert tracked_name(f"val_{metric}") == f"val_recall_{CLASSES[0]}_and_loss_and_auroc"
+    assert lacking(metric, {CLASSES[0]: 0, CLASSES[1]: 3}) == [CLASSES[0]]
+
+
+def test_a_comma_in_a_class_is_no_second_metric():
+    assert parts("recall:a, b,precision:a, b") == ("recall:a, b", "precision:a, b")
+    assert parts("recall:ships,boats") == ("recall:ships,boats",)
+    assert class_metric("recall:a,precision:b") is None
 
 
 def test_a_metric_of_absent_classes_is_not_defined():

@@ -248,7 +248,7 @@ class HeadPack:
                 val = self.images.val
                 self._val_features = read_view(val.activations, np.arange(len(val)), 0, self.device)
             logits = stack.logits(self._val_features).transpose(1, 2)
-        figures = stacked_metrics(logits, self._val_labels, self.images.classes, self.goal.metrics)
+        figures = stacked_metrics(logits, self._val_labels, self.images.classes, self.goal.measured)
         return {f"val_{name}": values.numpy() for name, values in figures.items()}
 
     def _note(
