@@ -121,6 +121,7 @@ def _images(best: Best, folder: Path, data: str | None, reading: Reading) -> tup
         InputError: nothing says what the images are, or they cannot be read.
     """
     from raysearch.data.reading import Reading
+    from raysearch.job.images import images_of, settings_of
     from raysearch.run import Run
     from raysearch.winner.evaluate import dataset_for
 
@@ -130,6 +131,8 @@ def _images(best: Best, folder: Path, data: str | None, reading: Reading) -> tup
     if source is None:
         raise InputError(f"{str(folder)!r} does not say what it was trained on: name labelled images by --data SOURCE")
     # The run's own images are taken as the search took them, so that its test images are the same.
+    if data is None and settings.get("continues") is not None:
+        return source, images_of(settings_of(Run.open(folder)))
     kept = True if data is not None else settings.get("keep_copies", True)
     if data is None:
         reading = Reading.of_run(settings)

@@ -23,6 +23,11 @@ _CHUNK = 32
 """Images a task of the thread pool."""
 
 
+def digest_of(pixels: NDArray[np.uint8]) -> bytes:
+    """What tells a decoded image, (s, s, 3), from every other; copies have the same."""
+    return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=_DIGEST_BYTES).digest()
+
+
 class DecodedSplit:
     """The images of some rows of a listing, on their way into one .npy.
 
@@ -117,7 +122,7 @@ class DecodedSplit:
             pixels = decode(self._listing.reader.read(row), self._size, self._fit, pixel_range, meet)
             self._pixels[place] = pixels
             # While the other threads decode: it takes a hundredth of what decoding does.
-            self.digests[row] = hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=_DIGEST_BYTES).digest()
+            self.digests[row] = digest_of(pixels)
         except RangeNeededError as needed:
             self.deep[row] = needed.extremes
         except MemoryError:

@@ -21,9 +21,9 @@ _BACKBONES = (
 )
 
 
-def _unset(metavar: str, told: str | None = None) -> Any:
+def _unset(metavar: str, told: str | None = None, name: str | None = None) -> Any:
     """A flag whose default depends on other things: its help text, which `told` may be, says on which."""
-    return tyro.conf.arg(metavar=metavar, help=told, help_behavior_hint="")
+    return tyro.conf.arg(name=name, metavar=metavar, help=told, help_behavior_hint="")
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,10 @@ class Flags:
     head: Annotated[str | None, _unset("RUN")] = None
     """Start from the best head of this run (a path, or a name under --results) instead of searching heads: same
     backbone, weights, image size and classes. Default: a head search comes first."""
+    continue_: Annotated[str | None, _unset("RUN", name="continue")] = None
+    """Continue this finished run (a path, or a name under --results) on --data, which may have more images and other
+    classes: its space is searched, its recipe is the default, and trials start from its head, with rows of their own
+    for new classes. Its test images stay test images, and the report says what it has forgotten of them."""
     preset: Literal["quick", "default", "best"] = "default"
     """How much to spend: quick = 6 trials of 6 epochs, default = 18 of 12, best = 100 of at most 30. A space of heads
     alone says itself how many."""
@@ -198,7 +202,7 @@ def refuse_changes(flags: Flags) -> None:
         InputError: all of them together.
     """
     changed = [
-        f"--{field.name.replace('_', '-')} cannot change when a run is resumed: it keeps its own settings"
+        f"--{field.name.replace('_', '-').strip('-')} cannot change when a run is resumed: it keeps its own settings"
         for field in dataclasses.fields(flags)
         if field.name not in _ON_RESUME and getattr(flags, field.name) != field.default
     ]

@@ -52,7 +52,7 @@ def plan_cache(job: Job, call: Call = call_here) -> tuple[CachePlan, Costs]:
         depths=work.depths,
         augmentation=recipe.augmentation,
     )
-    packs = _packs(job) if settings.heads and settings.head is None else []
+    packs = _packs(job) if settings.heads and settings.starts_from is None else []
     costs, seconds = call(_measured, job.machine.cpus, measured, packs)
     if packs:
         costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, costs.depths[0], mean(seconds))})
@@ -156,7 +156,7 @@ def expected_reads(job: Job) -> dict[int, Reads]:
         trials = settings.trials / len(space.levels) / len(depths)
         trained = expected_trials(trials, settings.rungs, settings.reduction)
         reads |= {int(depth): Reads(trained, _strengths(space, level)) for depth in depths}
-    if settings.heads and settings.head is None:
+    if settings.heads and settings.starts_from is None:
         packs = -(-settings.heads // _pack_size(job))
         reads[0] = Reads((float(packs),) * job.head_rungs[-1], _strengths(space, 0))
     return reads

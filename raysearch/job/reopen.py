@@ -9,12 +9,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from raysearch.data.dataset import Dataset
-from raysearch.data.pixels import load
-from raysearch.data.reading import Reading
 from raysearch.data.source import in_full
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import most_to_start
 from raysearch.job.flags import Flags
+from raysearch.job.images import images_of
 from raysearch.job.job import Job, settled
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
@@ -100,7 +99,7 @@ def _space(settings: Settings, saved: RunInfo, file: Path, problems: Problems) -
     space = problems.attempt(load_space, str(file), fixed=settings.shared)
     if space is None:
         return None
-    if settings.head is not None:
+    if "head" in saved:
         space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
     trials, most = getattr(settings, _counted(settings)), most_to_start(space)
     problems.check(
@@ -112,14 +111,7 @@ def _space(settings: Settings, saved: RunInfo, file: Path, problems: Problems) -
 def _images(settings: Settings, problems: Problems) -> Dataset | None:
     """The images, where the settings say that they are; they may have moved."""
     try:
-        return load(
-            settings.data,
-            image_size=settings.image_size,
-            fit=settings.fit,
-            seed=settings.seed,
-            keep_copies=settings.keep_copies,
-            reading=Reading.of_run(settings.model_dump()),
-        )
+        return images_of(settings)
     except InputError as error:
         problems.found += error.problems
         moved = "if the images of the run are elsewhere now, say where by --data: they are known by their content"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from raysearch.activations.store import default_limit
+from raysearch.data.continued import continued
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import MIN_IMAGE_SIZE, load
 from raysearch.data.reading import AS_IT_IS, Reading
@@ -17,6 +18,7 @@ from raysearch.data.source import in_full, list_source
 from raysearch.data.subset import ALL, Thinning
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import budget_of, trial_rungs
+from raysearch.job.earlier import Earlier
 from raysearch.job.flags import Flags
 from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
@@ -38,12 +40,13 @@ from raysearch.training.stratified import check_folds
 from raysearch.workers.machine import Machine, ask_numerics
 
 
-def resolve(flags: Flags, folder: Path | None = None) -> Job:
+def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = None) -> Job:
     """Checks the flags of a new search (see `raysearch.job.flags.Flags`) and everything that they name.
 
     Args:
         flags: as they were typed; None where they were not.
         folder: the run folder to be; it must not be there yet.
+        earlier: the run that is continued.
 
     Raises:
         InputError: all problems together.
@@ -60,7 +63,7 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
     if space is not None:
         wanted = wanted.within(space)
     weights = _weights(wanted, problems)
-    dataset, classes = _images(wanted, flags, problems)
+    dataset, classes = _images(wanted, flags, earlier, problems)
     goal = _goal(wanted.metric, flags.requirements, classes, problems)
     _check_ship_point(flags.ship_point, goal, problems)
     if dataset is not None:
@@ -69,7 +72,7 @@ def resolve(flags: Flags, folder: Path | None = None) -> Job:
         _check_classes(space, classes, problems)
         _check_folds(space, dataset, flags, problems)
     _check_image_size(wanted, dataset, problems)
-    head = _head(flags, problems)
+    head = _head(flags, problems) if earlier is None else earlier.head
     if head is not None and space is not None and dataset is not None and weights is not None:
         problems.found += head.problems(space, dataset, weights)
     problems.stop_if_any()
@@ -123,7 +126,9 @@ def _weights(wanted: Wanted, problems: Problems) -> Weights | None:
     return problems.attempt(load_weights, wanted.backbone, wanted.weights, max(0, wanted.seed))
 
 
-def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset | None, tuple[str, ...] | None]:
+def _images(
+    wanted: Wanted, flags: Flags, earlier: Earlier | None, problems: Problems
+) -> tuple[Dataset | None, tuple[str, ...] | None]:
     """The images, decoded, and the names of their classes.
 
     Where something is wrong already the images are listed and not decoded: there may be a million of them.
@@ -143,7 +148,12 @@ def _images(wanted: Wanted, flags: Flags, problems: Problems) -> tuple[Dataset |
         progress=not flags.quiet,
         keep_copies=flags.keep_copies,
         reading=reading,
+        pixel_range=None if earlier is None else earlier.dataset.notes.pixel_range,
     )
+    if dataset is not None and earlier is not None:
+        same_size = (dataset.image_size, dataset.fit) == (earlier.dataset.image_size, earlier.dataset.fit)
+        if same_size:  # or the head's problems say what differs
+            dataset = problems.attempt(continued, earlier.dataset, dataset, earlier.run.name)
     return dataset, dataset.classes if dataset is not None else None
 
 
@@ -244,7 +254,8 @@ def _settings(
         cpus_per_trial=machine.cpus,
         trials=budget.trials,
         heads=budget.heads,
-        head=head.run if head is not None else None,
+        head=head.run if head is not None and flags.continue_ is None else None,
+        continues=head.run if head is not None and flags.continue_ is not None else None,
         max_epochs=budget.max_epochs,
         rungs=trial_rungs(space, epochs),
         reduction=space.search.reduction,

@@ -87,6 +87,8 @@ class Settings(BaseModel):
     """Heads that the head search starts; where that is the whole search, --trials counts them."""
     head: str | None
     """The run whose best head the trials start from, if it was trained there."""
+    continues: str | None = None
+    """The run that this one continues: its head, its recipe and its test images are where this one begins."""
     max_epochs: int
     rungs: tuple[int, ...]
     """epochs"""
@@ -121,6 +123,11 @@ class Settings(BaseModel):
     tensorboard: bool
     storage: str | None
     """URI of the folder that the run has a copy of its folder in, and its checkpoints."""
+
+    @property
+    def starts_from(self) -> str | None:
+        """The run whose head the trials start from; None: heads are searched."""
+        return self.head if self.continues is None else self.continues
 
     @property
     def shared(self) -> Shared:

@@ -1,4 +1,4 @@
-"""The best head of an earlier run, as what the trials of another search start from (`--head RUN`)."""
+"""The best head of an earlier run, as what the trials of another search start from (`--head RUN`, `--continue RUN`)."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from raysearch.record.goal import Goal
 from raysearch.record.info import Json, RunInfo
 from raysearch.record.metric import larger_is_better
 from raysearch.search.controller import Proposal
+from raysearch.search.packs import shape_of
 from raysearch.search.rules import Rules
 from raysearch.search.state import SearchState
 from raysearch.space.space import Space
@@ -39,6 +40,8 @@ class StartingHead:
     """What was saved with them: see `raysearch.training.checkpoint.describe_tensors`."""
     info: RunInfo
     """run.json of its run."""
+    flag: str = "--head"
+    """The flag that asked for it; with --continue there may be other classes."""
 
     def problems(self, space: Space, dataset: Dataset, weights: Weights) -> list[str]:
         """Why trials of this space, on these images and weights, cannot start from it; a sentence each."""
@@ -47,10 +50,11 @@ class StartingHead:
         pairs = {
             "the backbone": (self.recipe.backbone, backbone),
             "the base weights (digest)": (self.info["fingerprints"]["weights"][:12], weights.digest[:12]),
-            "the classes": (self.info["classes"], list(dataset.classes)),
             "the image size": (self.recipe.image_size, dataset.image_size),
             "the fit": (self.recipe.fit, dataset.fit),
         }
+        if self.flag == "--head":
+            pairs["the classes"] = (self.info["classes"], list(dataset.classes))
         # What the space searches, or says nothing of, is taken over from the head.
         searched = {path.split(".")[0] for path in space.distributions}
         if "pooling" in tree and "pooling" not in searched:
@@ -59,7 +63,7 @@ class StartingHead:
             pairs["the head"] = (_shape(self.recipe.head), _shape(Head.model_validate(tree["head"])))
         if self.recipe.schedule[0].strength and "augmentation" in tree and "augmentation" not in searched:
             pairs["the augmentation"] = (self.recipe.augmentation, Augmentation.model_validate(tree["augmentation"]))
-        given = f"--head: {self.trial} of {self.run}"
+        given = f"{self.flag}: {self.trial} of {self.run}"
         flags = {
             "the backbone": f"; give --backbone {self.recipe.backbone}",
             "the base weights (digest)": f"; give --weights {self.recipe.weights}",
@@ -73,7 +77,7 @@ class StartingHead:
         ]
         if not space.search.heads or space.heads_only:
             why = "searches heads itself" if space.heads_only else "trains from the weights alone, without heads"
-            found.append(f"--head cannot be used with the space {space.name}: it {why}")
+            found.append(f"{self.flag} cannot be used with the space {space.name}: it {why}")
         return found
 
     def adopt(self, folder: Path, bench: Bench) -> list[Event]:
@@ -90,7 +94,18 @@ class StartingHead:
         if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
             measured, trained = here.evaluate_start(), {"epoch": about["epoch"]}
             about = describe_tensors(measured | trained, here.signature)
-        save_tensors(folder / BEST, self.tensors, about)
+        return self.as_head(folder, recipe, self.tensors, about)
+
+    def as_head(self, folder: Path, recipe: Recipe, tensors: dict[str, Tensor], about: Json) -> list[Event]:
+        """Write tensors that came of it to `folder`, and give the events that make them this run's only head.
+
+        Args:
+            folder: of the head's checkpoint.
+            recipe: what they were trained with.
+            tensors: the head's.
+            about: what is saved with them.
+        """
+        save_tensors(folder / BEST, tensors, about)
         made = Proposal(None, {}, recipe, stage=0).made("h0000")
         made |= {"pack": 0, "origin": {"run": self.run, "trial": self.trial}}
         segment = "h0000.1"
@@ -117,8 +132,13 @@ class StartingHead:
         ]
 
 
-def starting_head(run: RunFolder) -> StartingHead:
+def starting_head(run: RunFolder, like: Recipe | None = None, flag: str = "--head") -> StartingHead:
     """The best head of a run.
+
+    Args:
+        run: the earlier run.
+        like: a recipe whose pooling and head it must have; None: any.
+        flag: that asks for it.
 
     Raises:
         InputError: it has none, or its tensors are gone.
@@ -128,20 +148,20 @@ def starting_head(run: RunFolder) -> StartingHead:
         settings = info["settings"]
         goal = Goal.of(settings["metric"], settings.get("require", ()))
     except KeyError as error:
-        raise InputError(f"--head {run.name}: its run.json has no {error}; it is not a run of a search") from error
+        raise InputError(f"{flag} {run.name}: its run.json has no {error}; it is not a run of a search") from error
     state = SearchState(Rules((1,), 2, f"val_{goal.metric}", larger_is_better(goal.metric), goal.require))
     state.replay(event for event in run.events() if (trial_of(event) or "h").startswith("h"))
-    head = state.best_head()
+    head = state.best_head(None if like is None else shape_of(like))
     if head is None:
-        raise InputError(f"--head {run.name}: that run has no trained head; start from one of feature_extraction")
+        raise InputError(f"{flag} {run.name}: that run has no trained head; start from one of feature_extraction")
     path = run.folder / "checkpoints" / head.name / BEST
     try:
         tensors, about = load_tensors(path)
     except CheckpointError as error:
         raise InputError(
-            f"--head {run.name}: the tensors of its best head, {head.name}, cannot be read: {error}"
+            f"{flag} {run.name}: the tensors of its best head, {head.name}, cannot be read: {error}"
         ) from error
-    return StartingHead(str(run.folder.resolve()), head.name, head.epochs, head.recipe, tensors, about, info)
+    return StartingHead(str(run.folder.resolve()), head.name, head.epochs, head.recipe, tensors, about, info, flag)
 
 
 def _shape(head: Head) -> str:

@@ -11,16 +11,16 @@ from rich.console import Console
 
 from raysearch.activations.planner import CachePlan
 from raysearch.data.shared import put_images
-from raysearch.errors import InputError, NothingSucceededError, StorageError
+from raysearch.errors import NothingSucceededError, StorageError
 from raysearch.job.flags import Flags
 from raysearch.job.frozen_work import outcome, plan_cache, record
 from raysearch.job.job import Job
 from raysearch.job.reopen import reopen
 from raysearch.job.settings import BALANCE
-from raysearch.job.starting_head import starting_head
 from raysearch.pipeline.final_training import FinalTraining, effort_of
 from raysearch.pipeline.finish import evaluate_run
 from raysearch.pipeline.finishing import asked_for
+from raysearch.pipeline.first_head import first_head
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
 from raysearch.pipeline.levels import judge_of, range_test_of
 from raysearch.pipeline.progress import Progress, pace_of
@@ -38,7 +38,6 @@ from raysearch.search.sampler import OptunaProposer
 from raysearch.search.state import SearchState
 from raysearch.search.study_file import export_study
 from raysearch.storage.files import patient
-from raysearch.training.bench import Bench
 from raysearch.workers.cluster import Call
 
 logger = logging.getLogger(__name__)
@@ -200,23 +199,14 @@ class _Conductor:
             events.append(
                 BudgetSet(event="budget", heads=settings.heads, trials=settings.trials, max_epochs=settings.max_epochs)
             )
-        if settings.head is not None and controller.best_head() is None:
-            events += self._adopted_head(settings.head)
+        if settings.starts_from is not None and controller.best_head() is None:
+            events += self._first_head()
         self._driver.log(*events)
 
-    def _adopted_head(self, name: str) -> list[Event]:
-        head, began_with = self._job.head or starting_head(RunFolder.open(name)), self._run.info["head"]["trial"]
-        if head.trial != began_with:
-            raise InputError(
-                f"--head {head.run}: its best head is {head.trial} by now, this run began with {began_with}; "
-                "start a new run"
-            )
-        self._view.note(f"Starting from {head.trial} of {head.run}: no heads are trained")
-        # It is computed on the CPU where trials have a GPU: this process has none.
-        here = self._bench.copy()
-        if self._job.machine.elsewhere:
-            here |= {"device": "cpu", "precision": "fp32", "cache": None}
-        events = head.adopt(self._driver.checkpoints / "h0000", Bench.open(**here))
+    def _first_head(self) -> list[Event]:
+        """The events by which the search has the head of another run."""
+        folder = self._driver.checkpoints / "h0000"
+        events = first_head(self._job, self._run, self._bench, folder, self._call, self._view.note)
         if self._sync is not None:
             self._sync.put(f"checkpoints/h0000/{BEST}")
         return events

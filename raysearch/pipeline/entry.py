@@ -17,6 +17,7 @@ from raysearch.recipe import SHARED
 from raysearch.record.folder import RunFolder, is_uri
 
 if TYPE_CHECKING:
+    from raysearch.job.earlier import Earlier
     from raysearch.job.job import Job
 
 
@@ -86,6 +87,8 @@ def job_of(flags: Flags, folder: Path | None) -> Job:
     from raysearch.job.resolve import resolve
     from raysearch.space.replay import recipe_space
 
+    if flags.continue_ is not None:
+        return _job_continuing(flags, flags.continue_, folder)
     if flags.parameters is not None:
         return _job_at(flags, folder)
     if flags.recipe is None:
@@ -125,13 +128,36 @@ def _job_at(flags: Flags, folder: Path | None) -> Job:
 
 def _searching_nothing(flags: Flags, text: str, epochs: int, told: str, folder: Path | None) -> Job:
     """The job of a space in which nothing is searched; `told` is its name in the settings."""
+    refits = 0 if flags.refits is None else flags.refits
+    return _job_of_text(dataclasses.replace(flags, max_epochs=epochs, refits=refits), text, told, folder)
+
+
+def _job_continuing(flags: Flags, name: str, folder: Path | None) -> Job:
+    """The job of a run that goes on with what an earlier one found: `--continue RUN --data SOURCE`."""
+    from raysearch.job.earlier import Earlier
+
+    refused = [
+        f"--{flag} cannot be used with --continue, which goes on with the space, the recipe and the head of its run"
+        for flag in ("space", "recipe", "parameters", "head")
+        if getattr(flags, flag) is not None
+    ]
+    if flags.data is None:
+        refused.append(f"--continue {name}: --data SOURCE is missing: name the images to go on with")
+    if refused:
+        raise InputError(refused)
+    earlier = Earlier.open(name, flags.results)
+    told = f"{earlier.settings.space}, continued from {earlier.run.name}"
+    return _job_of_text(earlier.flags(flags), earlier.space_text(), told, folder, earlier)
+
+
+def _job_of_text(flags: Flags, text: str, told: str, folder: Path | None, earlier: Earlier | None = None) -> Job:
+    """The job of a space that is in no file of the person's; `told` is its name in the settings."""
     from raysearch.job.resolve import resolve
 
-    with TemporaryDirectory(prefix="raysearch-recipe-") as scratch:
+    with TemporaryDirectory(prefix="raysearch-space-") as scratch:
         space = Path(scratch) / "recipe.py"
         space.write_text(text, encoding="utf-8")
-        refits = 0 if flags.refits is None else flags.refits
-        job = resolve(dataclasses.replace(flags, space=str(space), max_epochs=epochs, refits=refits), folder)
+        job = resolve(dataclasses.replace(flags, space=str(space)), folder, earlier)
     return dataclasses.replace(job, settings=job.settings.model_copy(update={"space": told}))
 
 
@@ -152,4 +178,6 @@ def plan(flags: Flags, console: Console | None = None) -> None:
 
 
 def _stem(flags: Flags) -> str:
+    if flags.continue_ is not None:
+        return "continued"
     return "recipe" if flags.recipe is not None else Path(flags.space or "run").stem

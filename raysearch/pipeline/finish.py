@@ -15,6 +15,7 @@ from torch import nn
 from raysearch.data.augment import Augmenter
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish, averaged_look
+from raysearch.pipeline.forgetting import forgotten
 from raysearch.pipeline.looking import LABELLED, Look, look, settled
 from raysearch.pipeline.measured import Measured
 from raysearch.pipeline.models import Models
@@ -63,11 +64,13 @@ def evaluate_run(
     run.append(read)
     seen = _look(job, finish, models, single, call)
     measured = Measured(job, finish, models, single, seen)
-    document = measured.document(winner, reads)
+    document, on_test = measured.document(winner, reads), measured.on_test()
+    if (changed := forgotten(job, on_test["winner"], measured.confidence.threshold, call)) is not None:
+        document["continued"] = changed
     frame = measured.predictions()
     replace_with(run.folder / "predictions.parquet", lambda path: frame.to_parquet(path, index=False))
     shipment = measured.shipment()
-    card = model_card(run, shipment, job.dataset, document, measured.on_test())
+    card = model_card(run, shipment, job.dataset, document, on_test)
     write_best(
         run.folder / "best",
         shipment,

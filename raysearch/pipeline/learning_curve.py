@@ -58,6 +58,11 @@ def learning_curve(
     Raises:
         InputError: the run's images or weights are not there.
     """
+    if settings.continues is not None:
+        raise InputError(
+            "the images of a run that continues another are not drawn from one source, so that none can say which are "
+            "fewer: search on all of them in one folder, and ask for the curve of that run"
+        )
     goal, where = Goal.of(settings.metric, settings.require), choose_device(device)
     weights = load_weights(settings.backbone, settings.weights, settings.seed)
     reading = Reading.of_run(settings.model_dump())

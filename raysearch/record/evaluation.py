@@ -198,6 +198,36 @@ class RequirementFigures(MetricFigures):
     met: bool
 
 
+class Change(TypedDict):
+    """The share of right answers before and after, on the same images."""
+
+    images: int
+    before: float
+    after: float
+    change: float
+    low: float | None
+    high: float | None
+    """Ends of the 95 % interval of the change, image by image; None where there is one image."""
+
+
+class ContinuedFigures(TypedDict):
+    """A continued search on the test images of the run before, as far as both know their classes."""
+
+    run: str
+    """The earlier run's name."""
+    images: int
+    found_again: int
+    """Of all its test images here, those that the new data has."""
+    same: dict[str, str]
+    """The earlier run's name of each class that both know, by its name now."""
+    new: list[str]
+    gone: list[str]
+    accuracy: Change
+    per_class: dict[str, Change]
+    called_new: float
+    """Share of the images that are now taken for a class that the earlier run did not know."""
+
+
 class EvaluationDocument(TypedDict):
     """evaluation.json: the winner's figures on each split, a model a fresh seed, and those of the others."""
 
@@ -226,3 +256,5 @@ class EvaluationDocument(TypedDict):
     """What the search required beside its metric; missing where it required nothing."""
     objectives: NotRequired[list[MetricFigures]]
     """Each metric of a search that was after several; missing where it was after one."""
+    continued: NotRequired[ContinuedFigures]
+    """What has been forgotten of an earlier run; missing where none is continued."""

@@ -26,6 +26,7 @@ from raysearch.reporting import classes, hyperparameters, trials
 from raysearch.reporting.answer import Answer, answer_section
 from raysearch.reporting.ceiling import warnings_of
 from raysearch.reporting.compare import comparable, contrasts
+from raysearch.reporting.continued import continued_sentences, continued_table
 from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.front import Front, front_section
 from raysearch.reporting.gallery import gallery
@@ -95,6 +96,8 @@ class PageContent(TypedDict):
     state: str
     answer: Answer
     warnings: list[str]
+    continued: Table | None
+    continued_lines: list[str]
     finals: Finals
     sureness: Sureness
     counts: list[str]
@@ -144,6 +147,8 @@ def page_content(run: RunFolder) -> PageContent:
             run.folder, evaluation, [paths, heads], events, winner, metric, info.get("intake", {})
         ),
         "warnings": warnings_of(made, metric, images, evaluation),
+        "continued": None if evaluation is None else continued_table(evaluation),
+        "continued_lines": [] if evaluation is None else continued_sentences(evaluation),
         "finals": finals_section(events, evaluation, metric),
         "sureness": sureness_section(evaluation),
         "counts": _counts(made, heads, len(scored)),

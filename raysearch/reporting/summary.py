@@ -18,6 +18,7 @@ from raysearch.record.trial import State
 from raysearch.reporting.ceiling import warnings_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.comparison import comparison_line, comparison_of
+from raysearch.reporting.continued import continued_sentences
 from raysearch.reporting.front import how_to_ship, on_the_front
 from raysearch.reporting.intake import caveats, leak
 from raysearch.reporting.measured import measured_models, plus_minus, threshold_sentence
@@ -104,6 +105,7 @@ def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, conso
             f"Optimism of the search: {optimism:+.4f} "
             f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)"
         )
+    lines += continued_sentences(evaluation)
     lines += [one.sentence for one in requirements_of(evaluation) if one.met]
     lines += objectives_of(evaluation)
     for line in lines:

@@ -1,0 +1,140 @@
+"""A finished run that another search continues (`--continue RUN`): its recipe, its head and its images."""
+
+from __future__ import annotations
+
+import pprint
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from raysearch.data.dataset import Dataset
+from raysearch.errors import InputError, Problems
+from raysearch.job.flags import Flags
+from raysearch.job.images import images_before, settings_of
+from raysearch.job.settings import Settings
+from raysearch.job.starting_head import StartingHead, starting_head
+from raysearch.models.head import make_head
+from raysearch.recipe import Recipe, flatten
+from raysearch.record.folder import RunFolder
+from raysearch.record.trial import Trials
+from raysearch.space.domains import contains
+from raysearch.space.load import load_space
+from raysearch.space.space import Space, decode, encode
+from raysearch.winner.best import load_best
+
+_OF_THE_RUN = ("backbone", "weights", "image_size", "fit", "metric", "seed")
+"""Flags that the run gives where they are not typed."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a run leaves to the one that continues it."""
+
+    run: RunFolder
+    settings: Settings
+    dataset: Dataset
+    """Its images, as it split them."""
+    trial: str
+    """The one whose recipe it chose."""
+    recipe: Recipe
+    """That recipe, as its search trained it."""
+    head: StartingHead
+
+    @staticmethod
+    def open(name: str, results: Path) -> Earlier:
+        """The run of that name.
+
+        Raises:
+            InputError: it is not finished, has no winner, started from no head, or its images are gone; all together.
+        """
+        problems, given = Problems(), f"--continue {name}"
+        try:
+            run = RunFolder.open(name, results)
+            settings = settings_of(run)
+        except InputError as error:
+            raise InputError([f"{given}: {problem}" for problem in error.problems]) from error
+        events, evaluation = run.events(), run.evaluation
+        if not any(event["event"] == "finished" for event in events) or evaluation is None:
+            raise InputError(f"{given}: that run is not finished; go on with it first: --resume {run.folder}")
+        problems.attempt(load_best, run.folder / "best")
+        trials = Trials()
+        for event in events:
+            trials.take(event)
+        chosen = trials[evaluation["trial"]]
+        dataset = problems.attempt(images_before, run)
+        head = None
+        if chosen.is_head or chosen.recipe.depth == 0 or not any(one.is_head for one in trials.values()):
+            problems.found.append(
+                f"{chosen.name}, whose recipe it chose, started from no head of a head search; train that recipe anew: "
+                f"--recipe {run.folder / 'best' / 'recipe.json'} --data SOURCE"
+            )
+        else:
+            head = problems.attempt(starting_head, run, chosen.recipe, "--continue")
+        if problems.found or dataset is None or head is None:
+            raise InputError([f"{given}: {problem.removeprefix(f'{given}: ')}" for problem in problems.found])
+        return Earlier(run, settings, dataset, chosen.name, chosen.recipe, head)
+
+    def flags(self, flags: Flags) -> Flags:
+        """The flags, with what the run gives where nothing was typed."""
+        given = {name: getattr(self.settings, name) for name in _OF_THE_RUN if getattr(flags, name) is None}
+        return replace(flags, **given, require=flags.requirements or self.settings.require)
+
+    def space_text(self) -> str:
+        """The text of the run's own space, with its recipe as the default."""
+        file = self.run.folder / "space.py"
+        space = load_space(str(file), fixed=self.settings.shared)
+        default = pprint.pformat(_tree(space, _default(space, self.recipe)), width=100, sort_dicts=False)
+        told = f"# Continued: the recipe of {self.trial} of {self.run.name} is the default."
+        return f"{space.source.rstrip()}\n\n{told}\ndefault = {default}\n"
+
+
+def grown(head: StartingHead, classes: Sequence[str], same: dict[str, str]) -> dict[str, Tensor]:
+    """The tensors of a head for other classes: the rows of those that are the same, fresh ones for those that are new.
+
+    Args:
+        head: of the earlier run.
+        classes: the c that there are now, in the order of the logits.
+        same: the earlier run's name of each class that both have, by its name now.
+
+    Returns: by name, "head.linear.weight" of shape (c, features) among them.
+    """
+    first = "head.hidden.weight" if head.recipe.head.kind == "hidden" else "head.linear.weight"
+    fresh = make_head(head.tensors[first].shape[1], head.recipe.head, len(classes), head.recipe.seed).state_dict()
+    found = {f"head.{name}": tensor for name, tensor in fresh.items()}
+    known = {name: number for number, name in enumerate(head.info["classes"])}
+    for name, tensor in found.items():
+        before = head.tensors[name]
+        if not name.startswith("head.linear."):
+            found[name] = before.clone()
+            continue
+        for row, label in enumerate(classes):
+            if label in same:
+                tensor[row] = before[known[same[label]]]
+    return found
+
+
+def _default(space: Space, recipe: Recipe) -> dict[str, Any]:
+    """The recipe's value of each searched field; the space's own where the recipe has none, or one out of range."""
+    given = {path: encode(value) for path, value in flatten(recipe.model_dump(), whole=space.distributions).items()}
+    return {
+        path: given[path] if path in given and contains(distribution, given[path]) else space.default[path]
+        for path, distribution in space.distributions.items()
+    }
+
+
+def _tree(space: Space, values: dict[str, Any]) -> dict[str, Any]:
+    """Values by their dotted paths, as a space file has them."""
+    stages: list[dict[str, Any]] = [{} for _ in space.tree["schedule"]]
+    tree: dict[str, Any] = {}
+    for path, value in values.items():
+        *where, leaf = path.split(".")
+        level: Any = tree
+        if where[:1] == ["schedule"]:
+            level, where = stages[int(where[1])], where[2:]
+        for name in where:
+            level = level.setdefault(name, {})
+        level[leaf] = decode(value)
+    return tree | {"schedule": stages}
