@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -76,7 +78,7 @@ def test_what_the_earlier_run_was_trained_on_measures_nothing(source, tmp_path):
 
 def test_images_of_one_group_go_with_a_test_image(source, tmp_path):
     reading = Reading.of(None, None, r"([a-z]+\d)\d\.png")  # ten images a group
-    old = source("old", {name: named(name, range(60)) for name in ("ant", "bee")}, reading)
+    old = source("old", {name: named(name, range(0, 60, 2)) for name in ("ant", "bee")}, reading)
     more = source("more", {name: named(name, range(90)) for name in ("ant", "bee")}, reading)
     both = continued(old, more, "first", tmp_path / "cache")
     assert not content(both.train, both.val) & content(old.test)
@@ -86,6 +88,18 @@ def test_images_of_one_group_go_with_a_test_image(source, tmp_path):
 
     assert not groups(both.test) & groups(both.train) | groups(both.test) & groups(both.val)
     assert not set(both.test.groups.tolist()) & {*both.train.groups.tolist(), *both.val.groups.tolist()}
+
+
+def test_of_several_copies_of_a_test_image_one_measures(source, tmp_path):
+    old = source("old", {name: named(name, range(20)) for name in ("ant", "bee")})
+    source("more", {name: named(name, range(20)) for name in ("ant", "bee")})
+    for path in (tmp_path / "more" / "ant").iterdir():
+        shutil.copy(path, path.with_name(f"again-{path.name}"))
+    more = load(str(tmp_path / "more"), image_size=8, cache=tmp_path / "cache", progress=False)
+    both = continued(old, more, "first", tmp_path / "cache")
+    earlier = EarlierImages.of(both.folder)
+    assert len(earlier.places) == len(old.test) == len(content(both.test.take(earlier.places)))
+    assert len(both.test) == len(content(both.test))
 
 
 def test_the_new_data_says_the_label_and_a_class_may_be_gone(source, tmp_path):
