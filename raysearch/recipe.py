@@ -178,9 +178,32 @@ class Recipe(_Frozen):
         """How many blocks the last stage has unfrozen."""
         return self.schedule[-1].depth
 
+    @property
+    def network(self) -> str:
+        """What is fine-tuned, as `network_name` has it."""
+        return network_name(self.backbone, self.weights)
+
+
+def network_name(backbone: str, weights: str) -> str:
+    """A backbone with its weights, as one value: "densenet121=bundled"."""
+    return f"{backbone}={weights}"
+
+
+def named_network(name: str) -> tuple[str, str | None]:
+    """The backbone and the weights of NAME=WEIGHTS; of NAME alone, no weights.
+
+    >>> named_network("resnet18=imagenet"), named_network("resnet18")
+    (('resnet18', 'imagenet'), ('resnet18', None))
+    """
+    backbone, _, weights = name.partition("=")
+    return backbone.strip(), weights.strip() or None
+
 
 class Shared(TypedDict, total=False):
-    """The fields of a recipe that all trials of a search share: the command or the space fixes them."""
+    """The fields of a recipe that all trials of a search share: the command or the space fixes them.
+
+    But for backbone and weights, where the search chooses among several networks.
+    """
 
     backbone: str
     weights: str

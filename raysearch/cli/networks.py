@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     import torch
 
     from raysearch.data.reading import Reading
-    from raysearch.insight.candidates import Candidate, LeftOut
     from raysearch.insight.networks import Judged, Labelled, Place
+    from raysearch.models.candidates import Candidate, LeftOut
 
 Size = int | Literal["native"] | None
 
@@ -81,9 +81,9 @@ def networks(
         raysearch networks --data photos/ --weights checkpoints/ --image-size native --out networks.html
     """
     from raysearch.data.reading import Reading
-    from raysearch.insight.candidates import find_candidates
     from raysearch.insight.networks import cheapest, rank, seen_size
     from raysearch.insight.networks_table import row_of, table_of, write_table
+    from raysearch.models.candidates import find_candidates
     from raysearch.record.metric import check_metric
 
     problems = Problems()
@@ -171,8 +171,8 @@ def _judge(
     progress: bool,
 ) -> tuple[list[Judged], bool]:
     """What is known of the networks, and whether that is all; what cannot be used is added to `left_out`."""
-    from raysearch.insight.candidates import LeftOut
     from raysearch.insight.networks import judge
+    from raysearch.models.candidates import LeftOut
 
     judged: list[Judged] = []
     with Steps(progress) as steps:

@@ -16,10 +16,10 @@ from raysearch.activations.measure import seconds_of
 from raysearch.data.dataset import Dataset, Split
 from raysearch.errors import InputError
 from raysearch.insight.audit import Telling
-from raysearch.insight.candidates import Candidate
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.out_of_fold import EPOCHS, FOLDS, out_of_fold
 from raysearch.models.boundary import pin, prepare
+from raysearch.models.candidates import Candidate
 from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import load_weights
 from raysearch.record.goal import Goal
