@@ -220,6 +220,11 @@ def shared(values: Mapping[str, Any]) -> Shared:
     return cast(Shared, {name: values[name] for name in SHARED if name in values})
 
 
+def networks_of(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The networks that the settings of a run name: those that it chose among, or its only one."""
+    return tuple(settings.get("networks") or (settings["backbone"],))
+
+
 def flatten(tree: Any, prefix: str = "", whole: Collection[str] = ()) -> Values:
     """{"a": {"b": 1}, "s": [{"c": 2}]} -> {"a.b": 1, "s.0.c": 2}: the recipe as table columns, and a space's keys.
 

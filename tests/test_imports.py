@@ -74,7 +74,7 @@ ONLY_IN: dict[str, set[str]] = {
 PURE = {
     *(
         f"raysearch/search/{name}.py"
-        for name in ("state", "controller", "asha", "rungs", "packs", "rules", "tally", "tree")
+        for name in ("state", "controller", "asha", "rungs", "packs", "rules", "tally", "tree", "backbones")
     ),
     *(f"raysearch/record/{name}.py" for name in ("info", "events", "final_events", "trial", "goal", "metric")),
     "raysearch/search/messages.py",

@@ -66,6 +66,17 @@ class CacheSettings:
         return cls(**{**tree, "depths": tuple(tree["depths"])})
 
 
+Caches = CacheSettings | Mapping[str, CacheSettings | None] | None
+"""The settings of a search; where it chooses among several networks, by the name of each. None: nothing is cached."""
+
+
+def caches_from_json(tree: Mapping[str, Any] | None, *, several: bool = False) -> Caches:
+    """The settings that a tree of JSON has; `several`: it has those of each network, by name."""
+    if several:
+        return {name: CacheSettings.from_json(one) if one else None for name, one in (tree or {}).items()}
+    return CacheSettings.from_json(tree) if tree else None
+
+
 class CachedActivations(Derived):
     """What `live` computes, rounded to `dtype`, from disk where it is there already.
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from raysearch.activations.base import Activations, size_bytes
-from raysearch.activations.cache import CachedActivations, CacheSettings, boundary_name, provenance
+from raysearch.activations.cache import CachedActivations, Caches, CacheSettings, boundary_name, provenance
 from raysearch.activations.kept import KeptActivations
 from raysearch.activations.live import LiveActivations
 from raysearch.activations.store import Store
@@ -50,8 +50,8 @@ class Sources:
     device: torch.device
     memory_bytes: int
     """Room on the device for all that is kept."""
-    cache: CacheSettings | None = None
-    """Which activations are read from disk; None: none."""
+    cache: Caches = None
+    """Which activations are read from disk: the same of every network, or of each its own; None: none."""
     filled_seconds: float = 0.0
     """Spent by this process on filling the cache, or on waiting for another that fills it."""
     _kept: dict[Hashable, Activations] = field(default_factory=dict, repr=False)
@@ -86,7 +86,8 @@ class Sources:
 
     def _from_disk(self, live: LiveActivations, at: Boundary, name: str, images: Split) -> CachedActivations | None:
         """The same from disk; None where that is not wanted."""
-        cache, blocks = self.cache, backbone_spec(at.recipe.backbone).block_names
+        cache = self.cache if isinstance(self.cache, CacheSettings | None) else self.cache.get(at.recipe.network)
+        blocks = backbone_spec(at.recipe.backbone).block_names
         if cache is None or at.depth not in cache.depths or at.name is None:
             return None
         if live.augmenter is not None and cache.seed not in (None, live.augmenter.seed):

@@ -10,26 +10,22 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from raysearch.activations.measure import seconds_of
 from raysearch.data.dataset import Dataset, Split
 from raysearch.errors import InputError
 from raysearch.insight.audit import Telling
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.out_of_fold import EPOCHS, FOLDS, out_of_fold
-from raysearch.models.boundary import pin, prepare
 from raysearch.models.candidates import Candidate
 from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import load_weights
 from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
 from raysearch.training.calibration import logarithms
-from raysearch.training.numerics import full_precision
+from raysearch.training.cost import Cost, cost_of
 from raysearch.training.paired import Difference, compare, figure_interval
 
 CONFIDENCE = 0.95
-BATCH = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,23 +75,6 @@ class Labelled:
         )
         row = {path: number for number, path in enumerate(_paths(dataset))}
         return found[[row[path] for path in self.paths]]
-
-
-@dataclass(frozen=True)
-class Cost:
-    """What a prediction costs on the device that it was measured on, in fp32.
-
-    Attributes:
-        milliseconds: of one image alone.
-        milliseconds_in_batch: an image, of `BATCH` at once.
-        parameters: of the blocks.
-        megabytes: of all their tensors in a file.
-    """
-
-    milliseconds: float
-    milliseconds_in_batch: float
-    parameters: int
-    megabytes: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -193,30 +172,6 @@ def judge(
         logarithms(probabilities),
         cost_of(embedder.network, dataset.image_size, device),
         seconds,
-    )
-
-
-def cost_of(network: nn.Sequential, image_size: int, device: torch.device) -> Cost:
-    """Measure a prediction: from bytes to features, which is all of it but for a head.
-
-    Args:
-        network: pinned here, and moved to the device.
-        image_size: height and width, pixels.
-        device: where it runs, on as many threads as this process has now.
-    """
-    pin(network).to(device)
-    noise = np.random.default_rng(0).integers(0, 256, (BATCH, image_size, image_size, 3), np.uint8)
-
-    def seconds(images: NDArray[np.uint8]) -> float:
-        return seconds_of(lambda: network(prepare(images, device)), device)
-
-    with torch.inference_mode(), full_precision(device):
-        alone, together = seconds(noise[:1]), seconds(noise) / BATCH
-    return Cost(
-        1000 * alone,
-        1000 * together,
-        sum(tensor.numel() for tensor in network.parameters()),
-        sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values()) / 1e6,
     )
 
 

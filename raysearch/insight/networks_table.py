@@ -13,9 +13,10 @@ from rich.console import Console
 from rich.table import Table
 
 from raysearch.data.names import one_line
-from raysearch.insight.networks import BATCH, CONFIDENCE, Place
+from raysearch.insight.networks import CONFIDENCE, Place
 from raysearch.record.metric import in_words, is_share
 from raysearch.storage.files import replace_text, replace_with
+from raysearch.training.cost import BATCH
 
 _DIGITS = 4
 _PAGE_WIDTH = 160  # characters

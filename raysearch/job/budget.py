@@ -51,7 +51,8 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
     if flags.fast_dev_run:
         once = len(space.levels) * (2 if space.tested else 1)  # a level that is tested has a control too
         folds = 0 if flags.refit_on == "train" else 2
-        return Budget(min(1, heads), min(trials, once), 1, 1, folds, 1, 2, 1.0, max_batches=2)
+        once_each = len(space.head_shapes()) if space.networks else 1
+        return Budget(min(once_each, heads), min(trials, once), 1, 1, folds, 1, 2, 1.0, max_batches=2)
     refits = preset.refits if flags.refits is None else flags.refits
     folds = preset.folds if flags.folds is None else flags.folds
     if not refits or flags.refit_on == "train":  # nothing is trained on all images
@@ -73,7 +74,7 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
 def _starts(space: Space, flags: Flags, usual_trials: int) -> tuple[int, int]:
     """Heads and trials to start."""
     grid, most = space.search.sampler == "grid", most_to_start(space)
-    heads = int(min(space.search.heads, space.grid_size(space.head_paths()) or math.inf))
+    heads = int(min(space.heads, space.grid_size(space.head_paths()) or math.inf))
     if space.heads_only:
         return int(min(flags.trials or (most if grid else heads), most)), 0
     return heads, int(min(flags.trials or (most if grid else usual_trials), most))

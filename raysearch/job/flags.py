@@ -17,7 +17,9 @@ from raysearch.space.names import space_files
 _SPACES = f"a name in search_spaces/ ({', '.join(space_files())})"
 
 _BACKBONES = (
-    f"{', '.join(NAMES)}; or timm/NAME, a network of timm's (pip install 'raysearch[timm]'). Default: densenet121."
+    f"{', '.join(NAMES)}; or timm/NAME, a network of timm's (pip install 'raysearch[timm]'). Several, a,b,c, each with "
+    "weights of its own if you like (vgg19=PATH), are chosen among: heads rank them, and those that are clearly behind "
+    "leave; at_hand is all whose weights are on this machine. Default: densenet121."
 )
 
 
@@ -67,8 +69,8 @@ class Flags:
     Default: they are left out, and counted."""
     strict: bool = False
     """Refuse images in which something is probably wrong, instead of warning of it: see raysearch data SOURCE."""
-    backbone: Annotated[str | None, _unset("NAME", _BACKBONES)] = None
-    """Name of a backbone."""
+    backbone: Annotated[str | None, _unset("NAME[=WEIGHTS][,…]", _BACKBONES)] = None
+    """Name of a backbone, or of several."""
     weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
     """auto (the published ones if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a
     file (safetensors or torch) or of a folder, of which the file that fits is taken; raysearch weights lists what is

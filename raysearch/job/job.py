@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
+
 from raysearch.data.dataset import Dataset
 from raysearch.job.budget import most_a_level
+from raysearch.job.networks import Networks
 from raysearch.job.settings import Settings
 from raysearch.job.starting_head import StartingHead
 from raysearch.models.weights import Weights
+from raysearch.recipe import Recipe, network_name
 from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
 from raysearch.search.asha import rungs_for
 from raysearch.search.rules import Rules
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
+from raysearch.training.bench import Bench
 from raysearch.workers.machine import Machine
 
 
@@ -26,11 +31,23 @@ class Job:
     space: Space
     dataset: Dataset
     weights: Weights
+    """Of its network; of several, the first one's."""
     machine: Machine
     head: StartingHead | None = None
     """The head of an earlier run, when a search begins from one; later it is the run's own."""
     storage: Storage | None = None
     """The place that the settings name."""
+    networks: Networks | None = None
+    """Those that the search chooses among, if there are several."""
+
+    def weights_of(self, recipe: Recipe) -> Weights:
+        """The base weights of a recipe's network."""
+        return self.weights if self.networks is None else self.networks.shelf.of(recipe)
+
+    def bench_here(self) -> Bench:
+        """A bench in this process, which may have no accelerator."""
+        shelf = None if self.networks is None else self.networks.shelf
+        return Bench(self.dataset, self.weights, torch.device("cpu"), self.settings.precision, shelf=shelf)
 
     @property
     def goal(self) -> Goal:
@@ -62,6 +79,8 @@ class Job:
             tested=space.tested,
             lr_find=space.search.lr_find,
             deepest_wins=space.search.winner == "deepest",
+            networks=settings.networks,
+            networks_kept=space.search.networks,
         )
 
 
@@ -70,4 +89,8 @@ def settled(space: Space, settings: Settings) -> Space:
     schedule = space.tree["schedule"]
     if settings.max_batches is not None:  # --fast-dev-run: one epoch of each stage
         schedule = [stage | {"epochs": 1} for stage in schedule]
+    if settings.networks:
+        space = space.among(settings.networks)
+    elif space.networks or space.own:
+        space = space.only(network_name(settings.backbone, settings.weights))
     return replace(space, tree=space.tree | settings.shared | {"schedule": schedule}, fixed={})

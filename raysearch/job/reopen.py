@@ -15,11 +15,12 @@ from raysearch.job.budget import most_to_start
 from raysearch.job.flags import Flags
 from raysearch.job.images import images_of
 from raysearch.job.job import Job, settled
+from raysearch.job.networks import Networks
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import BALANCE, Settings
 from raysearch.models.weights import Weights, load_weights
-from raysearch.recipe import Recipe
+from raysearch.recipe import Recipe, networks_of
 from raysearch.record.goal import Goal
 from raysearch.record.info import Fingerprints, RunInfo
 from raysearch.space.load import load_space
@@ -45,7 +46,8 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     space = _space(settings, saved, space_file, problems)
     moved = {"data": flags.data, "images": None if flags.images is None else str(flags.images)}
     settings = settings.model_copy(update={key: in_full(where) for key, where in moved.items() if where is not None})
-    dataset, weights = _images(settings, problems), _weights(settings, problems)
+    dataset, networks = _images(settings, problems), _networks(settings, problems)
+    weights = _weights(settings, problems) if networks is None else next(iter(networks.weights.values()))
     storage = problems.attempt(storage_at, settings.storage) if settings.storage is not None else None
     problems.check(
         dataset is None or dataset.fingerprint == prints["data"],
@@ -55,10 +57,12 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
         weights is None or weights.digest == prints["weights"],
         f"the weights {settings.weights} are not those that the run was started with; start a new run",
     )
+    for name in networks.changed_since(saved) if networks is not None else ():
+        problems.found.append(f"the weights of {name} are not those that the run was started with; start a new run")
     machine = _machine(settings, flags, problems) if machine_flags_fit else None
     problems.stop_if_any()
     assert space is not None and dataset is not None and weights is not None and machine is not None
-    return Job(settings, settled(space, settings), dataset, weights, machine, storage=storage)
+    return Job(settings, settled(space, settings), dataset, weights, machine, storage=storage, networks=networks)
 
 
 def _saved(saved: RunInfo, folder: Path) -> tuple[Settings, Fingerprints]:
@@ -96,7 +100,7 @@ def _counted(settings: Settings) -> str:
 
 def _space(settings: Settings, saved: RunInfo, file: Path, problems: Problems) -> Space | None:
     """The run's own space, with as many combinations as there are to be trials."""
-    space = problems.attempt(load_space, str(file), fixed=settings.shared)
+    space = problems.attempt(load_space, str(file), fixed=settings.shared, networks=networks_of(settings.model_dump()))
     if space is None:
         return None
     if "head" in saved:
@@ -117,6 +121,12 @@ def _images(settings: Settings, problems: Problems) -> Dataset | None:
         moved = "if the images of the run are elsewhere now, say where by --data: they are known by their content"
         problems.check(Path(settings.data).exists(), moved)
         return None
+
+
+def _networks(settings: Settings, problems: Problems) -> Networks | None:
+    if not settings.networks:
+        return None
+    return problems.attempt(Networks.load, settings.networks, settings.weights, settings.seed)
 
 
 def _weights(settings: Settings, problems: Problems) -> Weights | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from raysearch.activations.store import default_limit
@@ -22,6 +23,7 @@ from raysearch.job.earlier import Earlier
 from raysearch.job.flags import Flags
 from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
+from raysearch.job.networks import Networks
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import BALANCE, Settings
@@ -34,6 +36,7 @@ from raysearch.record.folder import RunFolder
 from raysearch.record.goal import Goal, Requirement
 from raysearch.reporting.tracking.process import check_tracking
 from raysearch.space.load import load_space
+from raysearch.space.networks import AT_HAND, backbones_of
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
 from raysearch.training.stratified import check_folds
@@ -51,18 +54,22 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     Raises:
         InputError: all problems together.
     """
-    problems, wanted = Problems(), Wanted.of(flags)
+    problems = Problems()
+    wanted = problems.attempt(Wanted.of, flags) or Wanted.of(replace(flags, backbone=None))
     machine_flags_fit = check_numbers(flags, problems)
     _check_folder(folder, flags.results, problems)
     time_budget = problems.attempt(seconds, flags.time_budget) if flags.time_budget is not None else None
     problems.attempt(check_tracking, flags.wandb, flags.wandb_mode)
     storage = _storage(flags.storage, folder, problems)
-    problems.attempt(backbone_spec, wanted.backbone)
+    for name in backbones_of(wanted.networks or (wanted.backbone,)):
+        problems.attempt(backbone_spec, name)
     machine = _machine(wanted.device, flags, problems) if machine_flags_fit else None
     space = _space(flags, wanted, problems)
     if space is not None:
         wanted = wanted.within(space)
-    weights = _weights(wanted, problems)
+    at_hand = flags.backbone == AT_HAND or (space is not None and space.at_hand)
+    networks = _networks(wanted, at_hand, problems)
+    weights = _weights(wanted, problems) if not wanted.networks else None
     dataset, classes = _images(wanted, flags, earlier, problems)
     goal = _goal(wanted.metric, flags.requirements, classes, problems)
     _check_ship_point(flags.ship_point, goal, problems)
@@ -71,8 +78,19 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     if space is not None:
         _check_classes(space, classes, problems)
         _check_folds(space, dataset, flags, problems)
-    _check_image_size(wanted, dataset, problems)
+    if networks is not None and dataset is not None:
+        networks = problems.attempt(networks.that_take, dataset.image_size, max(0, wanted.seed), at_hand=at_hand)
+    if networks is not None:
+        wanted, weights = wanted.over(networks.names), next(iter(networks.weights.values()))
+        networks = networks if wanted.networks else None
+    else:
+        _check_image_size(wanted, dataset, problems)
     head = _head(flags, problems) if earlier is None else earlier.head
+    problems.check(
+        head is None or not wanted.networks,
+        f"{'--head' if head is None else head.flag} is of one network, but {len(wanted.networks)} are searched; "
+        "name it by --backbone",
+    )
     if head is not None and space is not None and dataset is not None and weights is not None:
         problems.found += head.problems(space, dataset, weights)
     problems.stop_if_any()
@@ -80,7 +98,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     if head is not None:
         space = space.with_head(head.recipe)
     settings = _settings(flags, wanted, space, dataset, weights, machine, head, storage, time_budget)
-    return Job(settings, settled(space, settings), dataset, weights, machine, head, storage)
+    return Job(settings, settled(space, settings), dataset, weights, machine, head, storage, networks)
 
 
 def _check_folder(folder: Path | None, results: Path, problems: Problems) -> None:
@@ -109,15 +127,29 @@ def _space(flags: Flags, wanted: Wanted, problems: Problems) -> Space | None:
     if flags.space is None:
         problems.found.append("--space NAME is missing: say what to search, e.g. --space fine_tune (or --resume RUN)")
         return None
-    space = problems.attempt(load_space, flags.space, fixed=wanted.shared)
+    networks = wanted.networks or (() if flags.backbone is None else (wanted.backbone,))
+    space = problems.attempt(load_space, flags.space, fixed=wanted.shared, networks=networks)
     if space is not None:
         for name in SHARED:
             typed, own = getattr(flags, name), space.tree.get(name)
+            if name == "backbone" and space.networks:
+                told = ", ".join(space.networks)
+                fits, told = space.networks == wanted.networks, f"chooses among {told}; leave --backbone out"
+            else:
+                fits = own == (wanted.backbone if name == "backbone" and not wanted.networks else typed)
+                told = f"fixes it at {own!r}"
             problems.check(
-                typed is None or name not in space.tree or typed == own,
-                f"--{name.replace('_', '-')} {typed}: the space {flags.space} fixes it at {own!r}",
+                typed is None or name not in space.tree or fits,
+                f"--{name.replace('_', '-')} {typed}: the space {flags.space} {told}",
             )
     return space
+
+
+def _networks(wanted: Wanted, at_hand: bool, problems: Problems) -> Networks | None:
+    """Several networks, loaded; None where there is one, or where they are wrong already."""
+    if not wanted.networks or any(usable_spec(name) is None for name in backbones_of(wanted.networks)):
+        return None
+    return problems.attempt(Networks.load, wanted.networks, wanted.weights, max(0, wanted.seed), at_hand=at_hand)
 
 
 def _weights(wanted: Wanted, problems: Problems) -> Weights | None:
@@ -243,6 +275,7 @@ def _settings(
         fit=wanted.fit,
         backbone=wanted.backbone,
         weights=weights.again,
+        networks=wanted.networks,
         metric=wanted.metric,
         require=tuple(str(Requirement.parse(one)) for one in flags.requirements),
         seed=max(0, wanted.seed),

@@ -70,6 +70,9 @@ class Settings(BaseModel):
     backbone: str
     weights: str
     """What loads the same weights again: imagenet, bundled, random or a path."""
+    networks: tuple[str, ...] = ()
+    """Those that the search chooses among, as NAME=WEIGHTS, the default's first, which `backbone` and `weights` say
+    too; none: it has one."""
     metric: str
     require: tuple[str, ...] = ()
     """Bounds that count before the metric: see `raysearch.record.goal.Requirement`."""

@@ -14,7 +14,7 @@ from raysearch.recipe import Augmentation, Head, Recipe
 from raysearch.record.events import Event, SegmentEnded, SegmentStarted, trial_of
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.goal import Goal
-from raysearch.record.info import Json, RunInfo
+from raysearch.record.info import Json, RunInfo, weights_digest
 from raysearch.record.metric import larger_is_better
 from raysearch.search.controller import Proposal
 from raysearch.search.packs import shape_of
@@ -49,7 +49,7 @@ class StartingHead:
         backbone = tree.get("backbone", fixed.get("backbone"))
         pairs = {
             "the backbone": (self.recipe.backbone, backbone),
-            "the base weights (digest)": (self.info["fingerprints"]["weights"][:12], weights.digest[:12]),
+            "the base weights (digest)": (weights_digest(self.info, self.recipe.network)[:12], weights.digest[:12]),
             "the image size": (self.recipe.image_size, dataset.image_size),
             "the fit": (self.recipe.fit, dataset.fit),
         }

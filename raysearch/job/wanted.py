@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 from raysearch.data.pixels import MIN_IMAGE_SIZE
+from raysearch.errors import InputError
 from raysearch.job.flags import Flags
-from raysearch.recipe import SHARED, Fit, Shared
+from raysearch.recipe import SHARED, Fit, Shared, named_network
 from raysearch.record.metric import parts
+from raysearch.space.networks import AT_HAND, networks_at_hand
 from raysearch.space.space import Space
 
 
@@ -24,18 +27,33 @@ class Wanted:
     image_size: int | None = None
     """pixels; None: the images' own."""
     seed: int = 0
+    networks: tuple[str, ...] = ()
+    """Those that were typed, as NAME or NAME=WEIGHTS, or that the space chooses among; `backbone` is the first."""
 
     @classmethod
     def of(cls, flags: Flags) -> Wanted:
-        """What was typed; for the rest, the defaults."""
-        typed = {field.name: getattr(flags, field.name) for field in fields(cls)}
+        """What was typed; for the rest, the defaults.
+
+        Raises:
+            InputError: see `typed_networks`.
+        """
+        typed = {field.name: getattr(flags, field.name) for field in fields(cls) if field.name != "networks"}
         if flags.metric is not None:  # several are written in one way, whatever was typed between them
             typed["metric"] = ",".join(parts(flags.metric))
-        return cls(**{name: value for name, value in typed.items() if value is not None})
+        wanted = cls(**{name: value for name, value in typed.items() if value is not None})
+        return wanted if flags.backbone is None else wanted.over(typed_networks(flags.backbone, wanted.weights))
+
+    def over(self, networks: Sequence[str]) -> Wanted:
+        """The same, choosing among these networks, or with the only one."""
+        backbone, weights = named_network(networks[0])
+        several = tuple(networks) if len(networks) > 1 else ()
+        return replace(self, backbone=backbone, weights=weights or self.weights, networks=several)
 
     def within(self, space: Space) -> Wanted:
-        """The same, with what the space itself fixes."""
-        return replace(self, **{name: space.tree[name] for name in SHARED if name in space.tree})
+        """The same, with what the space itself says."""
+        fixed = {name: space.tree[name] for name in SHARED if space.tree.get(name) is not None}
+        found = replace(self, **fixed)
+        return replace(found.over(space.networks), networks=space.networks) if space.networks else found
 
     @property
     def shared(self) -> Shared:
@@ -50,3 +68,17 @@ class Wanted:
             "fit": self.fit,
             "seed": max(0, self.seed),
         }
+
+
+def typed_networks(backbone: str, weights: str) -> list[str]:
+    """The networks of --backbone NAME[=WEIGHTS],…, or those at hand.
+
+    Raises:
+        InputError: no weights are at hand where those are asked for, or nothing is named.
+    """
+    if backbone == AT_HAND:
+        return networks_at_hand(weights)
+    named = [one.strip() for one in backbone.split(",") if one.strip()]
+    if not named:
+        raise InputError(f"--backbone {backbone!r}: name a network, or several: densenet121,resnet18")
+    return named

@@ -9,12 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raysearch.activations.planner import CachePlan
 from raysearch.data.shared import put_images
 from raysearch.errors import NothingSucceededError, StorageError
 from raysearch.job.flags import Flags
-from raysearch.job.frozen_work import outcome, plan_cache, record
 from raysearch.job.job import Job
+from raysearch.job.network_work import caches, network_infos, outcomes, plan_frozen_work
 from raysearch.job.reopen import reopen
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.final_training import FinalTraining, effort_of
@@ -22,9 +21,10 @@ from raysearch.pipeline.finish import evaluate_run
 from raysearch.pipeline.finishing import asked_for
 from raysearch.pipeline.first_head import first_head
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
-from raysearch.pipeline.levels import judge_of, range_test_of
+from raysearch.pipeline.levels import compare_of, judge_of, range_test_of
 from raysearch.pipeline.progress import Progress, pace_of
 from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
+from raysearch.recipe import named_network
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.sync import RunSync
@@ -53,12 +53,14 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
     chatter = _chatter(flags, console)
     intake = job.dataset.account.as_json()
     show_intake(intake, chatter)
-    chatter.print(f"Weights: {job.weights.origin} ({job.weights.reason})", highlight=False, soft_wrap=True)
+    for line in weights_lines(job):
+        chatter.print(line, markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as session:
         if job.machine.elsewhere:  # what is measured there needs it; what is measured here is better off alone
             session.enter_context(ray_of(job.machine))
-        chosen, costs = plan_cache(job, call_of(job.machine, chatter))
-        for line in chosen.lines():
+        call = call_of(job.machine, chatter)
+        planned, networks = plan_frozen_work(job, call), network_infos(job, call)
+        for line in planned["lines"]:
             chatter.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
         session.enter_context(ray_of(job.machine))
         run = RunFolder.create(folder, job.settings.model_dump(mode="json"))
@@ -73,7 +75,8 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
             classes=list(job.dataset.classes),
             skipped=[{"path": one.path, "reason": one.reason} for one in job.dataset.skipped],
             intake=intake,
-            cache=record(chosen, costs),
+            cache=planned,
+            **({"networks": networks} if networks else {}),
             **(
                 {}
                 if job.head is None
@@ -84,6 +87,14 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
         _conduct(job, run, flags, chatter, began)
     summary(run, console)
     return run
+
+
+def weights_lines(job: Job) -> list[str]:
+    """Which base weights there are, and why these; and which networks at hand are left out."""
+    if job.networks is None:
+        return [f"Weights: {job.weights.origin} ({job.weights.reason})"]
+    named = [f"{named_network(name)[0]}: {one.origin} ({one.reason})" for name, one in job.networks.weights.items()]
+    return [*named, *(f"left out: {one}" for one in job.networks.left_out)]
 
 
 def go_on(run: RunFolder, flags: Flags, console: Console, began: float) -> RunFolder:
@@ -177,7 +188,7 @@ class _Conductor:
         pace = pace_of(job, self._controller, effort_of(job), self._workers)
         self._progress = Progress(job, self._controller, view, pace, began)
         self._bench = bench_config(job)
-        self._bench["cache"] = self._cache_plan().settings()
+        self._bench["cache"] = caches(run.info["cache"])
         self._driver = Driver(
             run,
             self._controller,
@@ -186,10 +197,8 @@ class _Conductor:
             judge_of(job, run),
             range_test_of(job),
             sync,
+            compare_of(job, run),
         )
-
-    def _cache_plan(self) -> CachePlan:
-        return CachePlan.from_json(self._run.info["cache"]["plan"])
 
     def begin(self) -> None:
         """Log what the search may spend, and the head that it starts from, if it is an earlier run's."""
@@ -236,7 +245,7 @@ class _Conductor:
         """The final comparison and the refits, one look at the test images, and what is left to look at."""
         job, run, driver = self._job, self._run, self._driver
         bench = bench_config(job)
-        bench["cache"] = self._cache_plan().refit_settings()
+        bench["cache"] = caches(run.info["cache"], refits=True)
         bench["halves"] = job.space.tested and job.settings.refit_on == "train"
         training = FinalTraining(job, run, driver, self._controller, self._progress, self._workers, bench)
         finish = training.run(self._progress.effort_in_time(), self._call)
@@ -268,7 +277,7 @@ class _Conductor:
         events = run.events()
         run.update_info(
             failures=[event for event in events if event["event"] in ("failed", "segment_lost")],
-            cache=run.info["cache"] | {"outcome": outcome(self._job, run.info["cache"], events)},
+            cache=run.info["cache"] | {"outcome": outcomes(self._job, run.info["cache"], events)},
         )
         write_report(run)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import torch
-
 from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort
@@ -26,7 +24,6 @@ from raysearch.record.final_events import (
 from raysearch.record.folder import RunFolder
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
-from raysearch.training.bench import Bench
 from raysearch.training.stratified import most_folds
 from raysearch.workers.cluster import Call
 from raysearch.workers.config import BenchConfig
@@ -97,7 +94,7 @@ class FinalTraining:
             lost=self._lost,
             storage=self._run.storage,
         )
-        here = Bench(job.dataset, job.weights, torch.device("cpu"), settings.precision)
+        here = job.bench_here()
         finish = finish_of(job, finals, done, here, call)
         self._tell_choice(finish)
         return finish

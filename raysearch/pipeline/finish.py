@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from raysearch.data.augment import Augmenter
@@ -75,7 +74,7 @@ def evaluate_run(
         run.folder / "best",
         shipment,
         job.dataset.classes,
-        job.weights.digest,
+        job.weights_of(shipment.networks[0].recipe).digest,
         card,
         pixel_range=job.dataset.notes.pixel_range,
         known=known_images(job, finish, shipment, measured.first_trial, call),
@@ -87,7 +86,7 @@ def evaluate_run(
 def _models(
     job: Job, run: RunFolder, controller: Controller, winner: Trial, finish: Finish | None, call: Call
 ) -> Models:
-    bench = Bench(job.dataset, job.weights, torch.device("cpu"), job.settings.precision)
+    bench = job.bench_here()
     others = {
         name: (trial.name, _trained(run, bench, trial))
         for name, trial in (("default", controller.default), ("head", controller.best_head()))

@@ -64,7 +64,7 @@ def learning_curve(
             "fewer: search on all of them in one folder, and ask for the curve of that run"
         )
     goal, where = Goal.of(settings.metric, settings.require), choose_device(device)
-    weights = load_weights(settings.backbone, settings.weights, settings.seed)
+    weights = load_weights(recipe.backbone, recipe.weights, settings.seed)
     reading = Reading.of_run(settings.model_dump())
     for fraction in sorted(fractions):
         thin = Thinning(reading.thin.fraction * fraction, reading.thin.subsets, reading.thin.subset)

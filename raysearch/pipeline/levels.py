@@ -1,31 +1,39 @@
-"""What the driver asks at the ends of a level: its verdict, and the recipes of its range test."""
+"""What the driver asks between the parts of a search: how networks compare after the head search, what a level brought,
+and with which recipes its learning rates are tested.
+"""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from raysearch.job.job import Job
 from raysearch.models.registry import backbone_spec
 from raysearch.pipeline.finish import best_tensors
 from raysearch.recipe import Recipe
-from raysearch.record.events import Brought
+from raysearch.record.events import Behind, Brought
 from raysearch.record.folder import RunFolder
 from raysearch.record.trial import Trial
+from raysearch.search.backbones import Compared, ranked
 from raysearch.search.verdict import judge
-from raysearch.training.checkpoint import load_tensors
+from raysearch.training.checkpoint import load_answers, load_tensors
+from raysearch.training.paired import compare
 
 logger = logging.getLogger(__name__)
+
+CONFIDENCE = 0.95
+"""Of the two-sided interval that must lie above 0 for a network to leave."""
 
 
 def judge_of(job: Job, run: RunFolder) -> Callable[[Trial, Trial | None], Brought]:
     """Says what a level brought: its leader against its control, on the images that were held out."""
-    search, blocks = job.space.search, backbone_spec(job.settings.backbone).block_names
+    search = job.space.search
 
     def losses(trial: Trial) -> list[float]:
         return load_tensors(best_tensors(run, trial))[1]["held_out"]
 
     def judge_level(leader: Trial, control: Trial | None) -> Brought:
+        blocks = backbone_spec(leader.recipe.backbone).block_names
         before = len(blocks) - leader.recipe.schedule[leader.stage - 1].depth
         opened, open_before = list(blocks[len(blocks) - leader.depth : before]), list(blocks[before:])
         if control is None or control.best is None:
@@ -42,6 +50,22 @@ def judge_of(job: Job, run: RunFolder) -> Callable[[Trial, Trial | None], Brough
         }
 
     return judge_level
+
+
+def compare_of(job: Job, run: RunFolder) -> Callable[[Mapping[str, Trial | None]], Compared]:
+    """Says how the best heads of several networks compare, by what they make of the same validation images."""
+
+    def compared(heads: Mapping[str, Trial | None]) -> Compared:
+        best, *others = ranked(job.rules, heads)
+        found = {name: load_answers(best_tensors(run, head)) for name in (best, *others) if (head := heads[name])}
+        logits, labels = found[best]
+        behind: dict[str, Behind] = {}
+        for name in others:
+            one = compare(job.goal, logits, found[name][0], labels.numpy(), job.dataset.classes, CONFIDENCE)
+            behind[name] = {"mean": one.mean, "low": one.low, "high": one.high}
+        return Compared(behind, len(labels), CONFIDENCE)
+
+    return compared
 
 
 def range_test_of(job: Job) -> Callable[[int, Trial], dict[str, Recipe]]:

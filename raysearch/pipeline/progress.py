@@ -14,7 +14,7 @@ from raysearch.pipeline.effort import Effort, smallest
 from raysearch.record.events import Event, SegmentEnded
 from raysearch.record.trial import Trial
 from raysearch.reporting.live_view import Leader, LiveView
-from raysearch.reporting.sentences import segment_line, verdict_line
+from raysearch.reporting.sentences import networks_lines, segment_line, verdict_line
 from raysearch.search.controller import Controller
 
 _NAMED = 16  # of the trials that run
@@ -155,6 +155,9 @@ class Progress:
                 self._segment_end(event)
             case "level":
                 self.view.note(verdict_line(event))
+            case "networks":
+                for line in networks_lines(event, self._job.settings.metric):
+                    self.view.note(line)
             case "storage_refuses":
                 self.view.note(f"{event['trial']}: the storage refuses: {event['error']}; trying again")
             case "storage_refused":

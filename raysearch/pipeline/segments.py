@@ -51,6 +51,7 @@ def run_trials(job: Job, driver: Driver, bench: BenchConfig, time_left: Callable
             "folds": search.folds if job.settings.max_batches is None else 0,
             "reduction": job.settings.reduction,
             "first_rung_epochs": search.first_rung_epochs,
+            "answers": bool(job.settings.networks),
         },
     }
     room = Room(machine.trial, machine.at_most, machine.workers) if machine.address is not None else None
@@ -75,4 +76,5 @@ def bench_config(job: Job) -> BenchConfig:
         "require": list(settings.require),
         "max_batches": settings.max_batches,
         "halves": job.space.tested,
+        "several": bool(settings.networks),
     }

@@ -17,7 +17,6 @@ from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish, averaged_look
 from raysearch.pipeline.looking import LABELLED, Statistics, images_at, settle
-from raysearch.training.bench import Bench
 from raysearch.training.path import assemble
 from raysearch.winner.shipment import Shipment
 from raysearch.winner.unknown import Floats, Known, features, ratios, references, rounded
@@ -82,7 +81,7 @@ def _folds(
     seeds_of = () if finish is None else finish.in_folds.get(trial, ())
     if finish is None or not seeds_of or not all(seeds_of):
         return []
-    bench = Bench(job.dataset, job.weights, torch.device("cpu"), job.settings.precision)
+    bench = job.bench_here()
     averaged = shipment.kind in ("averaged", "mirror") and len(finish.refits) > 1
     comparisons = []
     for held_out, seeds in zip(finish.finals.held_out, seeds_of, strict=True):

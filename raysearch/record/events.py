@@ -195,6 +195,42 @@ class LevelJudged(Brought):
     control: str | None
 
 
+class Behind(TypedDict):
+    """By how much the best network's head is better than another's on the same validation images."""
+
+    mean: float
+    low: float
+    high: float
+    """Ends of its interval, in the metric's own unit; above 0 is better."""
+
+
+class NetworkStanding(TypedDict):
+    """How a network stands after the head search."""
+
+    network: str
+    head: str | None
+    """Its best head; None: all of its heads have failed."""
+    figure: float | None
+    """Of that head, by the search's metric, on the validation images."""
+    behind: Behind | None
+    """None: it is the best, or has no head."""
+    stays: bool
+    """Whether its blocks may be opened."""
+
+
+class NetworksCompared(Line):
+    """The head search is over: the networks, the best first, and which of them go on."""
+
+    event: Literal["networks"]
+    heads: int
+    """How many there were by then."""
+    images: int
+    """Validation images, on which all were compared."""
+    confidence: float
+    """Of the intervals."""
+    networks: list[NetworkStanding]
+
+
 class RateCurve(TypedDict):
     """A range test at one depth: the loss as the learning rate rises, and the bounds that follow."""
 
@@ -260,6 +296,7 @@ Event = (
     | Dropped
     | BudgetSet
     | LevelJudged
+    | NetworksCompared
     | RatesTested
     | StorageRefuses
     | StorageRefused

@@ -24,6 +24,24 @@ class WeightsInfo(TypedDict):
     """As the file, or who publishes it, states it."""
 
 
+class NetworkInfo(WeightsInfo):
+    """One of several networks that a search chooses among, and what a prediction of it costs."""
+
+    network: str
+    """NAME=WEIGHTS."""
+    digest: str
+    """Of its base weights."""
+    image_size: int
+    """Height and width that it sees, pixels."""
+    parameters: int
+    """Of its blocks."""
+    megabytes: float
+    milliseconds: float
+    """Of one image alone, on a trial's device, fp32."""
+    milliseconds_in_batch: float
+    """An image, of 32 at once."""
+
+
 class HeadInfo(TypedDict):
     """The head of an earlier run that the trials start from."""
 
@@ -56,6 +74,8 @@ class RunInfo(TypedDict, total=False):
     machine: MachineInfo
     fingerprints: Fingerprints
     weights: WeightsInfo
+    networks: list[NetworkInfo]
+    """Where the search chooses among several, whose first `weights` is about."""
     classes: list[str]
     head: HeadInfo
     cache: Json
@@ -65,3 +85,19 @@ class RunInfo(TypedDict, total=False):
     skipped: list[SkippedImage]
     failures: list[Json]
     """The events of the log by which work was lost."""
+
+
+def weights_info(info: RunInfo, network: str) -> WeightsInfo | None:
+    """Which base weights a network has; None where the run does not say."""
+    ours = (one for one in info.get("networks", []) if one["network"] == network)
+    return next(ours, None) or info.get("weights")
+
+
+def weights_digest(info: RunInfo, network: str) -> str:
+    """The digest of a network's base weights.
+
+    Raises:
+        KeyError: the run broke off before it said so.
+    """
+    ours = (one["digest"] for one in info.get("networks", []) if one["network"] == network)
+    return next(ours, None) or info["fingerprints"]["weights"]

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from raysearch.recipe import Recipe
+from raysearch.recipe import Recipe, network_name
 from raysearch.record.events import Event, Role, TrialMade, trial_of
 from raysearch.record.final_events import Row
 from raysearch.record.info import Json
@@ -108,6 +108,11 @@ class Trial:
         """The same as JSON."""
         told = self.told_recipe
         return told.model_dump(mode="json") if isinstance(told, Recipe) else told
+
+    @property
+    def network(self) -> str:
+        """What it trains, as `raysearch.recipe.network_name` has it; the recipe is not parsed for it."""
+        return network_name(self.written_recipe.get("backbone", "?"), self.written_recipe.get("weights", "auto"))
 
     @property
     def number(self) -> int:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
+from raysearch.recipe import named_network
+from raysearch.record.events import NetworksCompared
+from raysearch.record.metric import in_words, is_share
 from raysearch.record.trial import State
 
 
@@ -33,6 +37,38 @@ def verdict_line(event: Mapping[str, Any]) -> str:
         "undecided": f"undecided on {event['images']} images; the search goes on while it has trials",
     }
     return f"{opening}: {figures} against training longer {longer}: {end[event['verdict']]}"
+
+
+def networks_lines(event: NetworksCompared, metric: str) -> list[str]:
+    """A "networks" event as sentences, one a network, the best first."""
+    points = is_share(metric)
+
+    def gap(value: float) -> str:
+        return f"{100 * value:.1f}" if points else f"{value:.3f}"
+
+    said: list[str] = []
+    for one in event["networks"]:
+        behind, figure, name = one["behind"], one["figure"], network_in_short(one["network"])
+        if figure is None:
+            said.append(f"{name}: no head could be trained; it leaves")
+            continue
+        told = f"{name}: heads come to {in_words(metric)} {figure:.4f}"
+        if behind is not None:
+            unit = " points" if points else ""
+            told += f", {gap(behind['mean'])}{unit} [{gap(behind['low'])}, {gap(behind['high'])}] behind the best"
+        why = "it is clearly behind, and leaves" if behind is not None and behind["low"] > 0 else "others are better"
+        said.append(f"{told}; {'it goes on' if one['stays'] else why}")
+    return said
+
+
+def network_in_short(network: str) -> str:
+    """NAME=WEIGHTS for people: of weights in a file, the file's name alone.
+
+    >>> network_in_short("vgg19=/photos/weights/vgg19.safetensors"), network_in_short("densenet121=bundled")
+    ('vgg19 (vgg19.safetensors)', 'densenet121 (bundled)')
+    """
+    backbone, weights = named_network(network)
+    return backbone if weights is None else f"{backbone} ({Path(weights).name})"
 
 
 def incidents(events: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -109,6 +109,8 @@ class Controller(SearchState):
             return None, "new"
         if heads and self.best_head() is None:  # every head failed: there is nothing to start from
             return None, "new"
+        if self.to_compare is not None:  # which networks go on is not known
+            return None, "new"
         promoted = self._promotable()
         if promoted is None and self.tree.to_start(self.tree.level) > 0:
             return f"t{trials:04d}", "new"
@@ -128,6 +130,16 @@ class Controller(SearchState):
         level, first = self.tree.level, self.tree.level == self.rules.levels[0]
         start = self.best_head() if first else next(iter(self.tree.beam(level - 1)), None)
         return (level, start) if start is not None else None
+
+    @property
+    def to_compare(self) -> dict[str, Trial | None] | None:
+        """The best head of each network, if there are several and they wait to be compared (a "networks" event)."""
+        heads = self.tally.made("h")
+        if len(self.rules.networks) < 2 or not heads or heads < self.heads_wanted or self.packs.going:
+            return None
+        if self.best_head() is None or (self.compared is not None and self.compared["heads"] == heads):
+            return None
+        return {name: self.packs.best_of(name) for name in self.rules.networks}
 
     @property
     def to_judge(self) -> tuple[Trial, Trial | None] | None:
@@ -160,7 +172,7 @@ class Controller(SearchState):
     @property
     def finished(self) -> bool:
         """Nothing runs and nothing is left to run."""
-        return self.idle and self._choose()[0] is None and self.to_judge is None
+        return self.idle and self._choose()[0] is None and self.to_judge is None and self.to_compare is None
 
     def counts(self) -> dict[State, int]:
         """How many trials (heads, if no trials are wanted) are in each state; those not started yet are waiting."""
@@ -178,7 +190,7 @@ class Controller(SearchState):
         to_start = self.tree.to_start(current)
 
         def to_come(place: Place) -> int:
-            return self.tally.below(place) + (to_start if place[0] == current else 0)
+            return self.tally.below(place) + (to_start if place.level == current else 0)
 
         leaders = {leader.name for leader in self.tree.leaders.values()}
         hopeless = (self.trials[name] for name in self.rungs.hopeless(to_come))

@@ -27,6 +27,7 @@ from raysearch.record.events import (
 from raysearch.record.folder import RunFolder
 from raysearch.record.sync import RunSync
 from raysearch.record.trial import Trial
+from raysearch.search.backbones import Compared, comparison
 from raysearch.search.controller import Controller
 from raysearch.search.hand import Hand, paused
 from raysearch.search.kept import KeptCheckpoints
@@ -49,6 +50,7 @@ class Driver:
         judge: says of a level's leader and its control (None: there is none) what the level brought.
         range_test: of a level and the trial that it starts from, the recipe to test learning rates with, by depth.
         sync: of a run with storage; there the checkpoints are, and are deleted through it. None: in the run folder.
+        compare: says how the best heads of several networks compare; None: the search has one network.
     """
 
     def __init__(
@@ -60,9 +62,10 @@ class Driver:
         judge: Callable[[Trial, Trial | None], Brought] = lambda leader, control: {"verdict": "untested"},
         range_test: Callable[[int, Trial], Mapping[str, Recipe]] = lambda level, start: {},
         sync: RunSync | None = None,
+        compare: Callable[[Mapping[str, Trial | None]], Compared] | None = None,
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
-        self._judge, self._range_test, self._watch = judge, range_test, watch
+        self._judge, self._range_test, self._watch, self._compare = judge, range_test, watch, compare
         self._hands: dict[str, Hand] = {}
         self._derive_at = 0.0
         self._kept = KeptCheckpoints(self.checkpoints, controller, sync)
@@ -96,7 +99,7 @@ class Driver:
             return None
         if any(hand.test is not None for hand in self._hands.values()):  # what is to be trained depends on it
             return None
-        self._judge_level()
+        self._judge_what_is_over()
         self._places = {other: self._places[other] for other in self._hands}
         place = min(set(range(self.concurrency)) - set(self._places.values()))
         task = self._test(worker) or self._task(self._begin(worker))
@@ -177,15 +180,19 @@ class Driver:
         if over:
             self._free(worker)
         self._keep_few_checkpoints()
-        self._judge_level()
+        self._judge_what_is_over()
         if over and self.stopping is None and self.controller.may_go_on(ended[-1]):
             self._begin(worker, prefer=ended[-1])
             self.placed(worker)
             return True
         return not over
 
-    def _judge_level(self) -> None:
-        """Logs what a level brought, if one is over."""
+    def _judge_what_is_over(self) -> None:
+        """Logs how networks stand, if the head search is over, and what a level brought, if one is."""
+        heads = self.controller.to_compare
+        if heads is not None and self._compare is not None:
+            made = self.controller.tally.made("h")
+            self.log(comparison(self.controller.rules, heads, self._compare(heads), made=made))
         due = self.controller.to_judge
         if due is not None:
             leader, control = due

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from raysearch.recipe import Head, Recipe
 from raysearch.record.trial import Trial
 from raysearch.search.rules import Rules
 
-Shape = tuple[str, Head]
-"""Pooling and head: what a trial must share with the head that it starts from."""
+
+class Shape(NamedTuple):
+    """What a trial must share with the head that it starts from."""
+
+    network: str
+    pooling: str
+    head: Head
 
 
 def shape_of(recipe: Recipe) -> Shape:
     """The shape of a recipe's classifier."""
-    return recipe.pooling, recipe.head
+    return Shape(recipe.network, recipe.pooling, recipe.head)
 
 
 @dataclass
@@ -29,7 +35,7 @@ class Packs:
     _going: dict[int, int] = field(default_factory=dict)
     """The same of each pack."""
     _best: dict[Shape, Trial] = field(default_factory=dict)
-    """The best of each pooling and head, among the packs that are over."""
+    """The best of each shape, among the packs that are over."""
 
     def add(self, number: int, head: Trial) -> None:
         """A head of a pack was made."""
@@ -67,9 +73,13 @@ class Packs:
         return number is not None and not self._going[number]
 
     def best_of_each(self) -> list[Trial]:
-        """The best of each pooling and head, of the packs that are over, in the order in which they were made."""
+        """The best of each shape, of the packs that are over, in the order in which they were made."""
         return sorted(self._best.values(), key=lambda head: head.number)
 
     def best(self, shape: Shape | None = None) -> Trial | None:
-        """The best head of the packs that are over, the earliest of equals; if given, of this pooling and head."""
+        """The best head of the packs that are over, the earliest of equals; if given, of this shape."""
         return self.rules.best(one for one in self.best_of_each() if shape in (None, shape_of(one.recipe)))
+
+    def best_of(self, network: str) -> Trial | None:
+        """The best head of a network, of the packs that are over."""
+        return self.rules.best(one for one in self.best_of_each() if one.network == network)

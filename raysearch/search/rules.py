@@ -30,6 +30,8 @@ class Rules:
         tested: whether each level ends with a control and a verdict, of which "none" stops the search.
         lr_find: whether the learning rates of a level are bounded by a range test, once before it begins.
         deepest_wins: whether the best trial of the deepest level wins, though an earlier one may be better.
+        networks: those that the search chooses among, the default's first; none: it has one.
+        networks_kept: how many of them go on after the head search at most; None: all that are not clearly behind.
     """
 
     rungs: tuple[int, ...]
@@ -44,6 +46,8 @@ class Rules:
     tested: bool = False
     lr_find: bool = False
     deepest_wins: bool = False
+    networks: tuple[str, ...] = ()
+    networks_kept: int | None = None
 
     def figure(self, row: Row) -> float:
         """The figure of an epoch's row that decides: the metric; of a head that was cross-validated, its mean over the

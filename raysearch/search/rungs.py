@@ -1,10 +1,11 @@
-"""The rungs of every level and depth, where trials stand, and the scores by which they are compared there."""
+"""The rungs of every level, network and depth, where trials stand, and the scores by which they are compared there."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import inf
+from typing import NamedTuple
 
 from raysearch.record.final_events import Row
 from raysearch.record.trial import Trial
@@ -12,8 +13,20 @@ from raysearch.search.asha import Rung, Scores
 from raysearch.search.fronts import FrontRung
 from raysearch.search.rules import Rules
 
-Place = tuple[int, int, int]
-"""Level, depth, and number of a rung."""
+
+class Place(NamedTuple):
+    """Where trials are compared: those of one level, network and depth with each other."""
+
+    level: int
+    network: str
+    depth: int
+    rung: int
+    """Its number; 0: none was reached."""
+
+    @classmethod
+    def of(cls, trial: Trial, rung: int) -> Place:
+        """A trial's place at a rung."""
+        return cls(trial.stage, trial.network, trial.depth, rung)
 
 
 @dataclass
@@ -61,7 +74,7 @@ class Rungs:
         last = len(self.rules.rungs) if trial.finished else trial.rung
         for number in range(trial.rung, last + 1):
             climb.append((-inf,) * max(1, len(self.rules.several)) if best is None else self.rules.scores(best[1]))
-            rung = self._rung_at((trial.stage, trial.depth, number))
+            rung = self._rung_at(Place.of(trial, number))
             rung.arrive(trial.name, scores)
             if trial.finished:
                 rung.leave(trial.name, scores)
@@ -78,7 +91,7 @@ class Rungs:
 
     def promotable(self) -> str | None:
         """The trial to promote, from the highest rung down."""
-        below_the_last = (rung for place, rung in self._rungs.items() if place[2] < len(self.rules.rungs))
+        below_the_last = (rung for place, rung in self._rungs.items() if place.rung < len(self.rules.rungs))
         return next((name for rung in below_the_last if (name := rung.promotable()) is not None), None)
 
     def hopeless(self, to_come: Callable[[Place], int]) -> list[str]:
@@ -89,7 +102,7 @@ class Rungs:
         """
         found: list[str] = []
         for place, rung in self._rungs.items():
-            if place[2] < len(self.rules.rungs):
+            if place.rung < len(self.rules.rungs):
                 found += rung.hopeless(to_come(place))
         return found
 
@@ -97,7 +110,7 @@ class Rungs:
         if place not in self._rungs:
             kind = FrontRung if self.rules.several else Rung
             rungs = {**self._rungs, place: kind(self.rules.reduction)}
-            self._rungs = {place: rungs[place] for place in sorted(rungs, key=lambda one: (-one[2], one))}
+            self._rungs = {place: rungs[place] for place in sorted(rungs, key=lambda one: (-one.rung, one))}
         return self._rungs[place]
 
     def _scores(self, trial: Trial) -> Scores:
@@ -107,4 +120,4 @@ class Rungs:
         return (self.score(trial), *(each if several else ()))
 
     def _rung_of(self, trial: Trial) -> Rung | FrontRung | None:
-        return self._rungs.get((trial.stage, trial.depth, trial.rung))
+        return self._rungs.get(Place.of(trial, trial.rung))

@@ -99,23 +99,26 @@ class OptunaProposer:
         if role == "control":
             return self._control(state, level)
         parents = self._parents(state, level)
-        searched = self._distributions(level, parents)
+        searched = self._distributions(level, parents, state)
         if role == "default":
             params = {path: self.space.default[path] for path in self.space.trial_paths(level)}
+            params |= self._network_left(params, state)
             params |= {parent_path(level): parents[0].name} if parents else {}
         elif self._grid(heads=False):
             params = self.space.grid_point(list(searched), number)
         else:
             study = self._study(searched, 2 * number, state.tree.latest_first(level), state.rungs)
-            params = self._ask(study, searched, self._depth_in_turn(state.tree.begun_at(level), level, state))
+            params = self._ask(study, searched, self._in_turn(state.tree.begun_at(level), level, state))
         bounded = params if role == "default" else self._bounded(params, level, state)
+        parent = state.trials[params[parent_path(level)]] if parents else None
+        if parent is not None and self.space.networks:
+            bounded = bounded | {"backbone": parent.network}
         recipe = self.space.recipe(bounded, self.max_epochs)
-        if parents:
-            parent = state.trials[params[parent_path(level)]]
+        if parent is not None:
             return Proposal(parent.name, params, _child(parent, recipe.schedule[level]), level)
         if not self.space.search.heads:
             return Proposal(None, params, recipe, stage=0)
-        head = state.best_head(shape_of(recipe)) or state.best_head()
+        head = state.best_head(shape_of(recipe)) or state.packs.best_of(recipe.network) or state.best_head()
         assert head is not None
         start = head.recipe
         schedule = (start.schedule[0], recipe.schedule[1])
@@ -150,22 +153,32 @@ class OptunaProposer:
         default = [one for one in state.tree.of_level(level - 1)[:1] if one.finished and one.able]
         return list({one.name: one for one in (*default, *state.tree.beam(level - 1))}.values())
 
-    def _distributions(self, level: int, parents: Sequence[Trial]) -> dict[str, BaseDistribution]:
+    def _distributions(self, level: int, parents: Sequence[Trial], state: SearchState) -> dict[str, BaseDistribution]:
         own = {path: self.space.distributions[path] for path in self.space.trial_paths(level)}
+        if "backbone" in own:
+            own["backbone"] = CategoricalDistribution(state.networks)
         choice = CategoricalDistribution([one.name for one in parents]) if parents else None
         return own | ({parent_path(level): choice} if choice is not None else {})
 
-    def _depth_in_turn(self, number: int, level: int, state: SearchState) -> Params:
-        """The first half of the trials take the depths in turn; at least as many as it takes to promote one of each.
+    def _network_left(self, params: Params, state: SearchState) -> Params:
+        """The default's network; the best of those that go on, if that one does not."""
+        wanted = params.get("backbone")
+        return {"backbone": state.networks[0]} if wanted is not None and wanted not in state.networks else {}
+
+    def _in_turn(self, number: int, level: int, state: SearchState) -> Params:
+        """The first half of the trials take the networks and depths in turn; at least as many as it takes to promote
+        one of each.
 
         TPE, which then decides, would hardly ever go back to a depth whose first few learning rates were unlucky.
         """
-        path = f"schedule.{level}.depth"
-        if path not in self.space.distributions:
-            return {}
-        depths = self.space.every_value(path)
-        in_turn = max(state.tree.share(level) // 2, len(depths) * self.rules.reduction)
-        return {path: depths[number % len(depths)]} if number < in_turn else {}
+        in_turn = {
+            path: list(state.networks) if path == "backbone" else self.space.every_value(path)
+            for path in (f"schedule.{level}.depth", "backbone")
+            if path in self.space.trial_paths(level)
+        }
+        every = [dict(zip(in_turn, values, strict=True)) for values in itertools.product(*in_turn.values())]
+        most = max(state.tree.share(level) // 2, len(every) * self.rules.reduction)
+        return every[number % len(every)] if number < most else {}
 
     def _study(
         self, distributions: Distributions, question: int, latest_first: Iterable[Trial], rungs: Rungs

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raysearch.record.events import Event, row_of
+from raysearch.record.events import Event, NetworksCompared, row_of
 from raysearch.record.trial import Trial, Trials
+from raysearch.search.backbones import staying
 from raysearch.search.packs import Packs, Shape
 from raysearch.search.rules import Rules
 from raysearch.search.rungs import Rungs
@@ -31,6 +32,8 @@ class SearchState:
     packs: Packs = field(init=False)
     """Its heads."""
     tally: Tally = field(init=False)
+    compared: NetworksCompared | None = field(default=None, init=False)
+    """How the networks stood after the head search, where there are several."""
     due: dict[str, None] = field(default_factory=dict, init=False)
     """The names of those whose next segment is decided but not running: new, promoted, or to be run again; in order."""
     _running: set[str] = field(default_factory=set, init=False)
@@ -84,6 +87,8 @@ class SearchState:
                 self.tree.note_verdict(event)
             case "lr_find":
                 self.tree.note_rates(event)
+            case "networks":
+                self.compared = event
             case "budget":
                 self.heads_wanted, self.tree.wanted = event["heads"], event["trials"]
 
@@ -162,11 +167,16 @@ class SearchState:
         return max(ours, key=lambda one: one.stage, default=None)
 
     def best_head(self, shape: Shape | None = None) -> Trial | None:
-        """The best head, if given of this pooling and head, of the packs that are complete.
+        """The best head, if given of this shape, of the packs that are complete.
 
         The best of a pack are written when it is.
         """
         return self.packs.best(shape)
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks whose blocks may be opened, the default's first or the best; none: the search has one."""
+        return self.rules.networks if self.compared is None else staying(self.compared["networks"])
 
     def path(self, trial: Trial) -> list[Trial]:
         """What a trial has grown from, the head first, and the trial."""

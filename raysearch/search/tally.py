@@ -44,9 +44,8 @@ class Tally:
         return sum(count for state, count in self.states[kind].items() if state.at_rest)
 
     def below(self, place: Place) -> int:
-        """How many trials of its level and depth have not come to a rung and have not failed."""
-        level, depth, rung = place
-        return sum(self._standing.get((level, depth, lower), 0) for lower in range(rung))
+        """How many trials of its level, network and depth have not come to a rung and have not failed."""
+        return sum(self._standing.get(place._replace(rung=lower), 0) for lower in range(place.rung))
 
     def out(self, trial: Trial) -> None:
         """Forget a trial as it is."""
@@ -65,7 +64,7 @@ class Tally:
         if not trial.is_head:
             self.epochs += change * trial.epochs
             if not trial.failed:
-                place = (trial.stage, trial.depth, trial.rung)
+                place = Place.of(trial, trial.rung)
                 self._standing[place] = self._standing.get(place, 0) + change
         if trial.parent is not None and state is not State.DONE:
             self._children[trial.parent] = self._children.get(trial.parent, 0) + change

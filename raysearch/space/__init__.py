@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from raysearch.space.load import load_space
-    from raysearch.space.space import Search, Space
+    from raysearch.space.search import Search
+    from raysearch.space.space import Space
 
 __all__ = ["Search", "Space", "load_space"]
 

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ValidationError
 
 from raysearch.errors import InputError
 from raysearch.models.registry import backbone_spec, usable_spec
+from raysearch.models.spec import BackboneSpec
 from raysearch.recipe import SHARED, Augmentation, Head, Recipe, Stage, Tree, flatten
+from raysearch.space.networks import backbones_of, twice
 
 if TYPE_CHECKING:
     from raysearch.space.space import Space
@@ -44,17 +46,20 @@ def space_problems(space: Space, unusable: Collection[str] = ()) -> list[str]:
         unusable: dotted paths that are missing from the space because something else was wrong with them.
     """
     invalid = list(dict.fromkeys(_out_of_range(space, unusable)))
-    return [*invalid, *_searched_in_vain(space, unusable), *_depths(space), *_schedule(space, unusable)]
+    vain, networks = _searched_in_vain(space, unusable), _networks(space)
+    return [*invalid, *vain, *networks, *_depths(space), *_schedule(space, unusable)]
 
 
 def _out_of_range(space: Space, unusable: Collection[str]) -> Iterator[str]:
     """What the recipe refuses, over the default and the corners of each searched value."""
-    for key in ("", *space.distributions):
-        for value in space.corners(key) if key else [None]:
-            try:
-                space.recipe({key: value} if key else {}, _UNBOUNDED_EPOCHS)
-            except ValidationError as error:
-                yield from _sentences(error, unusable)
+    for network in space.networks or (None,):
+        chosen = {} if network is None else {"backbone": network}
+        for key in ("", *space.distributions):
+            for value in space.corners(key) if key else [None]:
+                try:
+                    space.recipe(chosen | ({key: value} if key else {}), _UNBOUNDED_EPOCHS)
+                except ValidationError as error:
+                    yield from _sentences(error, unusable)
 
 
 def _sentences(error: ValidationError, unusable: Collection[str]) -> Iterator[str]:
@@ -108,7 +113,7 @@ def read_fields(recipe: Recipe) -> Tree:
 def _searched_in_vain(space: Space, unusable: Collection[str]) -> Iterator[str]:
     """Values that nothing reads, whatever the others are."""
     for key in space.distributions:
-        if key in SHARED:
+        if key in SHARED and key != "backbone":
             yield f"{key} cannot be searched: a run has one, for all trials; fix it, or leave it to the command"
     for key in flatten(space.tree):
         parent, _, leaf = key.rpartition(".")
@@ -133,18 +138,25 @@ def _holds(condition: Callable[[Any], bool], value: Any) -> bool:
 
 
 def _depths(space: Space) -> Iterator[str]:
-    """Blocks that the backbone lacks, and stages that might close blocks again."""
-    backbone = space.tree.get("backbone", space.fixed.get("backbone"))
-    spec = usable_spec(backbone)
-    if "backbone" in space.tree and spec is None and isinstance(backbone, str):
-        try:
-            backbone_spec(backbone)
-        except InputError as error:
-            yield from error.problems
+    """Blocks that a backbone lacks, and stages that might close blocks again."""
+    backbone = space.tree.get("backbone") or space.fixed.get("backbone")
+    names = backbones_of(space.networks) if "backbone" in space.distributions else [backbone]
+    for name in names:
+        spec = usable_spec(name)
+        if "backbone" in space.tree and spec is None and isinstance(name, str):
+            try:
+                backbone_spec(name)
+            except InputError as error:
+                yield from error.problems
+        yield from dict.fromkeys(_depths_of(space, name, spec))
+
+
+def _depths_of(space: Space, backbone: Any, spec: BackboneSpec | None) -> Iterator[str]:
     before: tuple[str, float] | None = None
     for stage in range(len(space.tree["schedule"])):
         key = f"schedule.{stage}.depth"
-        depths = [depth for depth in space.values(key) if isinstance(depth, int | float)]
+        depths = [space.own_value(str(backbone), key, depth) for depth in space.values(key)]
+        depths = [depth for depth in depths if isinstance(depth, int | float)]
         for depth in depths if spec is not None else []:
             assert spec is not None
             if depth > len(spec.block_names):
@@ -157,6 +169,32 @@ def _depths(space: Space) -> Iterator[str]:
             )
         if depths:
             before = (key, max(depths))
+
+
+def _networks(space: Space) -> Iterator[str]:
+    """Whether the networks can be searched as the space asks for it."""
+    search, distribution = space.search, space.distributions.get("backbone")
+    if distribution is None:
+        return
+    if not isinstance(distribution, CategoricalDistribution) or not all(
+        isinstance(one, str) for one in distribution.choices
+    ):
+        yield 'backbone: give the names of the networks: tune.choice(["densenet121", "resnet18=random", …])'
+        return
+    if found := twice(space.networks):
+        yield f"backbone names {', '.join(found)} more than once; networks are told apart by name and weights"
+    if search.lr_find:
+        yield (
+            "search.lr_find tests the learning rates of one network, but several are searched; fix the backbone, or "
+            "give each its own range by search.per_backbone"
+        )
+    if search.sampler == "grid" and not space.heads_only:
+        yield (
+            'search.sampler is "grid", which covers every combination, but networks that are clearly behind leave; '
+            "fix the backbone, or take another sampler"
+        )
+    if search.networks is not None and not search.heads:
+        yield f"search.networks is {search.networks}, but without a head search (search.heads is 0) networks all go on"
 
 
 def _levels(space: Space) -> Iterator[str]:
@@ -217,6 +255,8 @@ def _schedule(space: Space, unusable: Collection[str]) -> Iterator[str]:
         return
     shapes = 1
     for key in space.head_shape_paths():
+        if key == "backbone":  # `heads` are those of each network
+            continue
         distribution = space.distributions[key]
         if isinstance(distribution, CategoricalDistribution):
             shapes *= len(distribution.choices)

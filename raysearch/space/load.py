@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import runpy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from pydantic import ValidationError
 from ray.tune.search import sample
 
 from raysearch.errors import InputError
-from raysearch.recipe import Shared, Tree, flatten
+from raysearch.models.registry import backbone_spec
+from raysearch.recipe import Shared, Tree, flatten, named_network
 from raysearch.space.check import space_problems
-from raysearch.space.domains import contains, distribution_of
+from raysearch.space.domains import choice_of, contains, distribution_of
 from raysearch.space.names import find_space
-from raysearch.space.space import Search, Space, _fill, decode, describe, encode
+from raysearch.space.networks import AT_HAND, as_depths, networks_at_hand
+from raysearch.space.own import Own, why_not_moved
+from raysearch.space.search import Search
+from raysearch.space.space import Space, _fill, decode, describe, encode
 
 
-def load_space(name: str, *, fixed: Shared | None = None) -> Space:
+def load_space(name: str, *, fixed: Shared | None = None, networks: Sequence[str] = ()) -> Space:
     """Read and check a space.
 
     Args:
         name: a name in search_spaces/ or the path of a space file.
         fixed: recipe fields that the command sets; they give way to what the space itself says.
+        networks: that the command chooses among, where the space leaves the backbone to it: says nothing of it, or
+            "at_hand", which is those whose weights are on this machine where the command says nothing.
 
     Raises:
         InputError: every problem of the file at once.
@@ -42,7 +48,14 @@ def load_space(name: str, *, fixed: Shared | None = None) -> Space:
     if not isinstance(schedule, list | tuple) or not schedule or not all(isinstance(one, dict) for one in schedule):
         problems.append(f"`space` needs a schedule: a list of stages, each a dict; got {schedule!r}")
     if not problems:
-        space, problems = _read(path, source, module["space"], module["default"], search, fixed or {})
+        tree, default = module["space"], module["default"]
+        try:
+            tree, default = _with_networks(tree, default, networks, fixed or {})
+        except InputError as error:
+            problems = list(error.problems)
+    if not problems:
+        space, problems = _read(path, source, tree, default, search, fixed or {})
+        space = replace(space, at_hand=module["space"].get("backbone") == AT_HAND and not networks)
     if problems:
         raise InputError([f"{path}: {problem}" for problem in problems])
     return space
@@ -63,6 +76,21 @@ def _run(path: Path) -> tuple[str, Mapping[str, Any]]:
         raise InputError([f"{path}: {one}" for one in told]) from error
     except (Exception, SystemExit) as error:  # a space is somebody's code: whatever it raises is a problem of the file
         raise InputError(f"{path} cannot be run: {type(error).__name__}: {error}") from error
+
+
+def _with_networks(tree: Tree, default: Tree, networks: Sequence[str], fixed: Shared) -> tuple[Tree, Tree]:
+    """The space and its default with the networks that are chosen among, where the space leaves them open."""
+    own = tree.get("backbone")
+    if own == AT_HAND and not networks:
+        networks = networks_at_hand(str(tree.get("weights", fixed.get("weights", "auto"))))
+    if own not in (None, AT_HAND) or not networks or (own is None and len(networks) == 1):
+        return tree, default
+    if len(networks) == 1:
+        backbone, weights = named_network(networks[0])
+        return tree | {"backbone": backbone} | ({"weights": weights} if weights else {}), default
+    return {"backbone": sample.Categorical(list(networks))} | {
+        key: value for key, value in tree.items() if key != "backbone"
+    }, {"backbone": networks[0]} | default
 
 
 def _read(path: Path, source: str, tree: Tree, default: Tree, search: Search, fixed: Shared) -> tuple[Space, list[str]]:
@@ -103,7 +131,38 @@ def _read(path: Path, source: str, tree: Tree, default: Tree, search: Search, fi
         for key, distribution in distributions.items()
     }
     space = replace(space, default=fine)
-    return space, [*problems, *space_problems(space, unusable)]
+    own, wrong = _own(space, search)
+    space = replace(space, own=own)
+    return space, [*problems, *wrong, *space_problems(space, unusable)]
+
+
+def _own(space: Space, search: Search) -> tuple[Own, list[str]]:
+    """What `per_backbone` says, as distributions, and what is wrong with it."""
+    found: dict[str, dict[str, BaseDistribution]] = {}
+    problems: list[str] = []
+    known = flatten(space.tree, whole=space.distributions)
+    for backbone, values in search.per_backbone.items():
+        for path, value in values.items():
+            where = f"search.per_backbone[{backbone!r}][{path!r}]"
+            try:
+                backbone_spec(backbone)
+                if path not in known or not path.startswith("schedule."):
+                    stages = ", ".join(key for key in known if key.startswith("schedule."))
+                    raise ValueError(f"there is no such value of a stage in `space`; there are {stages}")
+                if isinstance(value, sample.Domain):
+                    own = distribution_of(value)
+                else:
+                    choices = list(value) if isinstance(value, list | tuple) else [value]
+                    choices = as_depths(backbone, choices) if path.endswith(".depth") else choices
+                    own = CategoricalDistribution([choice_of(one) for one in choices])
+                if (reason := why_not_moved(space.distributions.get(path), own)) is not None:
+                    raise ValueError(reason)
+                found.setdefault(backbone, {})[path] = own
+            except InputError as error:
+                problems += [f"{where}: {problem}" for problem in error.problems]
+            except (ValueError, TypeError) as error:
+                problems.append(f"{where}: {error}")
+    return found, problems
 
 
 def _without(tree: Any, prefix: str, unusable: Collection[str]) -> Any:

@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 from optuna.distributions import (
@@ -19,45 +19,13 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel
 
-from raysearch.recipe import Head, Recipe, Shared, Stage, Tree, Values, flatten
+from raysearch.recipe import Head, Recipe, Shared, Stage, Tree, Values, flatten, named_network
+from raysearch.space.own import Own, moved
+from raysearch.space.search import Search
 
 _HEAD_EPOCHS = 30  # where the space does not say
-
-
-class Search(BaseModel):
-    """How a space is searched; the budget itself (trials, epochs) is the command's."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    """Optuna's TPE or random sampler; or every combination in turn, of values that are choices or in steps."""
-    heads: int = Field(default=8, ge=0)
-    """Recipes of the head search that comes first; 0: there is none, every trial starts from the weights alone. In a
-    space of one stage, at depth 0, they are the whole search, and --trials says how many."""
-    pack: int = Field(default=32, ge=1)
-    """Heads that train together at most: more share each reading of the features, fewer try more kinds of features."""
-    folds: int = Field(default=0, ge=0)
-    """Heads are compared by cross-validation over the training split, in so many folds; 0: on validation images."""
-    reduction: int = Field(default=3, ge=2)
-    """ASHA: 1 in `reduction` goes on at each rung."""
-    first_rung_epochs: int | None = Field(default=None, ge=1)
-    """ASHA's shortest rung; None: about a sixth of the epochs."""
-    beam: int = Field(default=3, ge=1)
-    """How many of a level's best trials those of the next level start from."""
-    levels: int | None = Field(default=None, ge=1)
-    """Open all levels (so many stages after the head's), whatever they bring; None: a test stops the search. Untested,
-    all validation images choose; else half of them only test."""
-    winner: Literal["best", "deepest"] = "best"
-    """The trial whose recipe is reported and kept: the best of all levels and heads, or that of the deepest level."""
-    lr_find: bool = False
-    """Before a level begins, a range test at each of its depths (a few dozen steps) says between which bounds its
-    learning rates are drawn; where in the space's own range they are drawn then says where between these."""
-    confidence: float = Field(default=0.95, gt=0.5, lt=1.0)
-    """The level of the interval that decides whether a level brought a gain, none, or neither is certain."""
-    min_gain: float = Field(default=0.01, ge=0.0)
-    """The least gain in log-loss (nats an image) that is worth opening a level for."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +43,49 @@ class Space:
     search: Search
     fixed: Shared = field(default_factory=lambda: Shared())
     """What the command adds to every recipe."""
+    own: Own = field(default_factory=dict)
+    """What `Search.per_backbone` says."""
+    at_hand: bool = False
+    """Whether the networks are those whose weights were on this machine, and nobody has named them."""
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        """The networks that are chosen among, as NAME or NAME=WEIGHTS, the default's first; none if it is fixed."""
+        return tuple(self.every_value("backbone")) if "backbone" in self.distributions else ()
+
+    def among(self, networks: Sequence[str]) -> Space:
+        """The space over these networks, of which the first is the default's."""
+        return replace(
+            self,
+            tree=self.tree | {"backbone": None},
+            distributions={"backbone": CategoricalDistribution(networks)}
+            | {path: one for path, one in self.distributions.items() if path != "backbone"},
+            default=self.default | {"backbone": networks[0]},
+        )
+
+    def only(self, network: str) -> Space:
+        """The space of one network, with the ranges that it has for itself."""
+        backbone, weights = named_network(network)
+        own = self.own.get(backbone, {})
+        kept = [path for path in self.distributions if path != "backbone"]
+        default = {path: self.own_value(network, path, self.default.get(path)) for path in dict.fromkeys([*kept, *own])}
+        return replace(
+            self,
+            tree=self.tree | {"backbone": backbone} | ({"weights": weights} if weights else {}),
+            distributions={path: own.get(path) or self.distributions[path] for path in default},
+            default=default,
+            own={},
+        )
+
+    def own_value(self, network: str, path: str, value: Any) -> Any:
+        """What a value of the space, encoded, is for a network."""
+        own = self.own.get(named_network(network)[0], {}).get(path)
+        return value if own is None else moved(value, self.distributions.get(path), own)
+
+    @property
+    def heads(self) -> int:
+        """Recipes of the head search, of all networks together."""
+        return self.search.heads * max(1, len(self.networks))
 
     def with_head(self, recipe: Recipe) -> Space:
         """The space with what decides a head fixed as in `recipe`: its pooling, head and first stage.
@@ -129,7 +140,8 @@ class Space:
     def pack_paths(self) -> list[str]:
         """Searched fields that heads of one pack must agree in: see `raysearch.training.heads.pack.pack_key`."""
         shared = ("schedule.0.strength", "schedule.0.batch_size")
-        return [p for p in self.distributions if p in shared or p.split(".")[0] in ("pooling", "head", "augmentation")]
+        parts = ("backbone", "pooling", "head", "augmentation")
+        return [p for p in self.distributions if p in shared or p.split(".")[0] in parts]
 
     def head_epochs(self) -> int:
         """The longest that a head may train."""
@@ -139,7 +151,8 @@ class Space:
 
     def head_shape_paths(self) -> list[str]:
         """Searched fields that decide a head's tensors: a trial can only start from a head that agrees in them."""
-        return [path for path in self.distributions if path.split(".")[0] in ("pooling", "head")]
+        parts = ("backbone", "pooling", "head")  # one network's after the other's: its features are made once
+        return sorted((p for p in self.distributions if p.split(".")[0] in parts), key=lambda p: p != "backbone")
 
     def every_value(self, path: str) -> list[Any]:
         """All values that a field takes, encoded, a searched one's default first; none if it varies continuously."""
@@ -213,7 +226,13 @@ class Space:
         they are all that is searched. What is no field of a recipe (the parent) is passed over.
         """
         values = self.default | {path: value for path, value in params.items() if path in self.distributions}
+        network = str(values.get("backbone", self.tree.get("backbone", self.fixed.get("backbone"))))
+        for path in self.own.get(named_network(network)[0], {}):
+            values = values | {path: self.own_value(network, path, values.get(path))}
         tree = _fill(self.tree, "", {path: decode(value) for path, value in values.items()})
+        if "backbone" in self.distributions:
+            backbone, weights = named_network(network)
+            tree |= {"backbone": backbone} | ({"weights": weights} if weights else {})
         most, schedule = self.level_epochs(max_epochs), list(tree["schedule"])
         for stage in self.levels or [0]:
             epochs = schedule[stage].get("epochs", most)

@@ -12,11 +12,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysearch.activations.cache import CacheSettings
+from raysearch.activations.cache import Caches, caches_from_json
 from raysearch.activations.sources import Sources
 from raysearch.data.dataset import Dataset, Split
 from raysearch.errors import InputError
+from raysearch.models.shelf import Shelf
 from raysearch.models.weights import Weights, load_weights
+from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
 from raysearch.training.numerics import choose_device
 from raysearch.training.ranks import ALONE, Ranks
@@ -39,7 +41,7 @@ class Bench:
 
     dataset: Dataset
     weights: Weights
-    """The backbone's, pretrained or random; the frozen part of every trial."""
+    """The backbone's, pretrained or random; the frozen part of every trial. Of several networks, the first one's."""
     device: torch.device
     precision: str
     """fp32, bf16 or fp16: what training runs in."""
@@ -49,14 +51,16 @@ class Bench:
     """Room on the device for activations that do not change from epoch to epoch."""
     max_batches: int | None = None
     """Trains and validates on no more than so many batches an epoch, for a quick look; None: on all."""
-    cache: CacheSettings | None = None
-    """Which activations are read from disk; None: none."""
+    cache: Caches = None
+    """Which activations are read from disk: the same of every network, or of each its own; None: none."""
     held_out: Split | None = None
     """Images that decide nothing, on which the best state of every stage is measured; None: none."""
     ranks: Ranks = ALONE
     """The processes that train every stage together, each at a bench of its own; packs of heads are one's work."""
     fold: Fold | None = None
     """What stands for the dataset's training and validation images; None: they do."""
+    shelf: Shelf | None = None
+    """The weights of each network, where the search chooses among several; None: it has one."""
     sources: Sources = field(init=False, repr=False)
     """The activations that all trials read."""
 
@@ -64,6 +68,14 @@ class Bench:
         if problems := self.goal.check(self.dataset.classes):
             raise InputError(problems)
         self.sources = Sources(self.device, self.memory_bytes, self.cache)
+
+    def weights_of(self, recipe: Recipe) -> Weights:
+        """The base weights of a recipe's network.
+
+        Raises:
+            InputError: they are not there any more.
+        """
+        return self.weights if self.shelf is None else self.shelf.of(recipe)
 
     def seeing(self, on: Literal["train", "train+val"], fold: tuple[int, int] | None, seed: int) -> Bench:
         """The same bench before other parts of its labelled images; what it has read of them stays at hand.
@@ -103,6 +115,7 @@ class Bench:
         max_batches: int | None = None,
         cache: dict[str, Any] | None = None,
         halves: bool = False,
+        several: bool = False,
         ranks: Ranks = ALONE,
     ) -> Bench:
         """A bench from plain values, as they travel to another process.
@@ -112,21 +125,26 @@ class Bench:
             backbone, weights, seed: of `load_weights`.
             device, precision, max_batches: as the bench has them.
             metric, require: of its goal.
-            cache: the fields of `CacheSettings`.
+            cache: the fields of `CacheSettings`; of several networks, these by the name of each.
+            several: whether recipes have other networks than the one that is named here.
             halves: whether half of the validation images are held out.
             ranks: as the bench has them.
         """
         images, held_out = Dataset.open(Path(dataset)), None
         if halves:
             images, held_out = images.halved(seed)
+        shelf, first = Shelf(seed) if several else None, load_weights(backbone, weights, seed)
+        if shelf is not None:
+            shelf.put(backbone, first)
         return cls(
             images,
-            load_weights(backbone, weights, seed),
+            first,
             choose_device(device),
             precision,
             Goal.of(metric, require),
             max_batches=max_batches,
-            cache=CacheSettings.from_json(cache) if cache else None,
+            cache=caches_from_json(cache, several=several),
             held_out=held_out,
             ranks=ranks,
+            shelf=shelf,
         )

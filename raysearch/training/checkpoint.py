@@ -18,6 +18,9 @@ from raysearch.storage.files import replace_with
 from raysearch.training.epoch import Row
 from raysearch.training.loop import Trainer
 
+_ANSWERS = "answers."
+"""What the names of tensors begin with that are no state of a network."""
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint is missing or cannot be read; says which file, and what is wrong with it."""
@@ -79,6 +82,35 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     replace_with(path, lambda temporary: temporary.write_bytes(data))
 
 
+def save_with_answers(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any], logits: Tensor, labels: Tensor
+) -> None:
+    """`save_tensors`, and what they make of validation images, which `load_tensors` passes over.
+
+    Args:
+        path, tensors, metadata: as of `save_tensors`.
+        logits: shape (n, classes).
+        labels: shape (n,).
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    save_tensors(path, {**tensors, f"{_ANSWERS}logits": logits, f"{_ANSWERS}labels": labels}, metadata)
+
+
+def load_answers(path: Path) -> tuple[Tensor, Tensor]:
+    """The logits and labels that `save_with_answers` wrote.
+
+    Raises:
+        CheckpointError: there is no such file, or it has none.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(f"{_ANSWERS}logits"), file.get_tensor(f"{_ANSWERS}labels")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{str(path)!r} has no answers to validation images: {error}") from error
+
+
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The tensors and the metadata that `save_tensors` wrote.
 
@@ -88,7 +120,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
-            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118 - not a mapping
+            names = [name for name in file.keys() if not name.startswith(_ANSWERS)]  # noqa: SIM118 - not a mapping
+            return {name: file.get_tensor(name) for name in names}, metadata
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint {str(path)!r}") from error
     except (SafetensorError, OSError, json.JSONDecodeError) as error:

@@ -70,7 +70,7 @@ def assemble(bench: Bench, recipe: Recipe, suffix: dict[str, Tensor]) -> nn.Sequ
     """
     classifier = build_classifier(recipe, len(bench.dataset.classes))
     with torch.no_grad():
-        classifier.load_state_dict(dict(bench.weights.state), strict=False)
+        classifier.load_state_dict(dict(bench.weights_of(recipe).state), strict=False)
         unexpected = classifier.load_state_dict(suffix, strict=False).unexpected_keys
     if unexpected:
         raise ValueError(f"the suffix has tensors that {recipe.backbone} has not: {', '.join(unexpected[:3])}")

@@ -134,12 +134,13 @@ class _Place:
             )
         self._bench, self._recipe, self._stage = bench, recipe, stage
         self._classifier = build_classifier(recipe, len(dataset.classes))
-        _load_base(self._classifier, recipe, bench.weights)
+        self._weights = bench.weights_of(recipe)
+        _load_base(self._classifier, recipe, self._weights)
         self._classifier.get_submodule("head.dropout").p = stage.dropout  # type: ignore[assignment]
         self.prefix, self.suffix = cut(self._classifier, stage.depth)
         pin(self.prefix)
         self._boundary = Boundary(
-            recipe, stage.depth, self.prefix, weights=bench.weights.digest, fingerprint=dataset.fingerprint
+            recipe, stage.depth, self.prefix, weights=self._weights.digest, fingerprint=dataset.fingerprint
         )
         most, fold = bench.max_batches, bench.fold
         if fold is None:
@@ -190,7 +191,7 @@ class _Place:
         return signature(
             self._classifier,
             self.suffix,
-            base=self._bench.weights.digest,
+            base=self._weights.digest,
             images=dataset.fingerprint,
             image_size=self._recipe.image_size,
             fit=self._recipe.fit,

@@ -17,7 +17,7 @@ from raysearch.recipe import Augmentation, Recipe, Stage
 from raysearch.record.decision import decided
 from raysearch.record.evaluation import EvaluationDocument, ShippedFigures
 from raysearch.record.folder import RunFolder
-from raysearch.record.info import RunInfo
+from raysearch.record.info import RunInfo, weights_info
 from raysearch.reporting.comparison import comparison_of
 from raysearch.reporting.intake import leak, left_out
 from raysearch.winner.card_results import choice_part, markdown_table, results_part, sureness_part
@@ -131,8 +131,8 @@ def _data(data: Dataset, info: RunInfo) -> str:
 def _recipe(recipe: Recipe, run: RunFolder, networks: int) -> str:
     info = run.info
     settings, versions = info.get("settings", {}), info.get("versions", {})
-    base, cpus = info.get("weights", {}), info.get("machine", {}).get("cpus", "?")
-    weights = base.get("origin", recipe.weights)
+    base, cpus = weights_info(info, recipe.network), info.get("machine", {}).get("cpus", "?")
+    weights = base["origin"] if base is not None else recipe.weights
     made_with = ", ".join(f"{name} {versions[name]}" for name in ("raysearch", "torch", "ray") if name in versions)
     augmented = any(stage.strength for stage in recipe.schedule)
     searched = (
@@ -146,7 +146,7 @@ def _recipe(recipe: Recipe, run: RunFolder, networks: int) -> str:
             "The recipe of the first network; those of the others are in labels.json. "
             * (networks > 1)
             + f"{recipe.backbone} from {weights} weights, {recipe.pooling} pooling, {recipe.head.kind} head, seed "
-            f"{recipe.seed}. {_licensed(base.get('license'))}"
+            f"{recipe.seed}. {_licensed(None if base is None else base.get('license'))}"
             "Depth is how many blocks are open, counted from the output; the others stay as they were.",
             markdown_table(
                 ["stage", *(name.replace("_", " ") for name in _STAGE_FIELDS)],

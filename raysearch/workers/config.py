@@ -27,8 +27,11 @@ class BenchConfig(TypedDict):
     max_batches: int | None
     halves: bool
     """Whether half of the validation images choose nothing."""
+    several: NotRequired[bool]
+    """Whether recipes have other networks than the one that is named here."""
     cache: NotRequired[Json | None]
-    """The fields of `raysearch.activations.cache.CacheSettings`; None: nothing is cached."""
+    """The fields of `raysearch.activations.cache.CacheSettings`, of several networks by the name of each; None: nothing
+    is cached."""
 
 
 class PackOptions(TypedDict):
@@ -40,6 +43,8 @@ class PackOptions(TypedDict):
     """1 head in `reduction` goes on at each rung."""
     first_rung_epochs: int | None
     """See `raysearch.search.asha.rungs_for`."""
+    answers: NotRequired[bool]
+    """Whether what a pack's best head makes of the validation images is kept with it."""
 
 
 class WorkplaceConfig(TypedDict):

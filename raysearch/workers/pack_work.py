@@ -13,6 +13,7 @@ from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import (
     describe_tensors,
     save_tensors,
+    save_with_answers,
 )
 from raysearch.training.memory import is_out_of_memory
 from raysearch.training.stage import open_pack
@@ -35,7 +36,7 @@ class PackWork:
         checkpoints: the run's folder of them; before the last head is said to have ended, the pack's best is written
             there, and the default.
         task: the heads.
-        folds, reduction, first_rung_epochs: see `PackOptions`.
+        folds, reduction, first_rung_epochs, answers: see `PackOptions`.
     """
 
     def __init__(
@@ -47,7 +48,9 @@ class PackWork:
         folds: int,
         reduction: int,
         first_rung_epochs: int | None,
+        answers: bool = False,
     ) -> None:
+        self._answers = answers
         self._bench, self._checkpoints, self._reduction = bench, checkpoints, reduction
         self._trials = [head.trial for head in task.heads]
         for trial in self._trials:
@@ -127,4 +130,7 @@ class PackWork:
             if head == ranked[0] or self._trials[head] == "h0000":
                 path = self._checkpoints / self._trials[head] / BEST
                 about = describe_tensors(self._pack.best(head), self._signature)
-                save_tensors(path, self._pack.best_state(head), about)
+                if self._answers:
+                    save_with_answers(path, self._pack.best_state(head), about, *self._pack.answers(head))
+                else:
+                    save_tensors(path, self._pack.best_state(head), about)

@@ -18,9 +18,10 @@ from raysearch.cli.insight import Steps
 from raysearch.cli.main import main
 from raysearch.data.pixels import load
 from raysearch.errors import InputError
-from raysearch.insight.networks import Cost, Judged, Labelled, cheapest, cost_of, judge, rank, seen_size
+from raysearch.insight.networks import Judged, Labelled, cheapest, judge, rank, seen_size
 from raysearch.models.candidates import Candidate, find_candidates
 from raysearch.models.registry import backbone_spec
+from raysearch.training.cost import Cost, cost_of
 from tests.insight.photos import splits
 from tests.models.test_weights import tensors_of
 from tests.trained import classifier, write_pictures

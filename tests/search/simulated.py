@@ -13,6 +13,7 @@ from raysearch.recipe import Head, Recipe, Stage
 from raysearch.record.events import Event
 from raysearch.record.metric import measured, parts
 from raysearch.search.controller import Controller, Proposal
+from raysearch.search.packs import Shape
 from raysearch.search.state import SearchState
 from raysearch.storage.files import json_text
 
@@ -46,7 +47,7 @@ class Proposals:
         pooling, depth = POOLINGS[chance % 2], 1 + chance // 2 % self.depths
         if not self.heads:
             return self._proposal(None, pooling, depth, 0)
-        parent = state.best_head((pooling, Head())) or state.best_head()
+        parent = state.best_head(Shape(recipe(((0, 1),)).network, pooling, Head())) or state.best_head()
         return self._proposal(parent.name, pooling, depth, 1)
 
     def _proposal(self, parent: str | None, pooling: str, depth: int, stage: int) -> Proposal:

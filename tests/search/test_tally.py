@@ -8,6 +8,7 @@ from hypothesis import given, settings
 
 from raysearch.recipe import Head
 from raysearch.search.controller import Controller
+from raysearch.search.packs import Shape
 from tests.search.simulated import Play
 from tests.search.test_controller import search, searches
 from tests.search.test_tree import tree, trees
@@ -28,7 +29,9 @@ def check(controller: Controller) -> None:
     assert all(head.finished or head.failed for head in over)
     assert controller.best_head() is rules.best(over)
     for pooling in {head.recipe.pooling for head in heads}:
-        assert controller.best_head((pooling, Head())) is rules.best(h for h in over if h.recipe.pooling == pooling)
+        assert controller.best_head(Shape(heads[0].network, pooling, Head())) is rules.best(
+            h for h in over if h.recipe.pooling == pooling
+        )
     for level in rules.levels:
         ended = [one for one in trials if one.stage == level and one.finished]
         best_first = sorted(ended, key=lambda one: rules.order(one.best), reverse=True)

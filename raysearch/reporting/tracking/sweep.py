@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import yaml
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from raysearch.recipe import Recipe, shared
+from raysearch.recipe import Recipe, networks_of, shared
 from raysearch.record.folder import RunFolder
 from raysearch.record.info import Json
 from raysearch.record.metric import larger_is_better, tracked_name
@@ -86,7 +86,7 @@ def sweep_of(run: RunFolder) -> Json:
     """The sweep that a run is."""
     info = run.info
     settings = info["settings"]
-    space = load_space(str(run.folder / "space.py"), fixed=shared(settings))
+    space = load_space(str(run.folder / "space.py"), fixed=shared(settings), networks=networks_of(settings))
     if settings["head"] is not None:
         space = space.with_head(Recipe.model_validate(info["head"]["recipe"]))
     return sweep_config(space, settings["metric"], run.name)

@@ -111,6 +111,10 @@ class FoldedPack:
         """The head of all training images as it was after that epoch; see `HeadPack.best_state`."""
         return self._pack.best_state(head)
 
+    def answers(self, head: int) -> tuple[Tensor, Tensor]:
+        """What the head of all training images makes of the validation images; see `HeadPack.answers`."""
+        return self._pack.answers(head)
+
     def survivors(self, reduction: int) -> list[int]:
         """The best 1 / reduction of the heads that were not dropped and did not fail (at least one), best first."""
         return self._pack.survivors(reduction)

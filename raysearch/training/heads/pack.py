@@ -141,6 +141,15 @@ class HeadPack:
             raise ValueError(f"head {head} has no best epoch: {self.failed.get(head) or 'no epoch has run yet'}")
         return {f"head.{name}": tensor[head].to("cpu", copy=True) for name, tensor in self._best.items()}
 
+    def answers(self, head: int) -> tuple[Tensor, Tensor]:
+        """What a head as it was after its best epoch makes of the validation images, fp32 on the CPU.
+
+        Returns: logits (n, classes) and labels (n,).
+        """
+        place = torch.tensor([head], device=self.device)
+        best = Stack({name: tensor[place] for name, tensor in self._best.items()})
+        return self._logits(best)[0].cpu(), self._val_labels
+
     def survivors(self, reduction: int) -> list[int]:
         """The best 1 / reduction of the heads that were not dropped and did not fail (at least one), best first.
 
@@ -243,13 +252,16 @@ class HeadPack:
 
     def _evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
         """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""
+        figures = stacked_metrics(self._logits(stack), self._val_labels, self.images.classes, self.goal.measured)
+        return {f"val_{name}": values.numpy() for name, values in figures.items()}
+
+    def _logits(self, stack: Stack) -> Tensor:
+        """Of the validation images, (heads, n, classes)."""
         with full_precision(self.device):
             if self._val_features is None:
                 val = self.images.val
                 self._val_features = read_view(val.activations, np.arange(len(val)), 0, self.device)
-            logits = stack.logits(self._val_features).transpose(1, 2)
-        figures = stacked_metrics(logits, self._val_labels, self.images.classes, self.goal.measured)
-        return {f"val_{name}": values.numpy() for name, values in figures.items()}
+            return stack.logits(self._val_features).transpose(1, 2)
 
     def _note(
         self, rows: Mapping[int, Row], worths: Mapping[int, Worth | NonFiniteLossError], losses: np.ndarray
