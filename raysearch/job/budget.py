@@ -34,6 +34,7 @@ class Budget:
     folds: int
     challengers: int
     fold_seeds: int
+    fold_length: float
     final_length: float
     max_batches: int | None = None
 
@@ -52,13 +53,14 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
         once = len(space.levels) * (2 if space.tested else 1)  # a level that is tested has a control too
         folds = 0 if flags.refit_on == "train" else 2
         once_each = len(space.head_shapes()) if space.networks else 1
-        return Budget(min(once_each, heads), min(trials, once), 1, 1, folds, 1, 2, 1.0, max_batches=2)
+        return Budget(min(once_each, heads), min(trials, once), 1, 1, folds, 1, 2, 1.0, 1.0, max_batches=2)
     refits = preset.refits if flags.refits is None else flags.refits
     folds = preset.folds if flags.folds is None else flags.folds
     if not refits or flags.refit_on == "train":  # nothing is trained on all images
         folds = 0
     if space.heads_only and flags.folds is None:  # the head search has folds of its own, if the space says so
         folds = 0
+    longer = flags.refit_on == "train+val" and not space.heads_only
     return Budget(
         min(1, heads) if has_head else heads,
         trials,
@@ -67,7 +69,7 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
         folds,
         preset.challengers if folds else 0,
         preset.seeds if folds else 0,
-        preset.final_length if flags.refit_on == "train+val" and not space.heads_only else 1.0,
+        *((preset.fold_length, preset.final_length) if longer else (1.0, 1.0)),
     )
 
 

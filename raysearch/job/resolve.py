@@ -299,6 +299,7 @@ def _settings(
         folds=budget.folds,
         challengers=budget.challengers,
         fold_seeds=budget.fold_seeds,
+        fold_length=budget.fold_length,
         final_length=budget.final_length,
         ship=flags.ship,
         ship_point=flags.ship_point or BALANCE,

@@ -32,14 +32,22 @@ class Spending:
     """Recipes that are compared with the default there."""
     seeds: int
     """Trainings of the chosen recipe in each fold."""
+    fold_length: float
+    """How many times as long as a trial each training on a fold is."""
     final_length: float
     """How many times as long as a trial the chosen recipe is trained for good."""
 
 
 PRESETS: dict[Preset, Spending] = {
-    "quick": Spending(trials=6, max_epochs=6, refits=4, folds=2, challengers=1, seeds=2, final_length=3.0),
-    "default": Spending(trials=18, max_epochs=12, refits=4, folds=4, challengers=3, seeds=2, final_length=2.0),
-    "best": Spending(trials=100, max_epochs=30, refits=5, folds=5, challengers=4, seeds=2, final_length=1.0),
+    "quick": Spending(
+        trials=6, max_epochs=6, refits=4, folds=2, challengers=1, seeds=2, fold_length=1.0, final_length=3.0
+    ),
+    "default": Spending(
+        trials=18, max_epochs=12, refits=4, folds=4, challengers=3, seeds=2, fold_length=1.5, final_length=1.5
+    ),
+    "best": Spending(
+        trials=100, max_epochs=30, refits=5, folds=5, challengers=4, seeds=2, fold_length=1.0, final_length=1.0
+    ),
 }
 
 
@@ -107,8 +115,10 @@ class Settings(BaseModel):
     """Recipes that are compared with the default there."""
     fold_seeds: int = 0
     """Trainings of the chosen recipe in each fold."""
+    fold_length: float | None = None
+    """How many times as long as a trial each training on a fold is; None: as for good (older runs)."""
     final_length: float = 1.0
-    """How many times as long the chosen recipe is trained for good."""
+    """How many times as long as a trial the chosen recipe is trained for good."""
     ship: Ship | None = None
     """What --ship asks for; None: the best that costs one pass through the network."""
     ship_point: str = BALANCE

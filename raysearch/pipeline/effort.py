@@ -19,6 +19,8 @@ class Effort:
         seeds: trainings of the chosen recipe in each fold; with two or more it is known what averaging them is worth.
         refits: trainings of the chosen recipe with fresh seeds on all images that it may be trained on.
         on: which images these are.
+        fold_length: how many times as long as a trial a training on a fold is.
+        final_length: how many times as long as a trial a refit is.
     """
 
     folds: int
@@ -26,6 +28,8 @@ class Effort:
     seeds: int
     refits: int
     on: On
+    fold_length: float = 1.0
+    final_length: float = 1.0
 
     def less(self) -> Effort | None:
         """The next smaller effort of those worth having; None: there is none."""
@@ -41,14 +45,10 @@ class Effort:
             return replace(self, folds=0, challengers=0, seeds=0)
         return None
 
-    def trainings(self, final_length: float) -> float:
-        """How many trainings on all images, each as long as a trial, it may come to.
-
-        Args:
-            final_length: how many times as long as a trial a refit is; trainings on folds are as long as trials.
-        """
+    def trainings(self) -> float:
+        """How many trainings on all images, each as long as a trial, it may come to."""
         on_folds = max(0, self.folds - 1) * (self.challengers + max(1, self.seeds))  # each has all images but a fold's
-        return self.refits * final_length + on_folds
+        return self.refits * self.final_length + on_folds * self.fold_length
 
 
 def smallest(effort: Effort) -> Effort:

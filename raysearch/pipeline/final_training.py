@@ -37,9 +37,12 @@ def effort_of(job: Job) -> Effort:
     settings, data = job.settings, job.dataset
     labelled = Split.join(data.train, data.val)
     folds = min(settings.folds, int(most_folds(labelled.labels, len(data.classes), labelled.groups).min()))
+    challengers, seeds = settings.challengers, settings.fold_seeds
     if folds < 2:
-        return Effort(0, 0, 0, settings.refits, settings.refit_on)
-    return Effort(folds, settings.challengers, settings.fold_seeds, settings.refits, settings.refit_on)
+        folds, challengers, seeds = 0, 0, 0
+    final_length = settings.final_length
+    fold_length = final_length if settings.fold_length is None else settings.fold_length
+    return Effort(folds, challengers, seeds, settings.refits, settings.refit_on, fold_length, final_length)
 
 
 class FinalTraining:

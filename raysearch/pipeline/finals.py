@@ -42,9 +42,9 @@ class Finalist:
 
     trial: str
     on_folds: Recipe
-    """The recipe as it is compared: for as long as the search trained it, like its rivals."""
+    """The recipe as it is compared."""
     for_good: Recipe
-    """The recipe as it is trained on all images, longer: see `raysearch.pipeline.effort.final_recipe`."""
+    """The recipe as it is trained on all images, perhaps longer: see `raysearch.pipeline.effort.final_recipe`."""
 
 
 @dataclass(frozen=True)

@@ -48,7 +48,7 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
         first, others = winner, []
     labelled = Split.join(job.dataset.train, job.dataset.val)
     return Finals(
-        tuple(_finalist(job, controller, trial, effort) for trial in (first, *others)),
+        tuple(_finalist(controller, trial, effort) for trial in (first, *others)),
         replace(effort, challengers=len(others)),
         labelled.labels,
         job.dataset.classes,
@@ -82,11 +82,11 @@ def _ranked(controller: Controller, winner: Trial) -> list[Trial]:
     return [winner, *sorted(scored, key=lambda one: controller.rules.order(one.best or {}), reverse=True)]
 
 
-def _finalist(job: Job, controller: Controller, trial: Trial, effort: Effort) -> Finalist:
+def _finalist(controller: Controller, trial: Trial, effort: Effort) -> Finalist:
     if effort.on == "train":  # its validation images are there to stop by, as in the search
         return Finalist(trial.name, trial.recipe, trial.recipe)
     kept = [int(one.best["epoch"]) for one in controller.path(trial) if one.best is not None]
-    lengths = (1.0, job.settings.final_length)
+    lengths = (effort.fold_length, effort.final_length)
     return Finalist(trial.name, *(final_recipe(trial.recipe, kept, length) for length in lengths))
 
 
@@ -131,11 +131,16 @@ class Finish:
 
     @cached_property
     def temperature(self) -> float:
-        """What the logits of what is shipped are divided by; 1 where nothing out of fold can tell."""
+        """What the logits of what is shipped are divided by; 1 where nothing out of fold can tell.
+
+        What is trained for longer than on the folds is surer than those were, so that they can only say that it is too
+        sure, not that it is too unsure.
+        """
         if self.point is None:
             return 1.0
-        logits = logarithms(self.point.probabilities)
-        return fitted_temperature(logits, torch.as_tensor(self.finals.held_out_labels))
+        logits, effort = logarithms(self.point.probabilities), self.finals.effort
+        fitted = fitted_temperature(logits, torch.as_tensor(self.finals.held_out_labels))
+        return max(1.0, fitted) if effort.final_length > effort.fold_length else fitted
 
 
 def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Bench, call: Call) -> Finish:

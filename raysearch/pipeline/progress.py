@@ -32,7 +32,6 @@ class Pace:
         concurrent: trials at once.
         effort: what is trained after the search.
         refit_workers: how many of these trainings at once.
-        final_length: how many times as long as a trial those on all images are.
         more_images: labelled images over training images.
     """
 
@@ -40,7 +39,6 @@ class Pace:
     concurrent: int
     effort: Effort
     refit_workers: int
-    final_length: float = 1.0
     more_images: float = 1.0
     _seconds: list[float] = field(default_factory=list)
     _head_seconds: float = 0.0
@@ -85,8 +83,8 @@ class Pace:
         images = self.more_images if effort.on == "train+val" else 1.0
         levels = max(1, len(self.controller.rules.levels))
         epochs = levels * self.controller.rules.rungs[-1] + 1
-        together = math.ceil(effort.refits / self.refit_workers) * self.final_length
-        rounds = max(together, effort.trainings(self.final_length) / self.refit_workers)
+        together = math.ceil(effort.refits / self.refit_workers) * effort.final_length
+        rounds = max(together, effort.trainings() / self.refit_workers)
         return _STARTUP_SECONDS + rounds * epochs * images * slowest + self.evaluation()
 
     def evaluation(self) -> float:
@@ -119,8 +117,7 @@ class Pace:
 def pace_of(job: Job, controller: Controller, effort: Effort, refit_workers: int) -> Pace:
     """The pace of a job's search, nothing of which is known yet."""
     more = (len(job.dataset.train) + len(job.dataset.val)) / max(1, len(job.dataset.train))
-    length = job.settings.final_length
-    return Pace(controller, job.machine.concurrent, effort, refit_workers, length, more)
+    return Pace(controller, job.machine.concurrent, effort, refit_workers, more)
 
 
 class Progress:

@@ -175,5 +175,5 @@ def test_less_effort_ends_with_the_refits_alone():
     while effort is not None:
         seen.append(effort)
         effort = effort.less()
-    assert [one.trainings(2.0) for one in seen] == sorted((one.trainings(2.0) for one in seen), reverse=True)
+    assert [one.trainings() for one in seen] == sorted((one.trainings() for one in seen), reverse=True)
     assert seen[-1] == Effort(folds=0, challengers=0, seeds=0, refits=3, on="train+val")
