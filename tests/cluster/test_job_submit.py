@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.commands import ROOT, Desk, events, free_port
+from tests.trained import write_pictures
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,12 @@ def asks_for_a_token(url: str) -> bool:
 def desk(tmp_path):
     """A home with a token, in which ray and python are these ones."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    with closing(Desk(tmp_path, {"PATH": path, "RAY_AUTH_MODE": "token"})) as desk:
+    variables = {
+        "PATH": path,
+        "RAY_AUTH_MODE": "token",
+        "RAY_GRACEFUL_SHUTDOWN_DRAIN_TIMEOUT_S": "0",  # a head that is told to end waits for itself, as long as it may
+    }
+    with closing(Desk(tmp_path, variables)) as desk:
         token = desk.home / ".ray" / "auth_token"
         token.parent.mkdir()
         token.write_text(secrets.token_hex(32))
@@ -82,10 +88,10 @@ def clone(desk):
 
 
 def test_a_submitted_search_runs_on_the_cluster_and_its_lines_come_back(desk, head, clone):
-    results = desk.folder / "results"
+    photos, results = write_pictures(desk.folder / "photos", 20), desk.folder / "results"
     search = (
         "python -m raysearch.tune --space baseline --backbone simple_cnn --fast-dev-run --address auto --concurrent 1 "
-        f"--results '{results}' --run-name sent"
+        f"--data '{photos}' --results '{results}' --run-name sent"
     )
     look = "ls results && python -c 'import raysearch; print(raysearch.__file__)'"
     submitted = ray(
