@@ -35,7 +35,7 @@ from raysearch.data.pixels import load
 from raysearch.insight.duplicates import find_duplicates
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.label_errors import find_label_errors
-from raysearch.insight.out_of_fold import FOLDS, out_of_fold
+from raysearch.training.heads.out_of_fold import FOLDS, out_of_fold
 from raysearch.models.weights import Weights, load_weights
 
 SHARE = 0.05

@@ -67,6 +67,9 @@ class Stage(_Frozen):
     part: Annotated[str, Field(pattern=PART)] = "all"
     """Which training images: all; or, of the training split cut into disjoint stratified parts (say sixths), "1/6" (the
     first), "2-4/6" (three of them), "grow/6" (one more with each sixth of the epochs, until it is all)."""
+    drop_label_errors: Annotated[float, Field(ge=0.0, le=0.2)] = 0.0
+    """Share of the training images that is left out: those whose labels are most likely wrong, by heads on frozen
+    features that had not seen them. Validation and test images all stay. 0: none, and nothing is computed."""
     learning_rate: Positive = 1e-3
     """Peak learning rate of AdamW; not read where `inherit` is given."""
     inherit: Positive | None = None

@@ -74,9 +74,12 @@ ONLY_IN: dict[str, set[str]] = {
 PURE = {
     *(
         f"raysearch/search/{name}.py"
-        for name in ("state", "controller", "asha", "rungs", "packs", "rules", "tally", "tree", "backbones")
+        for name in ("state", "controller", "asha", "fronts", "rungs", "packs", "rules", "tally", "tree", "backbones")
     ),
-    *(f"raysearch/record/{name}.py" for name in ("info", "events", "final_events", "trial", "goal", "metric")),
+    *(
+        f"raysearch/record/{name}.py"
+        for name in ("info", "events", "final_events", "trial", "goal", "metric", "fronts")
+    ),
     "raysearch/search/messages.py",
     "raysearch/workers/capacity.py",
     "raysearch/workers/order.py",

@@ -19,10 +19,10 @@ from raysearch.insight.duplicates import Duplicate, find_duplicates
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.facts import Facts, look_at
 from raysearch.insight.label_errors import LabelErrors, find_label_errors
-from raysearch.insight.out_of_fold import EPOCHS, FOLDS, out_of_fold
 from raysearch.insight.outliers import Outliers, find_outliers
 from raysearch.insight.shortcuts import Shortcut, balanced_accuracy, find_shortcuts
 from raysearch.job.intake import class_doubts
+from raysearch.training.heads.out_of_fold import EPOCHS, FOLDS, out_of_fold
 
 NEIGHBOURS = 10
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from raysearch.training.heads.out_of_fold import doubts
+
 
 @dataclass(frozen=True, eq=False)
 class LabelErrors:
@@ -37,9 +39,8 @@ def find_label_errors(labels: NDArray[np.int64], probabilities: NDArray[np.float
         probabilities: out of fold, shape (n, classes).
     """
     from cleanlab.filter import find_label_issues  # half a second to import
-    from cleanlab.rank import get_label_quality_scores
 
-    confidence = 1 - get_label_quality_scores(labels, probabilities, method="self_confidence")
+    confidence = doubts(labels, probabilities)
     with warnings.catch_warnings():
         # It warns of classes with few examples, in which it does not flag; the account of the classes says so too.
         warnings.simplefilter("ignore", UserWarning)

@@ -15,7 +15,6 @@ from raysearch.data.dataset import Dataset, Split
 from raysearch.errors import InputError
 from raysearch.insight.audit import Telling
 from raysearch.insight.embedder import Embedder
-from raysearch.insight.out_of_fold import EPOCHS, FOLDS, out_of_fold
 from raysearch.models.candidates import Candidate
 from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import load_weights
@@ -23,6 +22,7 @@ from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
 from raysearch.training.calibration import logarithms
 from raysearch.training.cost import Cost, cost_of
+from raysearch.training.heads.out_of_fold import EPOCHS, FOLDS, out_of_fold
 from raysearch.training.paired import Difference, compare, figure_interval
 
 CONFIDENCE = 0.95

@@ -250,6 +250,8 @@ def _schedule(space: Space, unusable: Collection[str]) -> Iterator[str]:
         )
     if set(space.values("schedule.0.part")) != {"all"}:
         yield f"schedule.0.part: heads train on all images, got {space.values('schedule.0.part')[0]!r}"
+    if any(_holds(lambda share: share > 0, value) for value in space.values("schedule.0.drop_label_errors")):
+        yield "schedule.0.drop_label_errors: heads train on all images; let a later stage leave some out"
     yield from _levels(space)
     if space.heads_only:
         return

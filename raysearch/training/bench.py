@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -63,6 +63,8 @@ class Bench:
     """The weights of each network, where the search chooses among several; None: it has one."""
     sources: Sources = field(init=False, repr=False)
     """The activations that all trials read."""
+    label_doubts: dict[Hashable, NDArray[np.float64]] = field(init=False, repr=False, default_factory=dict)
+    """How sure it is of training images that their labels are wrong, once it was asked: see `training.label_errors`."""
 
     def __post_init__(self) -> None:
         if problems := self.goal.check(self.dataset.classes):

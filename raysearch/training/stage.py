@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -23,6 +24,7 @@ from raysearch.training.handover import HandoverError, check_handover, load_star
 from raysearch.training.heads.folds import FoldedPack
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
+from raysearch.training.label_errors import label_doubts, least_sure
 from raysearch.training.loop import Trainer
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_look, quick_places, view_offset
 
@@ -150,6 +152,37 @@ class _Place:
             self._train = _Part("train", fold.images, fold.train[quick_places(len(fold.train), most, stage.batch_size)])
             judging = quick_places(len(fold.val), most, QUICK_VALIDATION_BATCH)
             self._val = _Part("labelled", fold.images, fold.val[judging])
+        if stage.drop_label_errors:
+            self._train = replace(self._train, places=self._without_label_errors(stage.drop_label_errors))
+
+    def _without_label_errors(self, share: float) -> NDArray[np.int64]:
+        """The places of the training images that are left when this share, of the most doubted labels, is dropped.
+
+        The first of several workers says which: the others' last digits might say otherwise.
+        """
+        bench, part = self._bench, self._train
+        places = np.arange(len(part.split)) if part.places is None else part.places
+        left = torch.zeros(len(places), dtype=torch.int32)
+        if bench.ranks.first:
+            left[least_sure(self._label_doubts(part, places), part.labels, share)] = 1
+        left = bench.ranks.total(left.to(bench.device)).cpu()
+        return places[np.flatnonzero(left.numpy())]
+
+    def _label_doubts(self, part: _Part, places: NDArray[np.int64]) -> NDArray[np.float64]:
+        """How sure it is that each label is wrong; computed once for all trials of this process."""
+        bench, known = self._bench, self._bench.label_doubts
+        digest, fingerprint = bench.weights.digest, bench.dataset.fingerprint
+        key = (digest, fingerprint, part.name, part.split.paths, places.tobytes())
+        if key not in known:
+            recipe, classes = self._recipe.model_copy(update={"pooling": "avg"}), len(bench.dataset.classes)
+            classifier = build_classifier(recipe, classes)
+            _load_base(classifier, recipe, bench.weights)
+            prefix = pin(cut(classifier, 0)[0])
+            at = Boundary(recipe, 0, prefix, weights=digest, fingerprint=fingerprint)
+            features = bench.sources.activations(at, part.name, part.split, precision=bench.precision)
+            groups = None if part.split.groups is None else part.split.groups[places]
+            known[key] = label_doubts(features, places, part.labels, classes, groups)
+        return known[key]
 
     @property
     def groups(self) -> NDArray[np.int64] | None:

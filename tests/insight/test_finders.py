@@ -8,9 +8,9 @@ import pytest
 from raysearch.activations.neighbours import Neighbours
 from raysearch.insight.facts import Facts
 from raysearch.insight.label_errors import find_label_errors
-from raysearch.insight.out_of_fold import EPOCHS, out_of_fold
 from raysearch.insight.outliers import find_outliers
 from raysearch.insight.shortcuts import find_shortcuts
+from raysearch.training.heads.out_of_fold import EPOCHS, out_of_fold
 
 
 @pytest.fixture(scope="module")

@@ -269,6 +269,7 @@ KEYS = [
 ]
 RANGES = [
     ("schedule.0.l1: Input should be greater than or equal to 0, got -1", head('"l1": -1')),
+    ("schedule.0.drop_label_errors: heads train on all images", head('"drop_label_errors": 0.02')),
     ("schedule.0.epochs: Input should be greater than or equal to 1, got 0", ('"epochs": 4', '"epochs": 0')),
     ("schedule.1.epochs: Input should be a valid integer, unable to parse", stage('"epochs": "ten"')),
     ("schedule.1.epochs: must be a whole number, got 2.5", stage('"epochs": 2.5')),

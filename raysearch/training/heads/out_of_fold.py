@@ -80,6 +80,17 @@ def out_of_fold(
     return found
 
 
+def doubts(labels: NDArray[np.int64], probabilities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How sure it is that each label is wrong: what its own probability leaves to 1, in [0, 1], shape (n,).
+
+    Args:
+        labels: shape (n,).
+        probabilities: out of fold, shape (n, classes).
+    """
+    own: NDArray[np.float64] = probabilities[np.arange(len(labels)), labels]
+    return 1 - own
+
+
 def _recipe(rate: float, images: int, seed: int) -> Recipe:
     batch = 2 ** max(4, min(9, round(math.log2(images / _STEPS)))) if images > _STEPS else 16
     stage = Stage(depth=0, epochs=EPOCHS, learning_rate=rate, l2=_L2, dropout=_DROPOUT, keep="last", batch_size=batch)
