@@ -35,8 +35,8 @@ from raysearch.data.pixels import load
 from raysearch.insight.duplicates import find_duplicates
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.label_errors import find_label_errors
-from raysearch.training.heads.out_of_fold import FOLDS, out_of_fold
 from raysearch.models.weights import Weights, load_weights
+from raysearch.training.heads.out_of_fold import FOLDS, out_of_fold
 
 SHARE = 0.05
 BACKBONE = "densenet121"

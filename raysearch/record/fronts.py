@@ -33,8 +33,8 @@ def fronts(points: ArrayLike) -> NDArray[np.int64]:
 def dominators(points: ArrayLike) -> NDArray[np.bool_]:
     """Whether point i is dominated by point j, at [i, j]; arguments as of `fronts`."""
     values = numbers(points)
-    as_good = (values[None] >= values[:, None]).all(axis=2)
-    return as_good & ~as_good.T
+    as_good: NDArray[np.bool_] = np.all(values[None] >= values[:, None], axis=2)
+    return np.logical_and(as_good, ~as_good.T)
 
 
 def numbers(points: ArrayLike) -> NDArray[np.float64]:

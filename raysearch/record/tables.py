@@ -162,7 +162,9 @@ def _row(trial: Trial) -> Cells:
 def _fronts(rows: Sequence[Cells], goal: Goal) -> None:
     """Adds to the rows of trials that were trained to their ends which front each is in."""
     ended = [row for row in rows if row["state"] == State.DONE.value and f"val_{goal.metric}" in row]
-    crossed = [{one: row.get(f"cv_{one}", row[f"val_{one}"]) for one in goal.metrics} for row in ended]
+    crossed: list[dict[str, Any]] = [
+        {one: row.get(f"cv_{one}", row[f"val_{one}"]) for one in goal.metrics} for row in ended
+    ]
     points = np.array([goal.standings(figures) for figures in crossed]).reshape(len(ended), len(goal.several))
     for row, number in zip(ended, fronts(points).tolist(), strict=True):
         row["front"] = number

@@ -19,6 +19,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, distribution_to_json
 from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from raysearch.record.metric import larger_is_better
@@ -40,7 +41,7 @@ def export_study(path: Path, state: SearchState, space: Space, name: str) -> Non
     """
     rules = state.rules
     upwards = [larger_is_better(one) for one in rules.several] or [rules.larger_is_better]
-    directions: list[str] = ["maximize" if larger else "minimize" for larger in upwards]
+    directions = [StudyDirection.MAXIMIZE if larger else StudyDirection.MINIMIZE for larger in upwards]
     distributions = dict(space.distributions)
     for level in space.levels:
         if parents := list(
