@@ -11,6 +11,8 @@ epochs), "single" a fresh training of the chosen recipe on all labelled images f
 "averaged" the mean of several such trainings' tensors, "mirror" that with the mirror image, "ensemble" several
 networks, "shipped" what best/ holds, "head" the best head alone. The preset "sceptic" is what somebody would do with
 the same seconds who believes in no search: the default recipe alone, longer, on all labelled images, several times.
+--stage fixes fields of the space's last stage, e.g. --stage l2_sp=0.01 weight_decay=0: with --presets sceptic, and the
+same without it, that is the field's worth.
 
 The test images decide nothing: what is shipped is chosen out of fold, and the table only says afterwards how good it
 is.
@@ -35,6 +37,7 @@ from schedules import over_seeds, search
 
 from raysearch.data.source import list_source
 from raysearch.intervals import mean_interval
+from raysearch.space.names import find_space
 
 DATA = ROOT.parent / "shared" / "data" / "cifar10.zip"
 ARMS = ("shipped", "averaged", "single", "mirror", "ensemble", "head", "default")
@@ -71,6 +74,29 @@ def drawn(source: Path, folder: Path, images: int, val: int, seed: int) -> Path:
     manifest = folder / "images.csv"
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return manifest
+
+
+def space_with(space: str, fields: dict[str, Any], folder: Path) -> str | Path:
+    """The space with fields of its last stage fixed: itself, or a file in the folder."""
+    if not fields:
+        return space
+    file = find_space(space)
+    lines = [
+        file.read_text(encoding="utf-8"),
+        f'space["schedule"][-1] = space["schedule"][-1] | {fields!r}',
+        f'default["schedule"][-1] = {{k: v for k, v in default["schedule"][-1].items() if k not in {list(fields)!r}}}',
+    ]
+    changed = folder / file.name
+    changed.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return changed
+
+
+def value_of(text: str) -> Any:
+    """What is typed as a field's value: a number, or a word."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def figures_of(folder: Path) -> Figures:
@@ -134,7 +160,8 @@ def run_arm(preset: str, task: Task, options: argparse.Namespace) -> Figures:
         data = options.data
         if not options.own_splits:
             data = drawn(options.data, Path(scratch), options.images, options.val, task.seed)
-        flags: dict[str, Any] = {"space": options.space, "data": data, "weights": options.weights, "seed": task.seed}
+        space = space_with(options.space, options.stage, Path(scratch))
+        flags: dict[str, Any] = {"space": space, "data": data, "weights": options.weights, "seed": task.seed}
         flags |= {"backbone": options.backbone, "metric": options.metric, "concurrent": task.concurrent}
         flags |= {"image-size": options.image_size} if options.image_size else {}
         if preset == "sceptic":  # one recipe, as long as the seconds last, on everything that has a label
@@ -183,6 +210,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--backbone", default="densenet121")
     parser.add_argument("--image-size", type=int, help="px; the images' own by default")
     parser.add_argument("--space", default="fine_tune")
+    parser.add_argument("--stage", nargs="+", default=[], metavar="FIELD=VALUE", help="fix these in the last stage")
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--images", type=int, default=1500, help="to train on")
     parser.add_argument("--val", type=int, default=500, help="to validate on")
@@ -199,6 +227,7 @@ def read_options() -> argparse.Namespace:
         if not path.is_file():
             parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
         setattr(options, name, path.resolve())
+    options.stage = {name: value_of(text) for name, text in (one.split("=", 1) for one in options.stage)}
     if options.go_on and options.out is None:
         parser.error("--go-on needs --out")
     return options
@@ -211,6 +240,7 @@ def main() -> None:
     for preset in options.presets:
         epochs = options.sceptic_epochs if preset == "sceptic" else 0
         words = f"{options.data.name}, {options.images} + {options.val}, {options.space}, {options.metric}"
+        words += "".join(f", {name}={value}" for name, value in options.stage.items())
         tasks = [Task(0, seed, epochs, options.concurrent, words) for seed in options.seeds]
         for task in tasks:
             if not (options.go_on and (preset, task) in arms.there):

@@ -83,6 +83,9 @@ class Stage(_Frozen):
     """L1 penalty on the trained weights (not on biases or norms), added to the loss."""
     l2: NonNegative = 0.0
     """L2 penalty, l2 / 2 * sum(w^2), on the same weights, added to the loss."""
+    l2_sp: NonNegative = 0.0
+    """L2-SP: l2_sp / 2 * sum((w - w0)^2) on such weights of unfrozen blocks, w0 the pretrained ones, added to the loss
+    (Li, Grandvalet and Davoine 2018); the head is not pulled. Published with weight decay off."""
     course: Literal["constant", "plateau", "cosine", "one_cycle"] = "one_cycle"
     """How the learning rate moves over the stage; the courses are defined over `epochs`, stopped early or not."""
     warmup_epochs: NonNegative = 0.0

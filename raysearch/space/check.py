@@ -30,6 +30,7 @@ _READ_WHEN: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "mixing_rate": ("mixing", lambda mixing: mixing != "none", "mixup or cutmix"),
     "mixing_alpha": ("mixing", lambda mixing: mixing != "none", "mixup or cutmix"),
     "batch_norm": ("depth", lambda depth: depth > 0, "above 0"),
+    "l2_sp": ("depth", lambda depth: depth > 0, "above 0"),
     "layer_decay": ("depth", lambda depth: depth > 0, "above 0"),
 }
 

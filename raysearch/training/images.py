@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from raysearch.activations.base import Activations, ChosenActivations
+from raysearch.training.distillation import Teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,6 +21,8 @@ class Labelled:
     activations: Activations
     labels: np.ndarray
     """Integer (n,)."""
+    teacher: Teacher | None = None
+    """What others answer to them, where that is learned from."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.activations):
@@ -30,7 +33,8 @@ class Labelled:
 
     def take(self, indices: np.ndarray) -> Labelled:
         """Some of the images, in this order; they are read by way of these."""
-        return Labelled(ChosenActivations(self.activations, indices), self.labels[indices])
+        teacher = None if self.teacher is None else self.teacher.take(indices)
+        return Labelled(ChosenActivations(self.activations, indices), self.labels[indices], teacher)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,6 +6,7 @@ import copy
 import functools
 import math
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -22,6 +23,7 @@ from raysearch.training.best import BestEpoch, on_cpu
 from raysearch.training.calibration import calibrated_losses, fitted_temperature
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
+from raysearch.training.distillation import summed_by
 from raysearch.training.epoch import NonFiniteLossError, Row, check_losses
 from raysearch.training.images import Images
 from raysearch.training.losses import Loss
@@ -29,8 +31,9 @@ from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.mixing import Mixing, Step
 from raysearch.training.numerics import full_precision, seeded
-from raysearch.training.optimizer import is_weight, make_optimizer
+from raysearch.training.optimizer import make_optimizer
 from raysearch.training.order import EpochOrder, epoch_order
+from raysearch.training.penalties import Penalties
 from raysearch.training.ranks import ALONE, Ranks
 
 
@@ -42,9 +45,8 @@ class Trainer:
     with the same number of threads).
 
     Several processes (`ranks`) may train together, each with a Trainer of its own on the same images, stage and seed:
-    every batch, and every evaluation, is shared out among them, so that they take the steps that one alone would take,
-    to rounding. Figures, counters and tensors are the same in all of them. Dropout is drawn by each for itself; batch
-    statistics are of each one's share of a batch.
+    every batch and evaluation is shared out among them, so that they take the steps of one, to rounding, and have the
+    same figures, counters and tensors. Each draws its own dropout; batch statistics are of its share of a batch.
 
     Args:
         suffix: the unfrozen blocks and the head; maps a batch of activations to logits (n, c), trained in place.
@@ -53,10 +55,11 @@ class Trainer:
         seed: of the recipe.
         goal: decides which epoch is the best, and early stopping.
         device: where the activations come and the suffix goes.
-        precision: fp32, bf16 or fp16, of the training; evaluation is always in fp32.
+        precision: fp32, bf16 or fp16, of the training; evaluation is in fp32.
         view_offset: epochs of the trial's earlier stages; epoch e (from 1) sees view view_offset + e - 1.
         signature: what the suffix was made for (see `handover`); goes into its checkpoints.
         ranks: the processes that train together, and which of them this is.
+        pretrained: weights of the suffix's blocks, by name, which `Stage.l2_sp` pulls to.
     """
 
     def __init__(
@@ -72,6 +75,7 @@ class Trainer:
         view_offset: int = 0,
         signature: dict[str, Any] | None = None,
         ranks: Ranks = ALONE,
+        pretrained: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.suffix, self.stage, self.images, self.seed, self.goal = suffix.to(device), stage, images, seed, goal
         self.device, self.precision, self.view_offset, self.ranks = device, precision, view_offset, ranks
@@ -79,8 +83,9 @@ class Trainer:
         self.train_labels = torch.tensor(np.asarray(images.train.labels), dtype=torch.long, device=device)
         self.val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
         self.loss = Loss.of(stage, self.train_labels, images.classes)
+        self.summed = summed_by(self.loss, images.train.teacher, device)
+        self.penalties = Penalties.of(stage, self.suffix, pretrained or {})
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
-        self.penalized = [p for name, p in self.suffix.named_parameters() if p.requires_grad and is_weight(name, p)]
         self.optimizer = make_optimizer(self.suffix, stage, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
         self.at, self._best = Counters(micro_batch=stage.batch_size), BestEpoch()
@@ -154,8 +159,7 @@ class Trainer:
 
     def order(self, epoch: int) -> EpochOrder:
         """The images of an epoch (from 1), in the order in which they are trained on."""
-        train = self.images.train
-        return epoch_order(self.stage, train.labels, self.seed, epoch=epoch, view_offset=self.view_offset)
+        return epoch_order(self.stage, self.images.train.labels, self.seed, epoch=epoch, view_offset=self.view_offset)
 
     def to_step(self, indices: np.ndarray, view: int, number: int) -> Step:
         """These training images, integer (n,), as what a step of an epoch takes; which step decides how it mixes."""
@@ -180,10 +184,7 @@ class Trainer:
         return filled
 
     def _fill_gradients(self, step: Step, view: int) -> tuple[Tensor, Tensor]:
-        """Gradients of one step, accumulated over pieces that fit in memory and over all ranks.
-
-        Returns: of this rank's images, their part of the batch's loss, and their hits; on the device.
-        """
+        """Gradients of one step, summed over pieces that fit in memory and over all ranks; returns what `step` does."""
         total_weight = self.loss.weights[step.labels].sum()  # the whole batch's, so that parts add up to the whole mean
         mine, train = np.arange(len(step.indices))[self.ranks.share(len(step.indices))], self.images.train.activations
 
@@ -195,13 +196,12 @@ class Trainer:
                 inputs, share = step.inputs(places, lambda indices: train.batch(indices, view))
                 with autocast(self.device, self.precision):
                     logits = self.suffix(inputs).float()
-                    summed = step.summed(places, share, functools.partial(self.loss.summed, logits))
+                    summed = step.summed(places, share, functools.partial(self.summed, logits))
                 self.scaler.scale(summed / total_weight).backward()
                 loss += summed.detach() / total_weight
                 hits += (logits.detach().argmax(dim=1) == step.own_labels(places)).sum()
-            if self.ranks.first and (self.stage.l1 or self.stage.l2):
-                terms = [self.stage.l1 * p.abs().sum() + self.stage.l2 / 2 * p.square().sum() for p in self.penalized]
-                self.scaler.scale(torch.stack(terms).sum()).backward()
+            if self.ranks.first and (penalty := self.penalties.total()) is not None:
+                self.scaler.scale(penalty).backward()
             return loss, hits
 
         at_least = 2 if self.stage.batch_norm == "train" else 1  # one image has no batch statistics

@@ -53,12 +53,20 @@ class Loss:
             logits: as the network gives them, (n, c).
             target: integer (n,).
         """
+        if self.gamma:
+            return self.each(logits, target).sum()
+        return functional.cross_entropy(
+            logits + self.shift, target, self.weights, reduction="sum", label_smoothing=self.smoothing
+        )
+
+    def each(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss of each image, (n,); arguments as of `summed`."""
         logits = logits + self.shift
         if not self.gamma:
             return functional.cross_entropy(
-                logits, target, self.weights, reduction="sum", label_smoothing=self.smoothing
+                logits, target, self.weights, reduction="none", label_smoothing=self.smoothing
             )
         mass = functional.one_hot(target, len(self.weights)) * (1 - self.smoothing)
         mass = (mass + self.smoothing / len(self.weights)) * self.weights
         logs = functional.log_softmax(logits, dim=1)
-        return -(mass * (-logs.expm1()).clamp(min=LEAST_REST) ** self.gamma * logs).sum()
+        return -(mass * (-logs.expm1()).clamp(min=LEAST_REST) ** self.gamma * logs).sum(dim=1)

@@ -93,10 +93,19 @@ class Step:
         """Of a piece's images, (m,)."""
         return self.labels[places[0] : places[-1] + 1] if len(places) else self.labels[:0]
 
-    def summed(self, places: NDArray[np.int64], share: float, loss: Callable[[Tensor], Tensor]) -> Tensor:
-        """A piece's loss, given what it is for the labels of all its images: each part counts by its share."""
-        own = loss(self.own_labels(places))
+    def summed(
+        self, places: NDArray[np.int64], share: float, loss: Callable[[Tensor, NDArray[np.integer]], Tensor]
+    ) -> Tensor:
+        """A piece's loss: each part counts by its share.
+
+        Args:
+            places: of the piece.
+            share: of each image that is its own.
+            loss: what it is if all its images were these: their labels, and their indices among the training images.
+        """
+        own = loss(self.own_labels(places), self.indices[places])
         if self.mixing is None:
             return own
-        partners = torch.from_numpy(self.mixing.partners[places]).to(self.labels.device)
-        return share * own + (1 - share) * loss(self.labels[partners])
+        others = self.mixing.partners[places]
+        partners = torch.from_numpy(others).to(self.labels.device)
+        return share * own + (1 - share) * loss(self.labels[partners], self.indices[others])

@@ -27,6 +27,7 @@ from raysearch.training.images import Images, Labelled
 from raysearch.training.label_errors import label_doubts, least_sure
 from raysearch.training.loop import Trainer
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_look, quick_places, view_offset
+from raysearch.training.penalties import pretrained_weights
 
 
 def open_stage(
@@ -68,6 +69,7 @@ def open_stage(
             )
         stage = stage.model_copy(update={"learning_rate": stage.inherit * ended_rate})
     on = _Place(bench, recipe, stage)
+    pretrained = pretrained_weights(stage, on.suffix)
     problems = load_start(on.suffix, start, expected_signature or {}) if start is not None else []
     trainer = Trainer(
         on.suffix,
@@ -81,6 +83,7 @@ def open_stage(
         view_offset=view_offset(recipe, stage_index),
         signature=on.signature(),
         ranks=bench.ranks,
+        pretrained=pretrained,
     )
     if expected_loss is not None:
         trainer.handover_delta = check_handover(

@@ -50,7 +50,7 @@ def test_labels_count_by_their_share():
     """The loss of mixed images is the cross-entropy with both labels, each with its part."""
     logits, labels = torch.tensor([[1.0, -2.0, 0.5], [0.0, 3.0, 1.0]]), torch.tensor([0, 2])
     step = Step(np.array([7, 5]), labels, mixing("mixup", 0.75))
-    found = step.summed(np.arange(2), 0.75, lambda target: functional.cross_entropy(logits, target, reduction="sum"))
+    found = step.summed(np.arange(2), 0.75, lambda target, _: functional.cross_entropy(logits, target, reduction="sum"))
     mass = torch.tensor([[0.75, 0.0, 0.25], [0.25, 0.0, 0.75]])
     assert found.item() == pytest.approx(functional.cross_entropy(logits, mass, reduction="sum").item())
 
