@@ -190,6 +190,10 @@ class Recipe(_Frozen):
         return network_name(self.backbone, self.weights)
 
 
+AT_HAND = "at_hand"
+"""What `backbone` says for every network whose weights are on this machine."""
+
+
 def network_name(backbone: str, weights: str) -> str:
     """A backbone with its weights, as one value: "densenet121=bundled"."""
     return f"{backbone}={weights}"

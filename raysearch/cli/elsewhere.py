@@ -31,12 +31,15 @@ def sweep(
         wandb agent ENTITY/flowers/ID
     """
     from raysearch.job.wanted import Wanted
+    from raysearch.recipe import AT_HAND
     from raysearch.reporting.tracking.process import check_tracking
     from raysearch.reporting.tracking.sweep import agents_file
     from raysearch.space.load import load_space
     from raysearch.storage.files import replace_text
 
     check_tracking(project, None)
+    if backbone is not None and ("," in backbone or backbone == AT_HAND):
+        raise InputError(f"--backbone {backbone}: name one network, or write a space that chooses among several")
     default = Wanted()
     wanted = Wanted(backbone=backbone or default.backbone, weights=weights or default.weights)
     flags = {"space": space, "metric": metric, "data": data, "backbone": backbone, "weights": weights}

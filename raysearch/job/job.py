@@ -12,7 +12,7 @@ from raysearch.job.networks import Networks
 from raysearch.job.settings import Settings
 from raysearch.job.starting_head import StartingHead
 from raysearch.models.weights import Weights
-from raysearch.recipe import Recipe, network_name
+from raysearch.recipe import Recipe, named_network, network_name
 from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
 from raysearch.search.asha import rungs_for
@@ -43,6 +43,16 @@ class Job:
     def weights_of(self, recipe: Recipe) -> Weights:
         """The base weights of a recipe's network."""
         return self.weights if self.networks is None else self.networks.shelf.of(recipe)
+
+    def weights_lines(self) -> list[str]:
+        """Which base weights there are, and why these; and which networks at hand are left out."""
+        if self.networks is None:
+            return [f"Weights: {self.weights.origin} ({self.weights.reason})"]
+        named = self.networks.weights.items()
+        return [
+            *(f"Weights of {named_network(name)[0]}: {one.origin} ({one.reason})" for name, one in named),
+            *(f"left out: {one}" for one in self.networks.left_out),
+        ]
 
     def bench_here(self) -> Bench:
         """A bench in this process, which may have no accelerator."""

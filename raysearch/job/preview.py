@@ -34,8 +34,8 @@ class Plan:
     dataset: Dataset
     recipe: Recipe
     """The known-good recipe, trial 0: its batch and its head are the ones shown."""
-    weights_origin: str
-    weights_reason: str
+    weights: Sequence[str]
+    """Which base weights there are, a line a network."""
     space_name: str
     space: Mapping[str, str]
     """Each key of the space with its distribution, as a person reads it."""
@@ -86,7 +86,9 @@ def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | Non
     )
     _heading(console, f"{recipe.backbone}: what is trained at each depth")
     console.print(blocks_table(classifier, recipe, plan.depths))
-    console.print(f"Weights: {plan.weights_origin} ({plan.weights_reason})\n", highlight=False, soft_wrap=True)
+    for line in plan.weights:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    console.print()
     _heading(console, f"Space: {plan.space_name}")
     console.print(space_table(plan))
     _heading(console, "Work")
@@ -206,8 +208,7 @@ def as_plan(job: Job, folder: Path) -> Plan:
     return Plan(
         dataset=job.dataset,
         recipe=default,
-        weights_origin=job.weights.origin,
-        weights_reason=job.weights.reason,
+        weights=job.weights_lines(),
         space_name=job.space.name,
         space=searched,
         depths=sorted(expected_reads(job)),

@@ -31,12 +31,12 @@ from raysearch.job.starting_head import StartingHead, starting_head
 from raysearch.job.wanted import Wanted
 from raysearch.models.registry import backbone_spec, usable_spec
 from raysearch.models.weights import Weights, load_weights
-from raysearch.recipe import SHARED
+from raysearch.recipe import AT_HAND, SHARED
 from raysearch.record.folder import RunFolder
 from raysearch.record.goal import Goal, Requirement
 from raysearch.reporting.tracking.process import check_tracking
 from raysearch.space.load import load_space
-from raysearch.space.networks import AT_HAND, backbones_of
+from raysearch.space.networks import backbones_of
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
 from raysearch.training.stratified import check_folds

@@ -8,9 +8,9 @@ from dataclasses import dataclass, fields, replace
 from raysearch.data.pixels import MIN_IMAGE_SIZE
 from raysearch.errors import InputError
 from raysearch.job.flags import Flags
-from raysearch.recipe import SHARED, Fit, Shared, named_network
+from raysearch.recipe import AT_HAND, SHARED, Fit, Shared, named_network
 from raysearch.record.metric import parts
-from raysearch.space.networks import AT_HAND, networks_at_hand
+from raysearch.space.networks import networks_at_hand
 from raysearch.space.space import Space
 
 

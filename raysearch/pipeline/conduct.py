@@ -24,7 +24,6 @@ from raysearch.pipeline.leave import draw_curves, show_augmentation, write_repor
 from raysearch.pipeline.levels import compare_of, judge_of, range_test_of
 from raysearch.pipeline.progress import Progress, pace_of
 from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
-from raysearch.recipe import named_network
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
 from raysearch.record.folder import BEST, RunFolder
 from raysearch.record.sync import RunSync
@@ -53,7 +52,7 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
     chatter = _chatter(flags, console)
     intake = job.dataset.account.as_json()
     show_intake(intake, chatter)
-    for line in weights_lines(job):
+    for line in job.weights_lines():
         chatter.print(line, markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as session:
         if job.machine.elsewhere:  # what is measured there needs it; what is measured here is better off alone
@@ -87,14 +86,6 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
         _conduct(job, run, flags, chatter, began)
     summary(run, console)
     return run
-
-
-def weights_lines(job: Job) -> list[str]:
-    """Which base weights there are, and why these; and which networks at hand are left out."""
-    if job.networks is None:
-        return [f"Weights: {job.weights.origin} ({job.weights.reason})"]
-    named = [f"{named_network(name)[0]}: {one.origin} ({one.reason})" for name, one in job.networks.weights.items()]
-    return [*named, *(f"left out: {one}" for one in job.networks.left_out)]
 
 
 def go_on(run: RunFolder, flags: Flags, console: Console, began: float) -> RunFolder:

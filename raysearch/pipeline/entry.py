@@ -13,7 +13,7 @@ from rich.console import Console
 
 from raysearch.errors import InputError, Problems
 from raysearch.job.flags import Flags, refuse_changes
-from raysearch.recipe import SHARED
+from raysearch.recipe import AT_HAND, SHARED, named_network
 from raysearch.record.folder import RunFolder, is_uri
 
 if TYPE_CHECKING:
@@ -98,10 +98,24 @@ def job_of(flags: Flags, folder: Path | None) -> Job:
         for name in _SEARCHING
         if getattr(flags, name.replace("-", "_")) is not None
     ]
+    refused += _several(flags, "--recipe trains one")
     if refused:
         raise InputError(refused)
-    text, epochs = recipe_space(flags.recipe, without=[name for name in SHARED if getattr(flags, name) is not None])
+    text, epochs = recipe_space(flags.recipe, without=_typed(flags))
     return _searching_nothing(flags, text, epochs, str(flags.recipe), folder)
+
+
+def _several(flags: Flags, why: str) -> list[str]:
+    """What is wrong with --backbone where one network is trained."""
+    several = flags.backbone is not None and ("," in flags.backbone or flags.backbone == AT_HAND)
+    return [f"--backbone {flags.backbone}: {why} network; name one"] if several else []
+
+
+def _typed(flags: Flags) -> list[str]:
+    """What of a recipe the command gives."""
+    typed = [name for name in SHARED if getattr(flags, name) is not None]
+    with_weights = flags.backbone is not None and named_network(flags.backbone)[1] is not None
+    return [*typed, *(["weights"] if with_weights and flags.weights is None else [])]
 
 
 def _job_at(flags: Flags, folder: Path | None) -> Job:
@@ -115,14 +129,18 @@ def _job_at(flags: Flags, folder: Path | None) -> Job:
     refused = [
         f"--{name} cannot be used with --parameters" for name in ("recipe", "head", "trials") if getattr(flags, name)
     ]
+    refused += _several(flags, "--parameters trains one")
     if flags.space is None:
         refused.append("--parameters FILE: --space NAME is missing, whose values they are")
     if refused or flags.space is None:
         raise InputError(refused)
-    space = load_space(flags.space, fixed=Wanted.of(flags).shared)
+    wanted = Wanted.of(flags)
+    typed = () if flags.backbone is None else (wanted.backbone,)
+    space = load_space(flags.space, fixed=wanted.shared, networks=typed)
     recipe = recipe_at(space, flags.parameters, flags.max_epochs or PRESETS[flags.preset].max_epochs)
     given = f"--parameters {flags.parameters}"
-    text, epochs = space_of(recipe, given, without=[name for name in SHARED if name not in space.tree])
+    said = (*space.tree, *(["weights"] if space.networks else []))
+    text, epochs = space_of(recipe, given, without=[name for name in SHARED if name not in said])
     return _searching_nothing(flags, text, epochs, f"{flags.space} {given}", folder)
 
 

@@ -30,6 +30,7 @@ from raysearch.reporting.continued import continued_sentences, continued_table
 from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.front import Front, front_section
 from raysearch.reporting.gallery import gallery
+from raysearch.reporting.networks import Networks, networks_section
 from raysearch.reporting.paths import with_paths
 from raysearch.reporting.record import Record, record_section
 from raysearch.reporting.sentences import verdict_line
@@ -100,6 +101,7 @@ class PageContent(TypedDict):
     continued_lines: list[str]
     finals: Finals
     sureness: Sureness
+    networks: Networks | None
     counts: list[str]
     front: Front | None
     tree: Plot | str
@@ -151,6 +153,7 @@ def page_content(run: RunFolder) -> PageContent:
         "continued_lines": [] if evaluation is None else continued_sentences(evaluation),
         "finals": finals_section(events, evaluation, metric),
         "sureness": sureness_section(evaluation),
+        "networks": networks_section(info, events, run.trials, metric, require),
         "counts": _counts(made, heads, len(scored)),
         "front": front_section(made, Goal.of(metric, require), winner, known, str(run.folder)),
         "tree": trials.tree_figure(shown, heads, metric, winner, images),

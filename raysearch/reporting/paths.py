@@ -40,7 +40,7 @@ def with_paths(trials: pd.DataFrame, heads: pd.DataFrame) -> pd.DataFrame:
 
 def trained_parameters(folder: Path, trials: pd.DataFrame) -> list[float]:
     """How many numbers each trial trained at its depth, read from the headers of the checkpoints; NaN: none is left."""
-    shape = ["depth", "pooling", "head.kind", "head.hidden_units"]
+    shape = ["backbone", "depth", "pooling", "head.kind", "head.hidden_units"]
     counts: dict[tuple[Any, ...], float] = {}
     keys = [tuple(str(row.get(name)) for name in shape) for row in trials.to_dict("records")]
     for key, trial in zip(keys, trials["trial"], strict=True):

@@ -14,11 +14,11 @@ from ray.tune.search import sample
 
 from raysearch.errors import InputError
 from raysearch.models.registry import backbone_spec
-from raysearch.recipe import Shared, Tree, flatten, named_network
+from raysearch.recipe import AT_HAND, Shared, Tree, flatten, named_network
 from raysearch.space.check import space_problems
 from raysearch.space.domains import choice_of, contains, distribution_of
 from raysearch.space.names import find_space
-from raysearch.space.networks import AT_HAND, as_depths, networks_at_hand
+from raysearch.space.networks import as_depths, networks_at_hand
 from raysearch.space.own import Own, why_not_moved
 from raysearch.space.search import Search
 from raysearch.space.space import Space, _fill, decode, describe, encode

@@ -9,10 +9,7 @@ from typing import Any
 from raysearch.errors import InputError
 from raysearch.models.candidates import find_candidates
 from raysearch.models.registry import backbone_spec
-from raysearch.recipe import named_network, network_name
-
-AT_HAND = "at_hand"
-"""What `backbone` says for every network whose weights are on this machine."""
+from raysearch.recipe import AT_HAND, named_network, network_name
 
 _NAMED = ("auto", "imagenet", "bundled", "random")
 

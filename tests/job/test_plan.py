@@ -42,8 +42,7 @@ def plan_of(dataset, **changes) -> Plan:
     fields = {
         "dataset": dataset,
         "recipe": RECIPE,
-        "weights_origin": "random (seed 7)",
-        "weights_reason": "asked for",
+        "weights": ["Weights: random (seed 7) (asked for)"],
         "space_name": "fine_tune",
         "space": {"schedule.1.learning_rate": "loguniform(1e-4, 3e-3)"},
         "depths": [0, 1, 2],
