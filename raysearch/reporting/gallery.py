@@ -46,6 +46,12 @@ Examples = TypedDict("Examples", {"file": str, "width": int, "class": str, "imag
 """A strip of training images of one class, and how many of them there are."""
 
 
+class Learned(File):
+    """Something that the network has learned."""
+
+    what: str
+
+
 class Index(TypedDict):
     """pictures.json."""
 
@@ -58,6 +64,7 @@ class Index(TypedDict):
     trained_on: bool
     """Whether the winner was trained on them."""
     classes: list[Examples]
+    learned: list[Learned]
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,7 @@ class Gallery:
     augmented: list[Picture]
     mistakes: list[Picture]
     classes: list[Picture]
+    learned: list[Picture]
     about_mistakes: str
     left_out: int
     """Pictures that are in the run folder only."""
@@ -100,7 +108,7 @@ def gallery(run: Path, room: int) -> Gallery | None:
     if index.get("trained_on"):
         told += ", although the winner was trained on them too"
     left_out = 0
-    found: dict[str, list[Picture]] = {"augmented": [], "mistakes": [], "classes": []}
+    found: dict[str, list[Picture]] = {"augmented": [], "mistakes": [], "classes": [], "learned": []}
     for kind, pictures in found.items():
         for one in index.get(kind, []):
             source = _data_uri(run / FOLDER / Path(one["file"]).name)
@@ -131,4 +139,8 @@ def _of_class(one: Mapping[str, Any]) -> str:
     return f"{one['class']} ({one['images']} training images)"
 
 
-_CAPTIONS = {"augmented": _augmented, "mistakes": _mistake, "classes": _of_class}
+def _learned(one: Mapping[str, Any]) -> str:
+    return str(one["what"])
+
+
+_CAPTIONS = {"augmented": _augmented, "mistakes": _mistake, "classes": _of_class, "learned": _learned}

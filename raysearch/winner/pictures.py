@@ -1,4 +1,4 @@
-"""The pictures that a search leaves: augmented images, the surest mistakes with why, examples of each class.
+"""The pictures that a search leaves: augmented images, the surest mistakes with why, classes, what was learned.
 
 They need the images and the model, which the report page does not: so they are made once, at the end of a search, and
 the page shows what lies in the run folder. The mistakes are on validation images, not on test images: who looks at
@@ -7,6 +7,7 @@ mistakes will act on them, by new labels, other images, another space, and the t
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,12 +19,14 @@ from PIL import Image
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
+from raysearch.models.registry import backbone_spec
 from raysearch.recipe import Augmentation
-from raysearch.reporting.gallery import FOLDER, INDEX, Augmented, Examples, File, Index, Mistake
+from raysearch.reporting.gallery import FOLDER, INDEX, Augmented, Examples, File, Index, Learned, Mistake
 from raysearch.space.space import Space
 from raysearch.storage.files import replace_json, replace_with
 from raysearch.winner.best import Best, load_best
 from raysearch.winner.explain import grad_cam, overlay, resized
+from raysearch.winner.learned import activation_maxima, first_filters, occlusion
 
 MISTAKES = 12
 _STRIP_IMAGES = 8
@@ -32,6 +35,13 @@ _STRENGTHS = 6
 _SIDE = 96  # pixels of an image in a strip
 _LARGE_SIDE = 160  # pixels of a mistake
 _WEBP_QUALITY = 80
+_LOOKED_AT = 48  # training images by which channels are chosen
+_OCCLUDED = 3  # images with an occlusion map
+_MAXIMUM_SIDE = 64  # pixels of an image that excites a channel
+_FILTER_SIDE = 28  # pixels, about
+_A_ROW = 16  # filters
+
+logger = logging.getLogger(__name__)
 
 
 def write_pictures(
@@ -52,6 +62,7 @@ def write_pictures(
     predictions = pd.read_parquet(run / "predictions.parquet", columns=["split", "winner"])
     probabilities = np.stack(list(predictions["winner"][predictions["split"] == "val"]))
     wrong = surest_mistakes(probabilities, dataset.val.labels)
+    learned = _learned(folder, best, dataset, wrong, probabilities, device)
     index: Index = {
         "augmented": _augmented(folder, best.recipe.augmentation, dataset, strengths, seed),
         "mistakes": _mistakes(folder, best, dataset.val, probabilities, wrong[:MISTAKES], device),
@@ -59,9 +70,11 @@ def write_pictures(
         "of": len(dataset.val),
         "trained_on": trained_on_val,
         "classes": _examples(folder, dataset),
+        "learned": learned,
     }
     replace_json(folder / INDEX, index)
-    named = {one["file"] for kind in (index["augmented"], index["mistakes"], index["classes"]) for one in kind}
+    kinds = (index["augmented"], index["mistakes"], index["classes"], learned)
+    named = {one["file"] for kind in kinds for one in kind}
     for path in folder.glob("*.webp"):
         if path.name not in named:  # an earlier end of the same search left it
             path.unlink()
@@ -143,6 +156,65 @@ def _examples(folder: Path, dataset: Dataset) -> list[Examples]:
         strip = _strip(np.asarray(dataset.train.pixels[chosen]))
         found.append({**_save(folder, f"class-{label:02d}", strip), "class": name, "images": len(places)})
     return found
+
+
+def _learned(
+    folder: Path,
+    best: Best,
+    dataset: Dataset,
+    wrong: NDArray[np.int64],
+    probabilities: NDArray[np.floating],
+    device: torch.device,
+) -> list[Learned]:
+    """Write the first filters, maxima a block, and the first mistakes with what must be seen; without, some others.
+
+    A network that some of it cannot be drawn of, such as one of another library, is no reason to leave out the rest.
+    """
+    model, split, found = best.network(), dataset.val, list[Learned]()
+    spread = np.unique(np.linspace(0, len(dataset.train) - 1, _LOOKED_AT).astype(np.int64))
+    which = np.concatenate([wrong, np.setdiff1d(np.arange(len(split)), wrong)])[:_OCCLUDED]
+    try:
+        if (filters := first_filters(model)) is not None:
+            sheet = _sheet(filters, max(1, _FILTER_SIDE // filters.shape[1]))
+            found.append({**_save(folder, "learned-filters", sheet), "what": f"the {len(filters)} first filters"})
+        maxima = activation_maxima(
+            model, np.asarray(dataset.train.pixels[spread]), side=_maxima_side(best), device=device
+        )
+        for number, (block, images) in enumerate(maxima.items()):
+            what = f"what excites {len(images)} channels of {block}"
+            found.append({**_save(folder, f"learned-maxima-{number}", _strip(images)), "what": what})
+        if len(which):
+            images, taken = np.asarray(split.pixels[which]), probabilities[which].argmax(axis=1)
+            rows = zip(
+                images, grad_cam(model, images, taken, device), occlusion(model, images, taken, device), strict=True
+            )
+            for number, (image, cam, hidden) in enumerate(rows):
+                side, label = _side(len(image), _LARGE_SIDE), best.labels[taken[number]]
+                three = [resized(image, side), overlay(image, cam, side), overlay(image, hidden, side)]
+                what = f"taken for {label}: the image, Grad-CAM, occlusion"
+                found.append(
+                    {**_save(folder, f"learned-occlusion-{number}", np.concatenate(three, axis=1)), "what": what}
+                )
+    except (RuntimeError, ValueError, AssertionError) as error:
+        logger.warning("not all pictures of what was learned were made (%s: %s)", type(error).__name__, error)
+    return found
+
+
+def _maxima_side(best: Best) -> int:
+    """Pixels of an image that excites channels: small where a network takes any size, which is cheap."""
+    recipe = best.recipe
+    spec = backbone_spec(recipe.backbone)
+    fixed = spec.tokens is not None or recipe.backbone.startswith("timm/")
+    small = min(recipe.image_size, _MAXIMUM_SIDE)
+    return recipe.image_size if fixed or spec.problems(image_size=small, depth=0) else small
+
+
+def _sheet(tiles: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+    """Small squares in rows of sixteen, each pixel `factor` pixels wide, with white lines between them."""
+    large = tiles.repeat(factor, axis=1).repeat(factor, axis=2)
+    padded = np.pad(large, ((0, -len(large) % _A_ROW), (1, 1), (1, 1), (0, 0)), constant_values=255)
+    rows = padded.reshape(-1, min(_A_ROW, len(padded)), *padded.shape[1:])
+    return np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0)
 
 
 def _strip(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -21,6 +21,7 @@ from raysearch.pipeline.leave import write_run_pictures
 from raysearch.reporting.gallery import gallery
 from raysearch.run import Run
 from raysearch.space.load import load_space
+from raysearch.winner import pictures
 from raysearch.winner.best_files import write_best
 from raysearch.winner.pictures import shown_strengths, surest_mistakes, write_pictures
 from raysearch.winner.shipment import Shipment
@@ -93,6 +94,31 @@ def test_a_mistake_is_shown_beside_where_its_class_was_seen(run, dataset):
     assert explained > 2 * plain
 
 
+def test_what_the_network_learned_is_shown_of_its_filters_blocks_and_first_mistakes(run):
+    learned, mistakes = index_of(run)["learned"], index_of(run)["mistakes"]
+    told = [one["what"] for one in learned]
+    assert told[:2] == ["the 32 first filters", "what excites 4 channels of block1"]
+    assert told[4:] == [
+        "what excites 4 channels of block4",
+        *(f"taken for {one['predicted']}: the image, Grad-CAM, occlusion" for one in mistakes),
+        told[-1],
+    ]
+    assert len(told) == 8, "two mistakes, and one that is none"
+    three = pixels(run, learned[5]["file"])
+    assert three.shape[1] == 3 * three.shape[0] == learned[5]["width"]
+
+
+def test_a_network_that_cannot_be_drawn_has_the_other_pictures(tmp_path, run, dataset, monkeypatch, caplog):
+    def refuse(*_, **__):
+        raise RuntimeError("a size that it does not take")
+
+    monkeypatch.setattr(pictures, "activation_maxima", refuse)
+    write(run, dataset)
+    assert [one["what"] for one in index_of(run)["learned"]] == ["the 32 first filters"]
+    assert "not all pictures of what was learned were made (RuntimeError: a size" in caplog.text
+    assert index_of(run)["mistakes"]
+
+
 def test_the_same_images_change_more_at_a_higher_strength(run):
     augmented = index_of(run)["augmented"]
     assert [one["strength"] for one in augmented] == STRENGTHS
@@ -104,7 +130,7 @@ def test_the_same_images_change_more_at_a_higher_strength(run):
 def test_every_class_has_a_strip_and_nothing_else_is_left_in_the_folder(run):
     index = index_of(run)
     assert [(one["class"], one["images"]) for one in index["classes"]] == [(name, 12) for name in CLASSES]
-    named = {one["file"] for kind in ("augmented", "mistakes", "classes") for one in index[kind]}
+    named = {one["file"] for kind in ("augmented", "mistakes", "classes", "learned") for one in index[kind]}
     assert {path.name for path in (run / "pictures").iterdir()} == named | {"pictures.json"}
     assert sum(path.stat().st_size for path in (run / "pictures").iterdir()) < 200_000
 
@@ -128,13 +154,13 @@ def test_the_page_says_what_is_on_the_pictures(run, dataset):
 def test_the_page_takes_no_more_than_it_has_room_for(run):
     whole = gallery(run, ROOM)
     assert whole is not None
-    pictures = [*whole.augmented, *whole.mistakes, *whole.classes]
-    room = sum(len(one.source) for one in pictures) // 2
+    shown = [*whole.augmented, *whole.mistakes, *whole.classes, *whole.learned]
+    room = sum(len(one.source) for one in shown) // 2
     half = gallery(run, room)
     assert half is not None
-    kept = [*half.augmented, *half.mistakes, *half.classes]
+    kept = [*half.augmented, *half.mistakes, *half.classes, *half.learned]
     assert sum(len(one.source) for one in kept) <= room
-    assert half.left_out == len(pictures) - len(kept) > 0
+    assert half.left_out == len(shown) - len(kept) > 0
 
 
 @pytest.mark.parametrize("text", [None, "{", "{}"])
