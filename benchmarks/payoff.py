@@ -11,6 +11,8 @@ epochs), "single" a fresh training of the chosen recipe on all labelled images f
 "averaged" the mean of several such trainings' tensors, "mirror" that with the mirror image, "ensemble" several
 networks, "shipped" what best/ holds, "head" the best head alone. The preset "sceptic" is what somebody would do with
 the same seconds who believes in no search: the default recipe alone, longer, on all labelled images, several times.
+--unlabelled N gives the next N training images of the source without their labels, from which a student learns:
+the arm "student", whether it is shipped or not.
 --stage fixes fields of the space's last stage, e.g. --stage l2_sp=0.01 weight_decay=0: with --presets sceptic, and the
 same without it, that is the field's worth.
 
@@ -35,19 +37,26 @@ from machine import machine
 from peer import ROOT, WEIGHTS, Arms, Figures, Task, say
 from schedules import over_seeds, search
 
+from raysearch.data.listing import Listing
 from raysearch.data.source import list_source
 from raysearch.intervals import mean_interval
 from raysearch.space.names import find_space
 
 DATA = ROOT.parent / "shared" / "data" / "cifar10.zip"
-ARMS = ("shipped", "averaged", "single", "mirror", "ensemble", "head", "default")
+ARMS = ("shipped", "averaged", "single", "student", "mirror", "ensemble", "head", "default")
 CONFIDENCE = 0.95
 PROMISED = (0.02, 0.05, 0.10)
 """Errors that abstention is held to."""
 
 
-def drawn(source: Path, folder: Path, images: int, val: int, seed: int) -> Path:
+UNLABELLED = "unlabelled"
+"""The folder, beside the images of a seed, of those that it gives without labels."""
+
+
+def drawn(source: Path, folder: Path, images: int, val: int, seed: int, unlabelled: int = 0) -> Path:
     """A manifest of the source with this seed's training and validation images, and all of its test images.
+
+    The next images of the source, in an order of the seed that knows no classes, are put into a folder without labels.
 
     Raises:
         SystemExit: the source has fewer.
@@ -64,16 +73,27 @@ def drawn(source: Path, folder: Path, images: int, val: int, seed: int) -> Path:
         cut = images // len(listing.classes)
         rows += [(place, "train" if number < cut else "val") for number, place in enumerate(chosen.tolist())]
     rows += [(place, "test") for place in np.flatnonzero(splits == "test").tolist()]
+    rest = np.setdiff1d(np.flatnonzero(splits != "test"), [place for place, _ in rows])
+    if len(rest) < unlabelled:
+        raise SystemExit(f"{source} has {len(rest)} more training images, {unlabelled} are asked for without labels")
+    (folder / UNLABELLED).mkdir()
+    for place in random.permutation(rest)[:unlabelled].tolist():
+        copied(listing, place, folder / UNLABELLED)
     lines = ["path,label,split"]
     for place, split in rows:
-        path = folder / f"{place}.jpg"
-        image = listing.reader.read(place)
-        assert isinstance(image, bytes), "a source of files"
-        path.write_bytes(image)
+        path = copied(listing, place, folder)
         lines.append(f"{path.name},{listing.classes[labels[place]]},{split}")
     manifest = folder / "images.csv"
     manifest.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return manifest
+
+
+def copied(listing: Listing, place: int, folder: Path) -> Path:
+    """An image of the source, as a file in a folder."""
+    path, image = folder / f"{place}.jpg", listing.reader.read(place)
+    assert isinstance(image, bytes), "a source of files"
+    path.write_bytes(image)
+    return path
 
 
 def space_with(space: str, fields: dict[str, Any], folder: Path) -> str | Path:
@@ -120,6 +140,8 @@ def figures_of(folder: Path) -> Figures:
             if "default" in right and name != "default"
         },
         "singles": evaluation["test"]["accuracy"]["values"],
+        "unlabelled": evaluation.get("unlabelled"),
+        "out_of_fold": {one["kind"]: one["out_of_fold"]["accuracy"] for one in evaluation["frontier"]},
         "shipped": {name: evaluation["shipped"][name] for name in ("kind", "cost", "temperature", "threshold")},
         "chosen": None if chosen is None else chosen["trial"],
         "kept_default": None if chosen is None else chosen["trial"] == chosen["default"],
@@ -159,11 +181,12 @@ def run_arm(preset: str, task: Task, options: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory(prefix="raysearch-payoff-") as scratch:
         data = options.data
         if not options.own_splits:
-            data = drawn(options.data, Path(scratch), options.images, options.val, task.seed)
+            data = drawn(options.data, Path(scratch), options.images, options.val, task.seed, options.unlabelled)
         space = space_with(options.space, options.stage, Path(scratch))
         flags: dict[str, Any] = {"space": space, "data": data, "weights": options.weights, "seed": task.seed}
         flags |= {"backbone": options.backbone, "metric": options.metric, "concurrent": task.concurrent}
         flags |= {"image-size": options.image_size} if options.image_size else {}
+        flags |= {"unlabelled": Path(scratch) / UNLABELLED} if options.unlabelled and preset != "sceptic" else {}
         if preset == "sceptic":  # one recipe, as long as the seconds last, on everything that has a label
             flags |= {"trials": 1, "max-epochs": task.epochs, "folds": 0, "refits": options.sceptic_refits}
         else:
@@ -185,6 +208,9 @@ def summarize(arm: str, preset: str, rows: Sequence[Figures]) -> Figures:
         found["points_against_default"] = [round(value, 2) for value in mean_interval(gains, CONFIDENCE)]
     if arm != "default":
         found["by_seed"] = [row["against_default"][arm] for row in rows]
+    if arm == "student":
+        found["unlabelled"] = [row["unlabelled"] for row in rows]
+        found["out_of_fold"] = [row["out_of_fold"] for row in rows]
     if arm == "shipped":
         found["worse_than_default"] = sum(row["against_default"][arm][0] < 0 for row in rows)
         found["kinds"] = [row["shipped"]["kind"] for row in rows]
@@ -214,6 +240,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--images", type=int, default=1500, help="to train on")
     parser.add_argument("--val", type=int, default=500, help="to validate on")
+    parser.add_argument("--unlabelled", type=int, default=0, help="images of the source to give without labels")
     parser.add_argument("--presets", nargs="+", default=["quick"], help="quick, default, best, sceptic")
     parser.add_argument("--sceptic-epochs", type=int, default=18, help="of the default recipe, as a sceptic trains it")
     parser.add_argument("--sceptic-refits", type=int, default=3)
@@ -228,6 +255,8 @@ def read_options() -> argparse.Namespace:
             parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
         setattr(options, name, path.resolve())
     options.stage = {name: value_of(text) for name, text in (one.split("=", 1) for one in options.stage)}
+    if options.unlabelled and options.own_splits:
+        parser.error("--unlabelled N draws from what a seed leaves of the source, and --own-splits leaves nothing")
     if options.go_on and options.out is None:
         parser.error("--go-on needs --out")
     return options
@@ -240,6 +269,7 @@ def main() -> None:
     for preset in options.presets:
         epochs = options.sceptic_epochs if preset == "sceptic" else 0
         words = f"{options.data.name}, {options.images} + {options.val}, {options.space}, {options.metric}"
+        words += f", {options.unlabelled} without labels" * bool(options.unlabelled)
         words += "".join(f", {name}={value}" for name, value in options.stage.items())
         tasks = [Task(0, seed, epochs, options.concurrent, words) for seed in options.seeds]
         for task in tasks:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -20,10 +19,9 @@ from numpy.typing import NDArray
 
 from raysearch.data.account import Account, Doubt
 from raysearch.data.dataset import Dataset, Split
-from raysearch.data.decoding import digest_of
+from raysearch.data.decoding import digests_of
 from raysearch.data.labels import matched
 from raysearch.data.listing import SPLITS, some
-from raysearch.data.selection import Pixels
 from raysearch.errors import InputError
 from raysearch.storage.cache import cache_root
 
@@ -106,7 +104,7 @@ def _write(earlier: Dataset, now: Dataset, same: dict[str, str], run: str, finge
     homes, was_tested, found = _homes(earlier, now, images)
     _check_left(now, images, homes)
     kept = {name: images.take(np.flatnonzero(homes == number)) for number, name in enumerate(SPLITS)}
-    lacking = [place for place, digest in enumerate(_digests(earlier.test.pixels)) if digest not in found]
+    lacking = [place for place, digest in enumerate(digests_of(earlier.test.pixels)) if digest not in found]
     missing = _relabelled(earlier, now, same, np.array(lacking, dtype=np.int64), images.groups, run)
     splits = kept | {"test": Split.join(kept["test"], missing)}
     again = np.flatnonzero(was_tested[homes == _TEST])
@@ -139,9 +137,9 @@ def _given(now: Dataset) -> NDArray[np.int64]:
 
 def _homes(earlier: Dataset, now: Dataset, images: Split) -> tuple[NDArray[np.int64], NDArray[np.bool_], set[bytes]]:
     """The split of each new image by number (3: left out), whether it was a test image before, and those by content."""
-    digests = list(_digests(images.pixels))
-    tested = set(_digests(earlier.test.pixels))
-    trained = {*_digests(earlier.train.pixels), *_digests(earlier.val.pixels)} - tested
+    digests = list(digests_of(images.pixels))
+    tested = set(digests_of(earlier.test.pixels))
+    trained = {*digests_of(earlier.train.pixels), *digests_of(earlier.val.pixels)} - tested
     was_tested = np.array([digest in tested for digest in digests], dtype=bool)
     was_trained = np.array([digest in trained for digest in digests], dtype=bool)
     groups = np.arange(len(images)) if images.groups is None else images.groups
@@ -236,7 +234,3 @@ def _write_files(now: Dataset, splits: dict[str, Split], account: Account, finge
         "account": replace(account, counts=counts).as_json(),
     }
     (folder / "dataset.json").write_text(json.dumps(header), encoding="utf-8")
-
-
-def _digests(pixels: Pixels) -> Iterator[bytes]:
-    return (digest_of(pixels[place]) for place in range(len(pixels)))

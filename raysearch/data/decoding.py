@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from PIL import Image
 from raysearch.data.decode import decode, several_frames
 from raysearch.data.deep import channels
 from raysearch.data.listing import Listing, Skipped
+from raysearch.data.selection import Pixels
 from raysearch.data.value_range import Extremes, PixelRange, RangeNeededError
 
 _DIGEST_BYTES = 16
@@ -26,6 +27,11 @@ _CHUNK = 32
 def digest_of(pixels: NDArray[np.uint8]) -> bytes:
     """What tells a decoded image, (s, s, 3), from every other; copies have the same."""
     return hashlib.blake2b(np.ascontiguousarray(pixels).data, digest_size=_DIGEST_BYTES).digest()
+
+
+def digests_of(pixels: Pixels) -> Iterator[bytes]:
+    """The same of each image of some, in their order."""
+    return (digest_of(pixels[place]) for place in range(len(pixels)))
 
 
 class DecodedSplit:

@@ -71,7 +71,31 @@ def load(
         raise InputError([*problems, *error.problems]) from error
     if problems:
         raise InputError(problems)
-    size = _natural_size(listing) if image_size is None else image_size
+    dataset = decoded(
+        listing,
+        _natural_size(listing) if image_size is None else image_size,
+        fit,
+        cache=cache,
+        progress=progress,
+        pixel_range=pixel_range,
+        keep_copies=keep_copies,
+        measuring=measuring,
+    )
+    return replace(dataset, source=source, account=listing.account.with_decoded(dataset.account))
+
+
+def decoded(
+    listing: Listing,
+    size: int,
+    fit: str,
+    *,
+    cache: Path | None,
+    progress: bool,
+    pixel_range: PixelRange | None,
+    keep_copies: bool = False,
+    measuring: bool = False,
+) -> Dataset:
+    """Decode what is listed; what is in the cache already is only mapped. Arguments and errors as of `load`."""
     root = (cache_root() if cache is None else cache) / "pixels"
     try:
         root.mkdir(parents=True, exist_ok=True)
@@ -90,8 +114,7 @@ def load(
         raise InputError(
             f"The cache {root.parent} cannot be written ({reason}); set RAYSEARCH_CACHE to a folder that can be."
         ) from error
-    dataset = Dataset.open(folder)
-    return replace(dataset, source=source, account=listing.account.with_decoded(dataset.account))
+    return Dataset.open(folder)
 
 
 def _natural_size(listing: Listing) -> int:

@@ -51,6 +51,9 @@ class Flags:
     bundled, cifar10, fashion-mnist, … come through torchvision. Default: cifar10-mini."""
     images: Annotated[Path | None, _unset("DIR")] = None
     """The folder of the images that a .csv lists, by their paths or by names without an ending. Default: the .csv's."""
+    unlabelled: Annotated[Path | None, _unset("DIR")] = None
+    """A folder of images without labels. When all is chosen, a student learns from the labels and from what the trained
+    networks answer to these images, where they are sure of it; it is shipped if it is surely better out of fold."""
     columns: Annotated[str | None, _unset("path=NAME,label=NAME,split=NAME,group=NAME")] = None
     """The columns of a table of images, of which common names are recognised, e.g. path=file,label=class. Images of one
     group, say a patient, are never parted by splits, folds or halves; only a column called group is one unasked."""
@@ -133,10 +136,10 @@ class Flags:
     """Folds of the comparison at the end: the default recipe and the best challengers are trained on folds of all
     labelled images, and decided between image by image. 0 takes the search's winner as it is. Default: the preset's
     (2, 4, 5); fewer where --time-budget or a class is small."""
-    ship: Annotated[Literal["single", "averaged", "mirror", "ensemble"] | None, _unset("KIND")] = None
-    """What best/ holds: single, one refit; averaged, the mean of the refits' tensors; mirror, that with the mirror
-    image, at twice the cost; ensemble, several networks. Default: averaged, unless single is surely better out of
-    fold."""
+    ship: Annotated[Literal["single", "averaged", "student", "mirror", "ensemble"] | None, _unset("KIND")] = None
+    """What best/ holds: single, one refit; averaged, the mean of the refits' tensors; student, what learned from their
+    answers (with --unlabelled); mirror, the average with the mirror image, at twice the cost; ensemble, several
+    networks. Default: averaged, unless single, or the student, is surely better out of fold."""
     ship_point: Annotated[str | None, _unset("balance|METRIC|TRIAL")] = None
     """Which recipe of the front is shipped, where --metric names several: the one of the best balance (their geometric
     mean), if it is surely better than the default out of fold; the best by one METRIC of them; or, with --resume, a

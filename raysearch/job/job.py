@@ -39,6 +39,8 @@ class Job:
     """The place that the settings name."""
     networks: Networks | None = None
     """Those that the search chooses among, if there are several."""
+    unlabelled: Dataset | None = None
+    """Images without labels, all of them in `train`."""
 
     def weights_of(self, recipe: Recipe) -> Weights:
         """The base weights of a recipe's network."""

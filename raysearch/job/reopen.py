@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from raysearch.data.dataset import Dataset
 from raysearch.data.source import in_full
+from raysearch.data.unlabelled import load_unlabelled
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import most_to_start
 from raysearch.job.flags import Flags
@@ -48,10 +49,16 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     settings = settings.model_copy(update={key: in_full(where) for key, where in moved.items() if where is not None})
     dataset, networks = _images(settings, problems), _networks(settings, problems)
     weights = _weights(settings, problems) if networks is None else next(iter(networks.weights.values()))
+    unlabelled = _unlabelled(settings, dataset, problems)
     storage = problems.attempt(storage_at, settings.storage) if settings.storage is not None else None
     problems.check(
         dataset is None or dataset.fingerprint == prints["data"],
         f"the images of {settings.data} are not those that the run was started with; start a new run",
+    )
+    problems.check(
+        unlabelled is None or unlabelled.fingerprint == prints.get("unlabelled"),
+        f"the images without labels of {settings.unlabelled} are not those that the run was started with; start a new "
+        "run, or put them back",
     )
     problems.check(
         weights is None or weights.digest == prints["weights"],
@@ -62,7 +69,16 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     machine = _machine(settings, flags, problems) if machine_flags_fit else None
     problems.stop_if_any()
     assert space is not None and dataset is not None and weights is not None and machine is not None
-    return Job(settings, settled(space, settings), dataset, weights, machine, storage=storage, networks=networks)
+    return Job(
+        settings,
+        settled(space, settings),
+        dataset,
+        weights,
+        machine,
+        storage=storage,
+        networks=networks,
+        unlabelled=unlabelled,
+    )
 
 
 def _saved(saved: RunInfo, folder: Path) -> tuple[Settings, Fingerprints]:
@@ -127,6 +143,12 @@ def _networks(settings: Settings, problems: Problems) -> Networks | None:
     if not settings.networks:
         return None
     return problems.attempt(Networks.load, settings.networks, settings.weights, settings.seed)
+
+
+def _unlabelled(settings: Settings, dataset: Dataset | None, problems: Problems) -> Dataset | None:
+    if settings.unlabelled is None or dataset is None:
+        return None
+    return problems.attempt(load_unlabelled, Path(settings.unlabelled), dataset)
 
 
 def _weights(settings: Settings, problems: Problems) -> Weights | None:

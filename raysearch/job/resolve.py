@@ -17,6 +17,7 @@ from raysearch.data.pixels import MIN_IMAGE_SIZE, load
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.source import in_full, list_source
 from raysearch.data.subset import ALL, Thinning
+from raysearch.data.unlabelled import load_unlabelled
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import budget_of, trial_rungs
 from raysearch.job.earlier import Earlier
@@ -85,6 +86,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
         networks = networks if wanted.networks else None
     else:
         _check_image_size(wanted, dataset, problems)
+    unlabelled = _unlabelled(flags, dataset, space, problems)
     head = _head(flags, problems) if earlier is None else earlier.head
     problems.check(
         head is None or not wanted.networks,
@@ -98,7 +100,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     if head is not None:
         space = space.with_head(head.recipe)
     settings = _settings(flags, wanted, space, dataset, weights, machine, head, storage, time_budget)
-    return Job(settings, settled(space, settings), dataset, weights, machine, head, storage, networks)
+    return Job(settings, settled(space, settings), dataset, weights, machine, head, storage, networks, unlabelled)
 
 
 def _check_folder(folder: Path | None, results: Path, problems: Problems) -> None:
@@ -189,6 +191,21 @@ def _images(
     return dataset, dataset.classes if dataset is not None else None
 
 
+def _unlabelled(flags: Flags, dataset: Dataset | None, space: Space | None, problems: Problems) -> Dataset | None:
+    """The images without labels, where there are any; notes where no student could be judged."""
+    if flags.unlabelled is None:
+        problems.check(flags.ship != "student", "--ship student: it learns from --unlabelled DIR, which is missing")
+        return None
+    if space is not None and budget_of(space, flags).folds < 2:
+        problems.found.append(
+            f"--unlabelled {flags.unlabelled}: nothing would say whether a student is better: it is judged on folds, "
+            "so ask for --folds 2 or more, with refits, on train+val"
+        )
+    if dataset is None or problems.found:
+        return None
+    return problems.attempt(load_unlabelled, flags.unlabelled, dataset, progress=not flags.quiet)
+
+
 def _goal(metric: str, require: Sequence[str], classes: tuple[str, ...] | None, problems: Problems) -> Goal:
     """What the search is after, as far as it can be understood; notes what these classes do not have."""
     read = [problems.attempt(Requirement.parse, one) for one in require]
@@ -265,6 +282,7 @@ def _settings(
         space=flags.space,
         data=in_full(wanted.data),
         images=None if flags.images is None else in_full(str(flags.images)),
+        unlabelled=None if flags.unlabelled is None else in_full(str(flags.unlabelled)),
         columns=flags.columns,
         group_by=flags.group_by,
         fraction=1.0 if flags.fraction is None else flags.fraction,

@@ -12,7 +12,7 @@ from raysearch.recipe import Fit, Shared, shared
 Preset = Literal["quick", "default", "best"]
 
 
-Ship = Literal["single", "averaged", "mirror", "ensemble"]
+Ship = Literal["single", "averaged", "student", "mirror", "ensemble"]
 
 BALANCE = "balance"
 """As `ship_point`: the recipe that the search and the final comparison find best."""
@@ -59,6 +59,8 @@ class Settings(BaseModel):
     space: str
     data: str
     """SOURCE as it was typed; the path of a folder or a file is written in full."""
+    unlabelled: str | None = None
+    """The folder, in full, of images without labels, from which a student learns; None: there are none."""
     images: str | None = None
     """The folder, in full, that the paths of a table start from; None: the table's own."""
     columns: str | None = None

@@ -54,6 +54,9 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
     show_intake(intake, chatter)
     for line in job.weights_lines():
         chatter.print(line, markup=False, highlight=False, soft_wrap=True)
+    if job.unlabelled is not None:
+        told = f"Without labels: {len(job.unlabelled.train):,} images, from which a student learns after the search"
+        chatter.print(told, highlight=False, soft_wrap=True)
     with ExitStack() as session:
         if job.machine.elsewhere:  # what is measured there needs it; what is measured here is better off alone
             session.enter_context(ray_of(job.machine))
@@ -65,7 +68,11 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
         run = RunFolder.create(folder, job.settings.model_dump(mode="json"))
         (folder / "space.py").write_text(job.space.source, encoding="utf-8")
         run.update_info(
-            fingerprints={"data": job.dataset.fingerprint, "weights": job.weights.digest},
+            fingerprints={
+                "data": job.dataset.fingerprint,
+                "weights": job.weights.digest,
+                **({} if job.unlabelled is None else {"unlabelled": job.unlabelled.fingerprint}),
+            },
             weights={
                 "origin": job.weights.origin,
                 "reason": job.weights.reason,
@@ -131,6 +138,8 @@ def _conduct(job: Job, run: RunFolder, flags: Flags, chatter: Console, began: fl
         if job.storage is not None:
             view.note(f"Images and checkpoints are kept in {job.storage.uri}")
             put_images(job.storage, job.dataset.folder)
+            if job.unlabelled is not None:
+                put_images(job.storage, job.unlabelled.folder)
             sync = storing.enter_context(RunSync(run, view.note))
         conductor = _Conductor(job, run, view, flags.refit_workers, began, sync, call_of(job.machine, chatter))
         try:
@@ -237,6 +246,7 @@ class _Conductor:
         job, run, driver = self._job, self._run, self._driver
         bench = bench_config(job)
         bench["cache"] = caches(run.info["cache"], refits=True)
+        bench["unlabelled"] = None if job.unlabelled is None else str(job.unlabelled.folder)
         bench["halves"] = job.space.tested and job.settings.refit_on == "train"
         training = FinalTraining(job, run, driver, self._controller, self._progress, self._workers, bench)
         finish = training.run(self._progress.effort_in_time(), self._call)

@@ -21,6 +21,7 @@ class Effort:
         on: which images these are.
         fold_length: how many times as long as a trial a training on a fold is.
         final_length: how many times as long as a trial a refit is.
+        student: how many times as many images a student sees, which is trained on each fold and on all images; 0: none.
     """
 
     folds: int
@@ -30,9 +31,12 @@ class Effort:
     on: On
     fold_length: float = 1.0
     final_length: float = 1.0
+    student: float = 0.0
 
     def less(self) -> Effort | None:
         """The next smaller effort of those worth having; None: there is none."""
+        if self.student:
+            return replace(self, student=0.0)
         if self.challengers > 1:
             return replace(self, challengers=1)
         if self.folds > 3:
@@ -47,8 +51,10 @@ class Effort:
 
     def trainings(self) -> float:
         """How many trainings on all images, each as long as a trial, it may come to."""
-        on_folds = max(0, self.folds - 1) * (self.challengers + max(1, self.seeds))  # each has all images but a fold's
-        return self.refits * self.final_length + on_folds * self.fold_length
+        in_folds = max(0, self.folds - 1)  # as many of all images as the folds train on together
+        of_students = self.student * (in_folds * self.fold_length + self.final_length) if self.folds else 0.0
+        on_folds = in_folds * (self.challengers + max(1, self.seeds)) * self.fold_length
+        return self.refits * self.final_length + on_folds + of_students
 
 
 def smallest(effort: Effort) -> Effort:

@@ -20,11 +20,13 @@ from raysearch.record.final_events import (
     RefitLost,
     Refitted,
     ShippablePoint,
+    StudentTrained,
 )
 from raysearch.record.folder import RunFolder
 from raysearch.search.controller import Controller
 from raysearch.search.driver import Driver
 from raysearch.training.stratified import most_folds
+from raysearch.training.student import MOST
 from raysearch.workers.cluster import Call
 from raysearch.workers.config import BenchConfig
 from raysearch.workers.order import Training
@@ -42,7 +44,11 @@ def effort_of(job: Job) -> Effort:
         folds, challengers, seeds = 0, 0, 0
     final_length = settings.final_length
     fold_length = final_length if settings.fold_length is None else settings.fold_length
-    return Effort(folds, challengers, seeds, settings.refits, settings.refit_on, fold_length, final_length)
+    student = 0.0
+    if folds and job.unlabelled is not None:
+        student = 1 + min(MOST, len(job.unlabelled.train) / len(labelled))
+    lengths = fold_length, final_length
+    return Effort(folds, challengers, seeds, settings.refits, settings.refit_on, *lengths, student)
 
 
 class FinalTraining:
@@ -122,6 +128,8 @@ class FinalTraining:
             self._progress.note(
                 f"Final comparison on {effort.folds} folds of all {len(finals.labels)} labelled images: "
                 f"{first.trial} (the default){against}; then {effort.refits} refits"
+                + ", and students that learn from all their answers"
+                * bool(effort.student)
             )
         else:
             self._progress.note(f"Training {first.trial} again with {effort.refits} fresh seeds")
@@ -164,6 +172,17 @@ def _event(training: Training, trial: str, outcome: Outcome) -> Event:
     name, seed = training.name, training.recipe.seed
     if outcome.error is not None:
         return RefitFailed(event="refit_failed", name=name, trial=trial, seed=seed, error=outcome.error)
+    if training.teachers:
+        return StudentTrained(
+            event="student",
+            name=name,
+            trial=trial,
+            fold=None if training.fold is None else training.fold[0] + 1,
+            teachers=list(training.teachers),
+            unlabelled=outcome.unlabelled or 0,
+            best=outcome.row,
+            seconds=outcome.seconds,
+        )
     if training.fold is None:
         return Refitted(
             event="refit",

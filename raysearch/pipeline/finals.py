@@ -131,7 +131,8 @@ class Finals:
         wanted += [self.in_fold(chosen, fold, seed) for seed in range(1, self.effort.seeds) for fold in folds]
         members = self.members(done) or {}
         others = [one for one in self.finalists if one is not chosen and one.trial in members]
-        return [*wanted, *self.refits(chosen), *(self.refits(one)[0] for one in others)]
+        wanted += [*self.refits(chosen), *(self.refits(one)[0] for one in others)]
+        return [*wanted, *self.students(chosen, done)]
 
     def in_fold(self, one: Finalist, fold: int, number: int) -> Training:
         """A finalist's training without a fold, with the seed of that number; its head is the first one's."""
@@ -149,6 +150,35 @@ class Finals:
             )
             for seed in seeds
         ]
+
+    def students(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Training]:
+        """The students whose teachers are trained: one without each fold, and then the one that learns from the refits.
+
+        A fold's teachers are the trainings without it, so that what it holds out judges both.
+        """
+        if not self.effort.student:
+            return []
+        folds = [(fold, self._sound(self._of_fold(chosen, fold), done)) for fold in range(self.effort.folds)]
+        taught = [self._student(chosen, fold, names) for fold, names in folds if names]
+        everything = self._sound(self.refits(chosen), done)
+        return [*taught, *([self._student(chosen, None, everything)] if everything else [])]
+
+    def _of_fold(self, one: Finalist, fold: int) -> list[Training]:
+        return [self.in_fold(one, fold, number) for number in range(self.effort.seeds)]
+
+    def _sound(self, teachers: Sequence[Training], done: Mapping[str, Outcome]) -> tuple[str, ...]:
+        """Those of them that succeeded; none as long as not all are done."""
+        names = [one.name for one in teachers]
+        if not all(name in done for name in names):
+            return ()
+        return tuple(name for name in names if done[name].error is None)
+
+    def _student(self, one: Finalist, fold: int | None, teachers: tuple[str, ...]) -> Training:
+        seed, folds = self.seeds(1)[0], self.effort.folds
+        where = "all" if fold is None else f"{fold + 1}of{folds}"
+        recipe = (one.for_good if fold is None else one.on_folds).model_copy(update={"seed": seed})
+        held_out = None if fold is None else (fold, folds)
+        return Training(f"student-{one.trial}-{where}", recipe, seed, "train+val", held_out, teachers)
 
     # ---- what is decided -----------------------------------------------------------------------------------------
 
@@ -204,6 +234,24 @@ class Finals:
         """Probabilities of all held-out images, (n, classes), by a finalist's trainings with one of its seeds."""
         logits = self._logits(one, self.effort.folds, number, done)
         return None if logits is None else torch.softmax(logits.double(), dim=1).numpy()
+
+    def student_out_of_fold(self, chosen: Finalist, done: Mapping[str, Outcome]) -> Floats | None:
+        """Probabilities of all held-out images, (n, classes), by their folds' students; None if one is missing."""
+        outcomes = self.student_folds(chosen, done)
+        if len(outcomes) < max(1, self.effort.folds):
+            return None
+        logits = torch.cat([outcome.held_out_logits() for outcome in outcomes])
+        return torch.softmax(logits.double(), dim=1).numpy()
+
+    def student_folds(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Outcome]:
+        """The students without each fold, in the folds' order, as far as they succeeded."""
+        names = [one.name for one in self.students(chosen, done) if one.fold is not None]
+        return [done[name] for name in names if name in done and done[name].error is None]
+
+    def student(self, chosen: Finalist, done: Mapping[str, Outcome]) -> Outcome | None:
+        """The student that learned from all images, if it succeeded."""
+        names = [one.name for one in self.students(chosen, done) if one.fold is None]
+        return next((done[name] for name in names if name in done and done[name].error is None), None)
 
     def _racing(self, done: Mapping[str, Outcome], fold: int) -> list[Finalist]:
         """Those that are trained on this fold: the default, and the challengers that no earlier one has dropped."""

@@ -93,7 +93,7 @@ def _models(
         if trial is not None and trial.best is not None and not trial.failed and best_tensors(run, trial).exists()
     }
     if finish is None:
-        return Models(winner.name, [winner.recipe], [_trained(run, bench, winner)], None, {}, others)
+        return Models(winner.name, [winner.recipe], [_trained(run, bench, winner)], None, {}, None, others)
     refits = finish.refits
     averaged = None
     if len(refits) > 1 and finish.finals.effort.on == "train+val":
@@ -102,9 +102,12 @@ def _models(
         trial: (one.training.recipe, assemble(bench, one.training.recipe, one.suffix()))
         for trial, one in finish.others.items()
     }
+    taught, student = finish.student, None
+    if taught is not None:
+        student = assemble(bench, taught.training.recipe, taught.suffix())
     recipes = [one.training.recipe for one in refits]
     singles = [assemble(bench, one.training.recipe, one.suffix()) for one in refits]
-    return Models(finish.chosen.trial, recipes, singles, averaged, members, others)
+    return Models(finish.chosen.trial, recipes, singles, averaged, members, student, others)
 
 
 def _averaged(job: Job, finish: Finish, bench: Bench, call: Call) -> nn.Sequential:
@@ -131,6 +134,7 @@ def _look(job: Job, finish: Finish | None, models: Models, single: int, call: Ca
     """All that is measured, in one pass."""
     settings = job.settings
     base = models.averaged if models.averaged is not None and finish and finish.shipped != "single" else None
+    base = models.student if finish and finish.shipped == "student" else base
     base = models.singles[single] if base is None else base
     recipe = models.recipes[single]
     augmenter = Augmenter(recipe.augmentation, recipe.schedule[-1].strength, settings.seed)
@@ -147,6 +151,8 @@ def _look(job: Job, finish: Finish | None, models: Models, single: int, call: Ca
         looks |= {("half", i): Look(model, "half") for i, model in enumerate(models.singles)}
     if models.averaged is not None:
         looks["test", "averaged"] = Look(models.averaged, "test")
+    if models.student is not None:
+        looks["test", "student"] = Look(models.student, "test")
     if any(point.kind == "mirror" for point in (finish.points if finish else ())):
         looks["test", "mirrored"] = Look(models.averaged or models.singles[0], "test", mirrored=True)
     return call(look, str(job.dataset.folder), settings.storage, settings.seed, settings.device, looks)

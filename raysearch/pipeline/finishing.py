@@ -107,6 +107,10 @@ class Finish:
     """The trainings on all images of other recipes, which an ensemble may have as members, by trial."""
     in_folds: Mapping[str, tuple[tuple[Outcome, ...], ...]] = field(default_factory=dict)
     """The trainings on folds, by trial: those of each fold, in the order of their seeds, as far as they succeeded."""
+    student: Outcome | None = None
+    """What learned from the refits' answers; None: there is none, or nothing out of fold is known of it."""
+    students_in_folds: tuple[Outcome, ...] = ()
+    """What learned from the answers of each fold's trainings."""
 
     @property
     def point(self) -> Point | None:
@@ -167,7 +171,12 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
     if not seeds or not refits:
         return finish
     averaged, mirrored = _looked(job, finish, seeds, bench, call)
-    points = frontier(seeds, averaged, mirrored, _members(finish, seeds, done))
+    student, of_student = finals.student(chosen, done), finals.student_out_of_fold(chosen, done)
+    if student is not None and of_student is not None:
+        finish = replace(finish, student=student, students_in_folds=tuple(finals.student_folds(chosen, done)))
+    else:
+        of_student = None
+    points = frontier(seeds, averaged, mirrored, _members(finish, seeds, done), of_student)
     best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.goal, CONFIDENCE)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best

@@ -20,7 +20,7 @@ from raysearch.training.calibration import LEAST, logarithms
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.paired import compare
 
-Kind = Literal["single", "averaged", "mirror", "ensemble"]
+Kind = Literal["single", "averaged", "student", "mirror", "ensemble"]
 Floats = NDArray[np.float64]
 
 MOST_MEMBERS = 5
@@ -104,6 +104,7 @@ def frontier(
     averaged: Floats | None,
     mirrored: Floats | None,
     members: Mapping[str, tuple[float, int, Floats]],
+    student: Floats | None = None,
 ) -> list[Point]:
     """All that can be shipped, cheapest first.
 
@@ -112,10 +113,13 @@ def frontier(
         averaged: of the mean of their tensors; None if there was but one training a fold.
         mirrored: the mean of the better of the two over the image and its mirror image; None where mirroring is wrong.
         members: of the ensemble: by trial its weight, how many networks it has, and their mean probabilities.
+        student: of what learned from the others' answers; None if there is none.
     """
     points = [Point("single", 1, seeds[0])]
     if averaged is not None:
         points.append(Point("averaged", 1, averaged))
+    if student is not None:
+        points.append(Point("student", 1, student))
     if mirrored is not None:
         points.append(Point("mirror", 2, mirrored))
     cost = sum(networks for _, networks, _ in members.values())
@@ -133,14 +137,17 @@ def shipped_kind(
 
     The average is, unless a single training is surely better out of fold. Both cost the same, and an average of seeds
     from one head was better by half a point to a point wherever it was measured (benchmarks/payoff.py): less than some
-    thousand images can tell, so that the better figure of the two would often be the worse network's.
+    thousand images can tell, so that the better figure of the two would often be the worse network's. A student is, if
+    it is surely better out of fold than what would be shipped without it.
     """
     by_kind = {
         point.kind: at_best_threshold(goal, logarithms(point.probabilities), labels, classes)
         for point in points
         if point.cost == 1
     }
-    if "averaged" not in by_kind:
-        return "single"
-    gain = compare(goal, by_kind["single"], by_kind["averaged"], labels, classes, confidence)
-    return "single" if gain.surely else "averaged"
+
+    def surely(one: Kind, other: Kind) -> bool:
+        return compare(goal, by_kind[one], by_kind[other], labels, classes, confidence).surely
+
+    shipped: Kind = "averaged" if "averaged" in by_kind and not surely("single", "averaged") else "single"
+    return "student" if "student" in by_kind and surely("student", shipped) else shipped

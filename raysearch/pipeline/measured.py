@@ -62,6 +62,9 @@ class Measured:
                 for network in self._networks(member.trial, member.weight, member.networks)
             ]
             return Shipment(kind, tuple(networks), confidence=self.confidence)
+        if kind == "student" and models.student is not None and self._finish is not None and self._finish.student:
+            taught = self._finish.student.training.recipe
+            return Shipment(kind, (Network(taught, models.student),), confidence=self.confidence)
         averaged = models.averaged is not None and kind != "single"
         classifier = models.averaged if averaged else models.singles[self._single]
         assert classifier is not None
@@ -104,6 +107,8 @@ class Measured:
         found: dict[Kind, Floats] = {"single": self._seen["test", self._single].probabilities}
         if self._models.averaged is not None:
             found["averaged"] = self._seen["test", "averaged"].probabilities
+        if self._models.student is not None:
+            found["student"] = self._seen["test", "student"].probabilities
         if ("test", "mirrored") in self._seen:
             plain = found.get("averaged", self._seen["test", 0].probabilities)
             found["mirror"] = (plain + self._seen["test", "mirrored"].probabilities) / 2
@@ -153,6 +158,8 @@ class Measured:
         document["test_reads"] = test_reads
         document["shipped"] = self._shipped_figures()
         document["frontier"] = self._frontier()
+        if self._finish is not None and self._finish.student is not None:
+            document["unlabelled"] = self._finish.student.unlabelled or 0
         if (goal := self._job.goal).require or goal.several:
             known = self._known(winner.best)
             if goal.require:

@@ -22,5 +22,7 @@ class Models:
     """The mean of the singles' tensors."""
     members: Mapping[str, tuple[Recipe, nn.Sequential]]
     """Networks of other recipes that an ensemble has."""
+    student: nn.Sequential | None
+    """What learned from the singles' answers."""
     others: Mapping[str, tuple[str, nn.Sequential]]
     """"default" and "head": as the search trained them, with their trials."""

@@ -226,6 +226,7 @@ class Progress:
             effort = smaller
         if effort != asked:
             told = f"{effort.folds} folds, {effort.challengers} challengers" if effort.folds else "no final comparison"
+            told += " and no student" * bool(asked.student)
             self.view.note(f"{left:.0f} s are left of --time-budget: {told} instead of {asked.folds} folds")
         return effort
 

@@ -82,6 +82,8 @@ def _folds(
     if finish is None or not seeds_of or not all(seeds_of):
         return []
     bench = job.bench_here()
+    if shipment.kind == "student":
+        seeds_of = tuple((one,) for one in finish.students_in_folds)
     averaged = shipment.kind in ("averaged", "mirror") and len(finish.refits) > 1
     comparisons = []
     for held_out, seeds in zip(finish.finals.held_out, seeds_of, strict=True):

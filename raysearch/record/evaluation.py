@@ -135,7 +135,7 @@ class ShippedFigures(TypedDict):
     """What is shipped."""
 
     kind: str
-    """single, averaged, mirror or ensemble."""
+    """single, averaged, student, mirror or ensemble."""
     cost: int
     """Passes through a network that a prediction takes."""
     temperature: float
@@ -256,5 +256,7 @@ class EvaluationDocument(TypedDict):
     """What the search required beside its metric; missing where it required nothing."""
     objectives: NotRequired[list[MetricFigures]]
     """Each metric of a search that was after several; missing where it was after one."""
+    unlabelled: NotRequired[int]
+    """Images without labels that the student was trained on; missing where there is none."""
     continued: NotRequired[ContinuedFigures]
     """What has been forgotten of an earlier run; missing where none is continued."""

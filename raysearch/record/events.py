@@ -15,6 +15,7 @@ from raysearch.record.final_events import (
     RefitLost,
     Refitted,
     Row,
+    StudentTrained,
     TestRead,
 )
 from raysearch.record.info import Json
@@ -305,6 +306,7 @@ Event = (
     | Raced
     | Chosen
     | Refitted
+    | StudentTrained
     | RefitFailed
     | RefitLost
     | TestRead

@@ -48,6 +48,22 @@ class FoldTrained(Line):
     seconds: float
 
 
+class StudentTrained(Line):
+    """A network has learned from the answers of others, beside its labels."""
+
+    event: Literal["student"]
+    name: str
+    trial: str
+    fold: int | None
+    """The fold without which it and its teachers were trained (from 1); None: the one that may be shipped."""
+    teachers: list[str]
+    """Their trainings' names."""
+    unlabelled: int
+    """Images without labels that it was trained on."""
+    best: Row | None
+    seconds: float
+
+
 class Refitted(Line):
     """A recipe was trained with a fresh seed on all images that it may be trained on."""
 

@@ -13,6 +13,8 @@ class Fingerprints(TypedDict):
 
     data: str
     weights: str
+    unlabelled: NotRequired[str]
+    """Of images without labels; missing where there are none."""
 
 
 class WeightsInfo(TypedDict):

@@ -15,7 +15,7 @@ from raysearch.record.tables import cell, deciding, missing, recipe_cells, stage
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table
 from raysearch.reporting.intake import Intake, caveats
-from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence
+from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence, student_sentence
 from raysearch.reporting.required import objectives_of, requirements_of
 
 
@@ -79,6 +79,7 @@ def answer_section(
     answer["notes"] += [one.sentence for one in requirements_of(evaluation) if one.met]
     answer["notes"] += objectives_of(evaluation)
     answer["notes"] += _how_to_read(evaluation)
+    answer["notes"] += [sentence] if (sentence := student_sentence(evaluation)) is not None else []
     answer["notes"] += caveats(intake, evaluation)
     if evaluation.get("optimism") is not None:
         answer["notes"].append(

@@ -82,10 +82,25 @@ def shipped_sentence(evaluation: EvaluationDocument) -> str:
     base = f"the average of {trainings} trainings" if trainings > 1 else one
     words = {
         "single": one,
+        "student": "a student of the trained networks",
         "mirror": f"{base}, with the mirror image",
         "ensemble": f"an ensemble of {trainings} networks",
     }
     return words.get(shipped["kind"], base)
+
+
+def student_sentence(evaluation: EvaluationDocument) -> str | None:
+    """How the student stands to what would be shipped without it, out of fold; None where there is no student."""
+    points = {one["kind"]: one["out_of_fold"]["accuracy"] for one in evaluation.get("frontier", [])}
+    if "student" not in points or "unlabelled" not in evaluation:
+        return None
+    other = "averaged" if "averaged" in points else "single"
+    shipped = evaluation.get("shipped", {}).get("kind") == "student"
+    return (
+        f"A student learned from {evaluation['unlabelled']:,} images without labels: out of fold its accuracy is "
+        f"{points['student']:.4f}, that of the {other} network {points[other]:.4f}; it is "
+        f"{'' if shipped else 'not '}shipped."
+    )
 
 
 def support(per_class: Mapping[str, ClassFigures]) -> int:

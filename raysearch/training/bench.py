@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from raysearch.activations.cache import Caches, caches_from_json
 from raysearch.activations.sources import Sources
 from raysearch.data.dataset import Dataset, Split
+from raysearch.data.unlabelled import Unlabelled, without_copies
 from raysearch.errors import InputError
 from raysearch.models.shelf import Shelf
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
+from raysearch.training.distillation import Teacher
 from raysearch.training.numerics import choose_device
 from raysearch.training.ranks import ALONE, Ranks
 from raysearch.training.stratified import stratified_folds
@@ -61,6 +63,10 @@ class Bench:
     """What stands for the dataset's training and validation images; None: they do."""
     shelf: Shelf | None = None
     """The weights of each network, where the search chooses among several; None: it has one."""
+    unlabelled: Unlabelled | None = None
+    """Images that a student learns from, beside those with labels; None: there are none."""
+    teacher: Teacher | None = None
+    """What is answered to the fold's images, where it is learned from."""
     sources: Sources = field(init=False, repr=False)
     """The activations that all trials read."""
     label_doubts: dict[Hashable, NDArray[np.float64]] = field(init=False, repr=False, default_factory=dict)
@@ -118,6 +124,7 @@ class Bench:
         cache: dict[str, Any] | None = None,
         halves: bool = False,
         several: bool = False,
+        unlabelled: str | None = None,
         ranks: Ranks = ALONE,
     ) -> Bench:
         """A bench from plain values, as they travel to another process.
@@ -130,6 +137,7 @@ class Bench:
             cache: the fields of `CacheSettings`; of several networks, these by the name of each.
             several: whether recipes have other networks than the one that is named here.
             halves: whether half of the validation images are held out.
+            unlabelled: the cache folder of decoded images without labels.
             ranks: as the bench has them.
         """
         images, held_out = Dataset.open(Path(dataset)), None
@@ -147,6 +155,7 @@ class Bench:
             max_batches=max_batches,
             cache=caches_from_json(cache, several=several),
             held_out=held_out,
+            unlabelled=None if unlabelled is None else without_copies(Dataset.open(Path(unlabelled)), images),
             ranks=ranks,
             shelf=shelf,
         )

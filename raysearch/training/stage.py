@@ -20,6 +20,7 @@ from raysearch.models.boundary import build_classifier, cut, pin
 from raysearch.models.weights import Weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench
+from raysearch.training.distillation import Teacher
 from raysearch.training.handover import HandoverError, check_handover, load_start, signature
 from raysearch.training.heads.folds import FoldedPack
 from raysearch.training.heads.pack import HeadPack
@@ -152,7 +153,8 @@ class _Place:
             self._train = _Part("train", quick_look(dataset.train, most, stage.batch_size))
             self._val = _Part("val", quick_look(dataset.val, most, QUICK_VALIDATION_BATCH))
         else:
-            self._train = _Part("train", fold.images, fold.train[quick_places(len(fold.train), most, stage.batch_size)])
+            seen = fold.train[quick_places(len(fold.train), most, stage.batch_size)]
+            self._train = _Part("train", fold.images, seen, bench.teacher)
             judging = quick_places(len(fold.val), most, QUICK_VALIDATION_BATCH)
             self._val = _Part("labelled", fold.images, fold.val[judging])
         if stage.drop_label_errors:
@@ -243,6 +245,8 @@ class _Part:
     name: str
     split: Split
     places: NDArray[np.int64] | None = None
+    teacher: Teacher | None = None
+    """Its answers to the whole split."""
 
     @property
     def labels(self) -> NDArray[np.int64]:
@@ -251,7 +255,7 @@ class _Part:
 
     def of(self, activations: Activations) -> Labelled:
         """These images, of the activations of the whole split."""
-        labelled = Labelled(activations, self.split.labels)
+        labelled = Labelled(activations, self.split.labels, self.teacher)
         return labelled if self.places is None else labelled.take(self.places)
 
 

@@ -48,6 +48,11 @@ def _put_together(shipment: Shipment, evaluation: EvaluationDocument) -> str:
     """How several networks, or two views, make one answer."""
     if shipment.kind == "averaged":
         return "Its tensors are the means of those of the trainings, which began with one head."
+    if shipment.kind == "student":
+        return (
+            f"It learned from the labels and, on {evaluation.get('unlabelled', 0):,} more images without labels, from "
+            "what networks answered that were trained with labels alone."
+        )
     if shipment.kind == "mirror":
         return "Its probabilities are the means over an image and its mirror image."
     if shipment.kind == "ensemble":

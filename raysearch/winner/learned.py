@@ -165,7 +165,7 @@ def _excited(
         # Each channel on its own scale, so that one penalty serves all.
         loss = -(asked / asked.detach().abs().clamp(min=1e-3)).sum() + _ROUGHNESS * side * rough
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
     pixels = torch.sigmoid(drawn.detach()).permute(0, 2, 3, 1)
     return (pixels * 255).round().to(torch.uint8).cpu().numpy()

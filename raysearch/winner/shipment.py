@@ -18,7 +18,7 @@ from raysearch.record.evaluation import CurvePoint, Promise
 from raysearch.winner.confidence import Floats, RiskCoverage, abstention, risk_coverage
 from raysearch.winner.shipped import Calibrated, MeanOfProbabilities
 
-Kind = Literal["single", "averaged", "mirror", "ensemble"]
+Kind = Literal["single", "averaged", "student", "mirror", "ensemble"]
 
 PROMISED = (0.01, 0.02, 0.05, 0.1)
 """Errors of which a page and a card say what `--abstain` would do."""

@@ -29,6 +29,8 @@ class BenchConfig(TypedDict):
     """Whether half of the validation images choose nothing."""
     several: NotRequired[bool]
     """Whether recipes have other networks than the one that is named here."""
+    unlabelled: NotRequired[str | None]
+    """The cache folder of the decoded images that have no labels, where students are trained."""
     cache: NotRequired[Json | None]
     """The fields of `raysearch.activations.cache.CacheSettings`, of several networks by the name of each; None: nothing
     is cached."""

@@ -25,3 +25,5 @@ class Training:
     on: On
     fold: tuple[int, int] | None = None
     """The stratified part of the images that is held out, and how many parts there are; None: none is held out."""
+    teachers: tuple[str, ...] = ()
+    """Names of the trainings, of the same recipe but for their seeds, that a student learns from; none: it is none."""

@@ -19,6 +19,7 @@ from ray.exceptions import RayError
 from ray.train import TrainingFailedError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from torch import nn
 
 from raysearch.data.shared import bring_images
 from raysearch.record.final_events import Row
@@ -26,8 +27,9 @@ from raysearch.record.folder import BEST
 from raysearch.storage.files import insist, patient, replace_text
 from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
-from raysearch.training.checkpoint import best_metadata, save_tensors
-from raysearch.training.path import train_recipe
+from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
+from raysearch.training.path import assemble, train_recipe
+from raysearch.training.student import ANSWERS, before_student
 from raysearch.workers.board import Board
 from raysearch.workers.cluster import look_at_cluster
 from raysearch.workers.config import BenchConfig, TuneDict
@@ -176,8 +178,12 @@ def _serve(config: _JobConfig) -> None:
     with patient(logger.warning):
         if storage is not None:
             told["dataset"] = str(bring_images(storage.parent, Path(told["dataset"])))
+            if (folder := told.get("unlabelled")) is not None:
+                told["unlabelled"] = str(bring_images(storage.parent, Path(folder)))
         bench, board, trained = Bench.open(**told), config["board"], 0
         while (training := ray.get(board.take.remote())) is not None:
+            if storage is not None:
+                _bring_teachers(storage, training, Path(config["checkpoints"]))
             path = train_one(bench, training, Path(config["checkpoints"]) / training.name, told["seed"])
             if storage is not None:
                 storage.put(path, f"checkpoints/{training.name}/{path.name}")
@@ -197,7 +203,10 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
     began = time.perf_counter()
     recorder = _Recorder(folder / HISTORY)
     try:
-        seen = bench.seeing(training.on, training.fold, seed)
+        seen, unlabelled = bench.seeing(training.on, training.fold, seed), None
+        if training.teachers:
+            teachers = _teachers(bench, training, folder.parent)
+            seen, unlabelled = before_student(bench, teachers, training.recipe, folder / ANSWERS, seed, training.fold)
         trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed, evaluate=False)
     except RuntimeError as error:  # a loss that is not finite, a hand-over, memory
         replace_text(folder / ERROR, f"{type(error).__name__}: {error}")
@@ -205,9 +214,23 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
     tensors = dict(trainer.best_state)
     if training.fold is not None:
         tensors[LOGITS] = trainer.val_logits
-    seconds = round(time.perf_counter() - began, 3)
-    save_tensors(folder / BEST, tensors, {**best_metadata(trainer), "seconds": seconds})
+    about = {**best_metadata(trainer), "seconds": round(time.perf_counter() - began, 3)}
+    save_tensors(folder / BEST, tensors, about if unlabelled is None else {**about, "unlabelled": unlabelled})
     return folder / BEST
+
+
+def _teachers(bench: Bench, training: Training, checkpoints: Path) -> list[nn.Sequential]:
+    """The networks that a student learns from."""
+    found = (load_tensors(checkpoints / name / BEST)[0] for name in training.teachers)
+    suffixes = ({name: tensor for name, tensor in one.items() if name != LOGITS} for one in found)
+    return [assemble(bench, training.recipe, suffix) for suffix in suffixes]
+
+
+def _bring_teachers(storage: Storage, training: Training, checkpoints: Path) -> None:
+    """Bring their tensors, which another machine may have trained."""
+    for name in training.teachers:
+        if not (checkpoints / name / BEST).exists():
+            storage.get(f"checkpoints/{name}/{BEST}", checkpoints / name / BEST)
 
 
 class _Recorder:

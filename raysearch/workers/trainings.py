@@ -37,6 +37,8 @@ class Outcome:
     error: str | None = None
     """Why there are no tensors."""
     file: Path | None = None
+    unlabelled: int | None = None
+    """Images without labels that a student was trained on; None: it is none."""
 
     def suffix(self) -> dict[str, torch.Tensor]:
         """The trained tensors."""
@@ -106,7 +108,10 @@ class Work:
                         self._storage.get(f"checkpoints/{name}/{file}", folder / file)
             if (folder / BEST).exists():
                 about = load_tensors(folder / BEST)[1]
-                self._note(Outcome(training, about["seconds"], about["row"], file=folder / BEST))
+                found_here = Outcome(
+                    training, about["seconds"], about["row"], file=folder / BEST, unlabelled=about.get("unlabelled")
+                )
+                self._note(found_here)
                 found = True
             elif (folder / ERROR).exists():
                 self._note(Outcome(training, error=(folder / ERROR).read_text(encoding="utf-8")))

@@ -177,3 +177,46 @@ def test_less_effort_ends_with_the_refits_alone():
         effort = effort.less()
     assert [one.trainings() for one in seen] == sorted((one.trainings() for one in seen), reverse=True)
     assert seen[-1] == Effort(folds=0, challengers=0, seeds=0, refits=3, on="train+val")
+
+
+def with_students(**changes) -> Finals:
+    which = finals(**changes)
+    return replace(which, effort=replace(which.effort, student=2.0))
+
+
+def test_a_student_waits_for_its_teachers_who_never_saw_what_judges_it():
+    which = with_students(folds=3, seeds=2, refits=2)
+    done, order = run(which, {"t0000": 0.2, "t0001": 0.5})
+    students = [one for one in which.wanted(done) if one.teachers]
+    assert [one.name for one in students] == [f"student-t0000-{where}" for where in ("1of3", "2of3", "3of3", "all")]
+    for one in students:
+        teachers = [done[name].training for name in one.teachers]
+        assert {teacher.fold for teacher in teachers} == {one.fold}
+        assert len(teachers) == 2
+        assert all(order.index(teacher.name) < order.index(one.name) for teacher in teachers)
+    chosen = which.chosen(done)
+    assert which.student_out_of_fold(chosen, done).shape == (60, 2)
+    assert which.student(chosen, done).training.fold is None
+
+
+def test_a_teacher_or_a_student_that_failed_costs_no_more_than_itself():
+    which = with_students(names=("t0000",))
+    missing = which.in_fold(which.finalists[0], 1, 1).name
+    done, _ = run(which, {"t0000": 0.2}, errors=(missing, "student-t0000-3of3"))
+    by_name = {one.name: one for one in which.wanted(done)}
+    assert len(by_name["student-t0000-2of3"].teachers) == 1
+    assert which.student_out_of_fold(which.finalists[0], done) is None, "a fold has no answers"
+
+
+def test_without_unlabelled_images_there_is_no_student():
+    which = finals(names=("t0000",))
+    done, order = run(which, {"t0000": 0.2})
+    assert not any("student" in name for name in order)
+    assert which.student_out_of_fold(which.finalists[0], done) is None
+    assert which.student(which.finalists[0], done) is None
+
+
+def test_a_student_is_the_first_to_go_when_time_is_short():
+    effort = Effort(folds=4, challengers=2, seeds=2, refits=4, on="train+val", student=3.0)
+    assert effort.trainings() == 4 + 3 * (2 + 2) + 3 * (3 + 1)
+    assert effort.less() == replace(effort, student=0.0)

@@ -68,3 +68,15 @@ def test_the_average_is_shipped_unless_a_single_training_is_surely_better(averag
 
 def test_without_an_average_a_single_training_is_shipped():
     assert shipped_kind(frontier([answers(0.6)], None, None, {}), LABELS, CLASSES, Goal("accuracy"), 0.9) == "single"
+
+
+@pytest.mark.parametrize(("student", "kind"), [(0.9, "student"), (0.71, "averaged"), (0.5, "averaged")])
+def test_a_student_is_shipped_if_it_is_surely_better_and_not_by_hope(student, kind):
+    points = frontier([answers(0.6, 1), answers(0.6, 2)], answers(0.7, 3), None, {}, answers(student, 7))
+    assert [(point.kind, point.cost) for point in points] == [("single", 1), ("averaged", 1), ("student", 1)]
+    assert shipped_kind(points, LABELS, CLASSES, Goal("accuracy"), 0.9) == kind
+
+
+def test_a_student_is_held_to_the_single_training_that_would_be_shipped():
+    points = frontier([answers(0.9, 1), answers(0.9, 2)], answers(0.3, 3), None, {}, answers(0.6, 7))
+    assert shipped_kind(points, LABELS, CLASSES, Goal("accuracy"), 0.9) == "single"

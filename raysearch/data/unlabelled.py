@@ -1,0 +1,91 @@
+"""Images that nobody has labelled, decoded as those that have labels are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.dataset import Dataset, Split
+from raysearch.data.decoding import digests_of
+from raysearch.data.files import FileReader
+from raysearch.data.listing import Listing
+from raysearch.data.pixels import decoded
+from raysearch.data.walk import walk_folder
+from raysearch.errors import InputError
+from raysearch.storage.files import replace_with
+
+_CLASS = "unlabelled"
+
+
+def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache: Path | None = None) -> Dataset:
+    """Every image in a folder, to the bottom of it, whatever its folders are called; all are in `train`.
+
+    Args:
+        folder: of the images.
+        like: the labelled images, whose size, fit and range these get.
+        progress: show a bar while decoding, on stderr.
+        cache: folder for decoded images; None: `cache_root()`.
+
+    Raises:
+        InputError: there is no such folder, or no image in it, or too many cannot be read.
+    """
+    if not folder.is_dir():
+        raise InputError(f"--unlabelled {folder}: no such folder; name one with images")
+    names = sorted(walk_folder(folder).images)
+    if not names:
+        raise InputError(f"--unlabelled {folder}: there are no images in it")
+    listing = Listing(
+        str(folder),
+        (_CLASS,),
+        tuple(names),
+        np.zeros(len(names), dtype=np.int64),
+        np.full(len(names), "train", dtype="<U5"),
+        FileReader([folder / name for name in names]),
+    )
+    return decoded(
+        listing,
+        like.image_size,
+        like.fit,
+        cache=cache,
+        progress=progress,
+        pixel_range=like.notes.pixel_range,
+        measuring=True,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Images without labels, none of which is a copy of one that has a label."""
+
+    images: Split
+    fingerprint: str
+
+
+def without_copies(unlabelled: Dataset, labelled: Dataset) -> Unlabelled:
+    """Those of the unlabelled images that are no copies of each other, nor of any image of the labelled data.
+
+    A test image is not trained on without its label either, and a held-out one would have an answer of its own network.
+    Which these are is found once and kept beside the images.
+    """
+    file = unlabelled.folder / f"fresh-{labelled.fingerprint[:32]}.npy"
+    if not file.exists():
+        known = {digest for split in labelled.splits.values() for digest in digests_of(split.pixels)}
+        fresh = []
+        for place, digest in enumerate(digests_of(unlabelled.train.pixels)):
+            if digest not in known:
+                known.add(digest)
+                fresh.append(place)
+        places = np.array(fresh, dtype=np.int64)
+
+        def write(path: Path) -> None:
+            with path.open("wb") as stream:
+                np.save(stream, places)
+
+        replace_with(file, write)
+    found: NDArray[np.int64] = np.load(file)
+    split = unlabelled.train.take(found)
+    split = replace(split, paths=tuple(f"{_CLASS}/{path}" for path in split.paths))
+    return Unlabelled(split, unlabelled.fingerprint)

@@ -1,0 +1,51 @@
+"""Images without labels: all that a folder has, and none that anybody has labelled."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from raysearch.data.pixels import load
+from raysearch.data.unlabelled import load_unlabelled, without_copies
+from raysearch.errors import InputError
+
+
+def picture(number: int) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(number).integers(0, 255, (8, 8, 3), dtype=np.uint8))
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    for number in range(20):
+        folder = tmp_path / "photos" / ("ant" if number % 2 else "bee")
+        folder.mkdir(parents=True, exist_ok=True)
+        picture(number).save(folder / f"{number:02}.png")
+    return load(str(tmp_path / "photos"), image_size=8, cache=tmp_path / "cache", progress=False)
+
+
+def test_a_folder_is_read_to_its_bottom_and_copies_of_labelled_images_are_left_out(labelled, tmp_path):
+    loose = tmp_path / "loose"
+    (loose / "deep" / "er").mkdir(parents=True)
+    for number in range(15, 30):  # five of them have labels, one of which may be a test image
+        picture(number).save(loose / "deep" / f"{number}.png")
+    picture(29).save(loose / "deep" / "er" / "again.bmp")
+    (loose / "notes.txt").write_text("no image", encoding="utf-8")
+    found = load_unlabelled(loose, labelled, progress=False, cache=tmp_path / "cache")
+    assert (len(found.train), len(found.val), len(found.test)) == (16, 0, 0)
+    assert (found.image_size, found.fit) == (labelled.image_size, labelled.fit)
+    fresh = without_copies(found, labelled)
+    assert len(fresh.images) == 10
+    known = {image.tobytes() for split in labelled.splits.values() for image in np.asarray(split.pixels)}
+    assert not known & {image.tobytes() for image in np.asarray(fresh.images.pixels)}
+    again = without_copies(found, labelled)
+    assert again.images.paths == fresh.images.paths
+    assert again.fingerprint == found.fingerprint
+
+
+def test_nothing_there_is_told(labelled, tmp_path):
+    with pytest.raises(InputError, match="--unlabelled .*nowhere: no such folder"):
+        load_unlabelled(tmp_path / "nowhere", labelled)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="--unlabelled .*empty: there are no images in it"):
+        load_unlabelled(tmp_path / "empty", labelled)
