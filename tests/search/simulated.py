@@ -15,7 +15,6 @@ from raysearch.record.metric import measured, parts
 from raysearch.search.controller import Controller, Proposal
 from raysearch.search.packs import Shape
 from raysearch.search.state import SearchState
-from raysearch.storage.files import json_text
 
 HEAD_EPOCHS = 5
 POOLINGS = ("avg", "max")
@@ -85,6 +84,11 @@ class World:
         return zlib.crc32(repr((self.seed, *what)).encode()) / 2**32
 
 
+def read_again(event: Event) -> Event:
+    """An event as it is read from a log."""
+    return json.loads(json.dumps(event, default=lambda recipe: recipe.model_dump(mode="json")))
+
+
 class Play:
     """Plays a controller as the driver does, and keeps the log; every event goes through JSON as in a run."""
 
@@ -102,7 +106,7 @@ class Play:
 
     def emit(self, *events: Event) -> None:
         for event in events:
-            self.log.append(json.loads(json_text(event)))
+            self.log.append(read_again(event))
             self.controller.apply(self.log[-1])
         self.writes.append(len(self.log))
 

@@ -22,9 +22,8 @@ from raysearch.search.sampler import OptunaProposer, _comparable
 from raysearch.search.study_file import export_study
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
-from raysearch.storage.files import json_text
 from raysearch.training.heads.pack import pack_key
-from tests.search.simulated import Play, World
+from tests.search.simulated import Play, World, read_again
 
 FIXED = {"backbone": "densenet121", "weights": "random", "image_size": 32, "fit": "squash", "seed": 3}
 MAX_EPOCHS = 6
@@ -98,8 +97,7 @@ def test_replaying_any_prefix_proposes_the_same(space, played):
             written = [event for event in made(played, "h") if event["pack"] == written[0]["pack"]]
             proposed = replayed.proposer.pack(int(name[1:]), space.search.heads - int(name[1:]), replayed)
         assert [
-            event | json.loads(json_text(again.made(event["trial"])))
-            for event, again in zip(written, proposed, strict=True)
+            event | read_again(again.made(event["trial"])) for event, again in zip(written, proposed, strict=True)
         ] == written
 
 
