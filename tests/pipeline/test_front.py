@@ -27,6 +27,10 @@ default = {"schedule": [{}, {"learning_rate": 1e-3, "class_weights": 0.0}]}
 search = Search(heads=2, reduction=2)
 """
 METRICS = ["recall:ill", "precision:ill"]
+FLAGS = """
+--space rare.py --data scans --run-name r --backbone simple_cnn --weights random --image-size 16
+--preset quick --trials 5 --max-epochs 2 --refits 1 --folds 2
+"""
 
 
 def test_the_front_is_told_and_any_point_of_it_can_be_shipped(tmp_path, monkeypatch, capsys):
@@ -35,22 +39,7 @@ def test_the_front_is_told_and_any_point_of_it_can_be_shipped(tmp_path, monkeypa
         kind = "ill" if number % 4 == 0 else "well"
         put(tmp_path / "scans" / kind / f"{number}.png", picture(number))
     (tmp_path / "rare.py").write_text(SPACE)
-    flags = ["--space", "rare.py", "--backbone", "simple_cnn", "--weights", "random", "--image-size", "16"]
-    flags += [
-        "--data",
-        "scans",
-        "--trials",
-        "5",
-        "--max-epochs",
-        "2",
-        "--refits",
-        "1",
-        "--folds",
-        "2",
-        "--run-name",
-        "r",
-    ]
-    flags += ["--metric", ", ".join(METRICS)]
+    flags = ["--metric", ", ".join(METRICS), *FLAGS.split()]
     with without_ray():
         assert tune([*flags, "--ship-point", "t0001"]) == 2
         assert "a trial can be named once it is there, with --resume" in " ".join(capsys.readouterr().err.split())
