@@ -78,7 +78,7 @@ PURE = {
     ),
     *(
         f"raysearch/record/{name}.py"
-        for name in ("info", "events", "final_events", "trial", "goal", "metric", "fronts")
+        for name in ("info", "events", "level_events", "final_events", "trial", "goal", "metric", "fronts")
     ),
     "raysearch/search/messages.py",
     "raysearch/workers/capacity.py",

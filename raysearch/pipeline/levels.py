@@ -11,8 +11,8 @@ from raysearch.job.job import Job
 from raysearch.models.registry import backbone_spec
 from raysearch.pipeline.finish import best_tensors
 from raysearch.recipe import Recipe
-from raysearch.record.events import Behind, Brought
 from raysearch.record.folder import RunFolder
+from raysearch.record.level_events import Behind, Brought
 from raysearch.record.trial import Trial
 from raysearch.search.backbones import Compared, ranked
 from raysearch.search.verdict import judge

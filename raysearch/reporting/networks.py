@@ -9,8 +9,9 @@ from typing import TypedDict
 import pandas as pd
 
 from raysearch.recipe import network_name
-from raysearch.record.events import Event, NetworksCompared, NetworkStanding
+from raysearch.record.events import Event
 from raysearch.record.info import NetworkInfo, RunInfo
+from raysearch.record.level_events import NetworksCompared, NetworkStanding
 from raysearch.record.metric import in_words, is_share
 from raysearch.record.tables import deciding, leaders
 from raysearch.reporting.charts import Figure, Trace, base_layout, figure_name, line_trace, rounded

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from raysearch.recipe import named_network
-from raysearch.record.events import NetworksCompared
+from raysearch.record.level_events import NetworksCompared
 from raysearch.record.metric import in_words, is_share
 from raysearch.record.trial import State
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from raysearch.record.events import LevelJudged, RatesTested
+from raysearch.record.level_events import LevelJudged, RatesTested
 from raysearch.record.metric import in_words, larger_is_better
 from raysearch.record.tables import cell, deciding
 from raysearch.reporting import curve_charts

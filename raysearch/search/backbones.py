@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from raysearch.record.events import Behind, NetworksCompared, NetworkStanding
+from raysearch.record.level_events import Behind, NetworksCompared, NetworkStanding
 from raysearch.record.trial import Trial
 from raysearch.search.rules import Rules
 

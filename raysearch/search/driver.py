@@ -12,11 +12,9 @@ from pathlib import Path
 from raysearch.errors import StorageError
 from raysearch.recipe import Recipe
 from raysearch.record.events import (
-    Brought,
     Cause,
     Dropped,
     Event,
-    LevelJudged,
     Placed,
     SegmentLost,
     SegmentStarted,
@@ -25,6 +23,7 @@ from raysearch.record.events import (
     Waiting,
 )
 from raysearch.record.folder import RunFolder
+from raysearch.record.level_events import Brought, LevelJudged
 from raysearch.record.sync import RunSync
 from raysearch.record.trial import Trial
 from raysearch.search.backbones import Compared, comparison

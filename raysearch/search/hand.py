@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from raysearch.record.events import (
     Event,
     HandedOver,
-    RatesTested,
     SegmentEnded,
     SegmentPaused,
     SegmentStarted,
@@ -16,6 +15,7 @@ from raysearch.record.events import (
     TrialFailed,
     epoch_trained,
 )
+from raysearch.record.level_events import RatesTested
 from raysearch.search.messages import Failed, RatesFound, RateTest, Refused, Result, Trained, Unsaved
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from raysearch.record.events import Event, NetworksCompared, row_of
+from raysearch.record.events import Event, row_of
+from raysearch.record.level_events import NetworksCompared
 from raysearch.record.trial import Trial, Trials
 from raysearch.search.backbones import staying
 from raysearch.search.packs import Packs, Shape

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from raysearch.record.events import LevelJudged, RatesTested, Role
+from raysearch.record.events import Role
+from raysearch.record.level_events import LevelJudged, RatesTested
 from raysearch.record.trial import Trial
 from raysearch.search.rules import Rules
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from raysearch.recipe import Recipe
-from raysearch.record.events import RateCurve
 from raysearch.record.final_events import Row
 from raysearch.record.folder import BEST, LAST
 from raysearch.record.info import Json
+from raysearch.record.level_events import RateCurve
 from raysearch.search.messages import RatesFound, RateTest, Result, Segment, Trained
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import (

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.record.events import Behind, NetworkStanding
+from raysearch.record.level_events import Behind, NetworkStanding
 from raysearch.record.trial import Trial
 from raysearch.search.backbones import Compared, comparison, ranked, staying
 from raysearch.search.controller import Controller
