@@ -11,13 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from raysearch.activations.store import default_limit
-from raysearch.data.continued import continued
 from raysearch.data.dataset import Dataset
-from raysearch.data.pixels import MIN_IMAGE_SIZE, load
-from raysearch.data.reading import AS_IT_IS, Reading
-from raysearch.data.source import in_full, list_source
-from raysearch.data.subset import ALL, Thinning
-from raysearch.data.unlabelled import load_unlabelled
+from raysearch.data.pixels import MIN_IMAGE_SIZE
+from raysearch.data.source import in_full
 from raysearch.errors import InputError, Problems
 from raysearch.job.budget import budget_of, trial_rungs
 from raysearch.job.earlier import Earlier
@@ -30,6 +26,7 @@ from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import BALANCE, Settings
 from raysearch.job.starting_head import StartingHead, starting_head
 from raysearch.job.wanted import Wanted
+from raysearch.job.wanted_images import unlabelled_images, wanted_images
 from raysearch.models.registry import backbone_spec, usable_spec
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import AT_HAND, SHARED
@@ -71,7 +68,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     at_hand = flags.backbone == AT_HAND or (space is not None and space.at_hand)
     networks = _networks(wanted, at_hand, problems)
     weights = _weights(wanted, problems) if not wanted.networks else None
-    dataset, classes = _images(wanted, flags, earlier, problems)
+    dataset, classes = wanted_images(wanted, flags, earlier, problems)
     goal = _goal(wanted.metric, flags.requirements, classes, problems)
     _check_ship_point(flags.ship_point, goal, problems)
     if dataset is not None:
@@ -86,7 +83,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
         networks = networks if wanted.networks else None
     else:
         _check_image_size(wanted, dataset, problems)
-    unlabelled = _unlabelled(flags, dataset, space, problems)
+    unlabelled = unlabelled_images(flags, dataset, space, problems)
     head = _head(flags, problems) if earlier is None else earlier.head
     problems.check(
         head is None or not wanted.networks,
@@ -158,52 +155,6 @@ def _weights(wanted: Wanted, problems: Problems) -> Weights | None:
     if usable_spec(wanted.backbone) is None:  # which is a problem already
         return None
     return problems.attempt(load_weights, wanted.backbone, wanted.weights, max(0, wanted.seed))
-
-
-def _images(
-    wanted: Wanted, flags: Flags, earlier: Earlier | None, problems: Problems
-) -> tuple[Dataset | None, tuple[str, ...] | None]:
-    """The images, decoded, and the names of their classes.
-
-    Where something is wrong already the images are listed and not decoded: there may be a million of them.
-    """
-    seed = max(0, wanted.seed)
-    thin = problems.attempt(Thinning.of, flags.fraction, flags.subsets, flags.subset) or ALL
-    reading = problems.attempt(Reading.of, flags.columns, flags.images, flags.group_by, thin)
-    if problems.found or reading is None:
-        listing = problems.attempt(list_source, wanted.data, seed=seed, reading=reading or AS_IT_IS)
-        return None, listing.classes if listing is not None else None
-    dataset = problems.attempt(
-        load,
-        wanted.data,
-        image_size=wanted.image_size,
-        fit=wanted.fit,
-        seed=seed,
-        progress=not flags.quiet,
-        keep_copies=flags.keep_copies,
-        reading=reading,
-        pixel_range=None if earlier is None else earlier.dataset.notes.pixel_range,
-    )
-    if dataset is not None and earlier is not None:
-        same_size = (dataset.image_size, dataset.fit) == (earlier.dataset.image_size, earlier.dataset.fit)
-        if same_size:  # or the head's problems say what differs
-            dataset = problems.attempt(continued, earlier.dataset, dataset, earlier.run.name)
-    return dataset, dataset.classes if dataset is not None else None
-
-
-def _unlabelled(flags: Flags, dataset: Dataset | None, space: Space | None, problems: Problems) -> Dataset | None:
-    """The images without labels, where there are any; notes where no student could be judged."""
-    if flags.unlabelled is None:
-        problems.check(flags.ship != "student", "--ship student: it learns from --unlabelled DIR, which is missing")
-        return None
-    if space is not None and budget_of(space, flags).folds < 2:
-        problems.found.append(
-            f"--unlabelled {flags.unlabelled}: nothing would say whether a student is better: it is judged on folds, "
-            "so ask for --folds 2 or more, with refits, on train+val"
-        )
-    if dataset is None or problems.found:
-        return None
-    return problems.attempt(load_unlabelled, flags.unlabelled, dataset, progress=not flags.quiet)
 
 
 def _goal(metric: str, require: Sequence[str], classes: tuple[str, ...] | None, problems: Problems) -> Goal:

@@ -192,17 +192,11 @@ class Driver:
         if heads is not None and self._compare is not None:
             made = self.controller.tally.made("h")
             self.log(comparison(self.controller.rules, heads, self._compare(heads), made=made))
-        due = self.controller.to_judge
-        if due is not None:
+        if (due := self.controller.to_judge) is not None:
             leader, control = due
-            judged = LevelJudged(
-                event="level",
-                level=leader.stage,
-                leader=leader.name,
-                control=control.name if control is not None else None,
-                **self._judge(leader, control),
-            )
-            self.log(judged)
+            names = leader.name, control.name if control is not None else None
+            brought = self._judge(leader, control)
+            self.log(LevelJudged(event="level", level=leader.stage, leader=names[0], control=names[1], **brought))
 
     def _note_unsaved(self, hand: Hand, told: Unsaved) -> None:
         """Log when it begins; too long, and it raises."""

@@ -6,19 +6,16 @@ function of the log: a resumed search asks the same questions and gets the same 
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from statistics import fmean as mean
 from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
-from optuna.trial import FrozenTrial, TrialState
 
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.events import Role
@@ -26,20 +23,19 @@ from raysearch.record.info import Json
 from raysearch.record.trial import Trial
 from raysearch.search.asha import Scores
 from raysearch.search.controller import Proposal
+from raysearch.search.frozen_trials import Distributions, frozen_trial
 from raysearch.search.packs import shape_of
 from raysearch.search.rules import Rules
 from raysearch.search.rungs import Rungs
 from raysearch.search.state import SearchState
 from raysearch.space.space import Space
 
-Distributions = Mapping[str, BaseDistribution]
 Params = Json
 """Searched values by dotted path."""
 
 # What TPE looks at: so many of the latest trials; keeps a proposal cheap however long the search and large the cluster.
 _COMPARED = 400  # that reached a rung
 _RUNNING = 100  # that did not yet: it keeps away from them
-_WHEN = datetime(1970, 1, 1, tzinfo=UTC)  # Optuna wants to know, but the sampler does not look
 
 
 @dataclass(frozen=True)
@@ -197,7 +193,7 @@ class OptunaProposer:
             if distributions and self.space.search.sampler != "random":
                 known = _recent(latest_first)
                 scores = _comparable(known, rungs)
-                study.add_trials([_frozen(trial, distributions, scores, _short(trial, rungs)) for trial in known])
+                study.add_trials([frozen_trial(trial, distributions, scores, _short(trial, rungs)) for trial in known])
         return study
 
     def _ask(self, study: optuna.Study, distributions: Distributions, fixed: Mapping[str, Any] | None = None) -> Params:
@@ -267,38 +263,3 @@ def _child(parent: Trial, stage: Stage) -> Recipe:
 def parent_path(level: int) -> str:
     """Which trial of the level before one starts from, among the searched values."""
     return f"schedule.{level}.parent"
-
-
-class _Frozen(FrozenTrial):
-    """A trial of a study that lives for one question, in which nothing changes it.
-
-    Optuna's storage would copy it with all its distributions, which took longer than the proposal itself.
-    """
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> _Frozen:
-        return copy.copy(self)
-
-
-def _frozen(
-    trial: Trial, distributions: Distributions, scores: Mapping[str, Scores], short: float | None
-) -> FrozenTrial:
-    """A trial as Optuna knows it."""
-    values = scores.get(trial.name)
-    state = TrialState.RUNNING if values is None else TrialState.COMPLETE
-    frozen = _Frozen(
-        number=-1,  # the study numbers it
-        trial_id=-1,
-        state=state,
-        value=None,
-        values=values,
-        datetime_start=_WHEN,
-        datetime_complete=None if state is TrialState.RUNNING else _WHEN,
-        params={path: trial.params[path] for path in distributions},
-        distributions=dict(distributions),
-        user_attrs={},
-        system_attrs={},
-        intermediate_values={},
-    )
-    if short is not None:
-        frozen.set_constraint("require", short)
-    return frozen
