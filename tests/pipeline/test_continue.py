@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from raysearch.cli.main import main as raysearch
 from raysearch.data.continued import EarlierImages
 from raysearch.errors import InputError
 from raysearch.job.earlier import Earlier, grown
@@ -145,6 +146,12 @@ def test_forgetting_is_measured_on_the_earlier_test_images(desk, second):
     page = (second.folder / "report.html").read_text(encoding="utf-8")
     assert "What was known before" in page
     assert "test images of first" in page
+
+
+def test_its_own_test_images_are_measured_again_by_the_command(second, capsys):
+    assert raysearch(["evaluate", str(second.folder)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"{second.evaluation['shipped']['test']['accuracy']:.4f}" in told
 
 
 def test_it_is_resumed_with_the_same_images(second, desk):
