@@ -18,6 +18,7 @@ from raysearch.job.contact_sheet import contact_sheet
 from raysearch.job.frozen_work import expected_reads
 from raysearch.job.job import Job
 from raysearch.job.needs import Needs, trial_needs
+from raysearch.job.starting_head import StartingHead
 from raysearch.models.boundary import build_classifier
 from raysearch.models.summary import block_table
 from raysearch.recipe import Recipe
@@ -43,6 +44,7 @@ class Plan:
     """Depths that the search may train at."""
     heads: int
     head: str | None
+    """Where trials start, if heads are not searched; a sentence."""
     """What the trials start from, if it is there already."""
     trials: int
     rungs: Sequence[int]
@@ -64,6 +66,8 @@ class Plan:
     """Batches of an epoch at most, for a quick look; None: all."""
     goal: Goal = field(default_factory=lambda: Goal("accuracy"))
     """What the search is after."""
+    unlabelled: int = 0
+    """Images without labels, from which a student learns; 0: there is none."""
 
 
 def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | None = None) -> None:
@@ -148,7 +152,7 @@ def work_table(plan: Plan) -> Table:
         "the best is", f"by validation {plan.goal.metric}" + (f", among those with {bounds}" if bounds else "")
     )
     heads = f"{plan.heads}, of at most {head_epochs} epochs each" if plan.heads else "none"
-    table.add_row("heads", heads if plan.head is None else f"none is trained; every trial starts from {plan.head}")
+    table.add_row("heads", heads if plan.head is None else plan.head)
     rungs = ", ".join(map(str, plan.rungs))
     if plan.trials:
         table.add_row("trials", f"{plan.trials}, compared after {rungs} epochs; only the better go on (ASHA)")
@@ -161,6 +165,10 @@ def work_table(plan: Plan) -> Table:
     else:
         table.add_row("trials", "none: only heads are searched")
     table.add_row("refits of the winner", f"{plan.refits}, with fresh seeds, then one look at the test images")
+    if plan.unlabelled:
+        table.add_row(
+            "a student", f"learns from {plan.unlabelled:,} images without labels, in each fold and at the end"
+        )
     table.add_row("at once", f"{plan.concurrent} trial(s) on {plan.device}, {plan.precision}")
     if plan.workers_per_trial > 1:
         table.add_row(
@@ -213,12 +221,13 @@ def as_plan(job: Job, folder: Path) -> Plan:
         space=searched,
         depths=sorted(expected_reads(job)),
         heads=settings.heads,
-        head=f"{job.head.trial} of {job.head.run}" if job.head is not None else None,
+        head=None if job.head is None else _head(job.head),
         trials=settings.trials,
         rungs=settings.rungs,
         levels=len(job.space.levels),
         tested=job.space.tested,
         refits=settings.refits,
+        unlabelled=0 if job.unlabelled is None else len(job.unlabelled.train),
         device=settings.device,
         precision=settings.precision,
         concurrent=job.machine.concurrent,
@@ -229,3 +238,11 @@ def as_plan(job: Job, folder: Path) -> Plan:
         max_batches=settings.max_batches,
         goal=job.goal,
     )
+
+
+def _head(head: StartingHead) -> str:
+    """Where every trial starts."""
+    where = f"every trial starts from {head.trial} of {head.run}"
+    if head.flag == "--head":
+        return f"none is trained; {where}"
+    return f"none is searched; {where}, which is trained on before, with rows for new classes"

@@ -173,7 +173,7 @@ def _job_of_text(flags: Flags, text: str, told: str, folder: Path | None, earlie
     from raysearch.job.resolve import resolve
 
     with TemporaryDirectory(prefix="raysearch-space-") as scratch:
-        space = Path(scratch) / "recipe.py"
+        space = Path(scratch) / ("recipe.py" if earlier is None else "continued.py")
         space.write_text(text, encoding="utf-8")
         job = resolve(dataclasses.replace(flags, space=str(space)), folder, earlier)
     return dataclasses.replace(job, settings=job.settings.model_copy(update={"space": told}))

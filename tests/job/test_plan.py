@@ -102,6 +102,15 @@ def test_the_plan_of_a_tree_says_how_its_levels_end(dataset, tmp_path):
     assert "3, each from the best of the one before; at the end of each a control and a test" in shown
 
 
+def test_the_plan_says_what_a_student_learns_from(dataset, tmp_path):
+    console = Console(file=io.StringIO(), width=160)
+    show_plan(plan_of(dataset, unlabelled=12_000), tmp_path / "plan.png", console)
+    assert "learns from 12,000 images without labels" in console.file.getvalue()
+    console = Console(file=io.StringIO(), width=160)
+    show_plan(plan_of(dataset), tmp_path / "plan.png", console)
+    assert "without labels" not in console.file.getvalue()
+
+
 class Asked:
     """Activations that note which images are read, in which view."""
 
