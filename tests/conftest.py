@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -42,6 +43,17 @@ def _own_caches() -> Iterator[None]:
         patch.setenv("RAYSEARCH_CACHE", str(Path(folder) / "raysearch"))
         patch.setenv("TORCH_HOME", str(Path(folder) / "torch"))
         yield
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Nothing that is imported here is garbage, and each look at a million objects takes part of a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
