@@ -67,8 +67,6 @@ class Crews:
 
     def __enter__(self) -> Crews:
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # of a crew that ends in the middle of a step
-        # A process more for each crew, to be warned of a machine that goes; ours goes on from an epoch ago anyway.
-        os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         self._scratch = TemporaryDirectory(prefix="raysearch-crews-", ignore_cleanup_errors=True)
         # Where the driver is, for a spot node would take the search along.
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

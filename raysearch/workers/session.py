@@ -41,6 +41,9 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
     os.environ.update(_QUIET)
     # Workers of several threads would otherwise burn a busy machine's cores by waiting for each other.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    # A process more for each crew or job of Ray Train, to be warned of a machine that goes; what is lost with one is
+    # trained again anyway, from an epoch ago or, after the search, a training.
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
     ours = not ray.is_initialized()
     at_the_end = ExitStack()
     if ours:
