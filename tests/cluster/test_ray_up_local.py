@@ -69,6 +69,11 @@ def wait(condition, seconds, otherwise):
         time.sleep(1.0)
 
 
+def has_raylet(machine):
+    """Whether Ray has been started there."""
+    return any(line.partition(" ")[0].endswith("/raylet") for line in machine.processes())
+
+
 class Site:
     """A desk with a clone and images, a head, its workers, and the folder that these share."""
 
@@ -119,7 +124,9 @@ def cluster(site):
     site.type("(umask 077 && ray get-auth-token --generate > /dev/null)")
     said = site.type(f"RAY_USAGE_STATS_ENABLED=0 {documented('ray up')}", seconds=240)
     assert "Ray runtime started" in said
-    wait(lambda: f"/{1 + len(WORKERS)}.0 CPU" in site.status(), 200, site.status)
+    wait(lambda: all(has_raylet(machine) for machine in site.machines.values()), 200, site.status)
+    # Only then: to ask is two commands' start, at the desk and on the head, which are on the workers' own processors.
+    wait(lambda: f"/{1 + len(WORKERS)}.0 CPU" in site.status(), 60, site.status)
     return site
 
 
