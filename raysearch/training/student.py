@@ -26,6 +26,7 @@ from raysearch.training.bench import Bench, Fold
 from raysearch.training.checkpoint import CheckpointError, load_tensors, save_tensors
 from raysearch.training.distillation import HARD_SHARE, Teacher
 from raysearch.training.numerics import full_precision
+from raysearch.training.order import quick_places
 
 KEPT = 0.5
 """Of the images of a class that are answered alike, the share that is learned from: the surest."""
@@ -58,7 +59,9 @@ class Answers:
         return np.sort(np.concatenate(kept))
 
 
-def answers_of(networks: Sequence[nn.Module], images: Split, recipe: Recipe, device: torch.device) -> Answers:
+def answers_of(
+    networks: Sequence[nn.Module], images: Split, recipe: Recipe, device: torch.device, views: int = VIEWS
+) -> Answers:
     """What networks answer together to some images: the mean of their probabilities.
 
     Args:
@@ -66,6 +69,7 @@ def answers_of(networks: Sequence[nn.Module], images: Split, recipe: Recipe, dev
         images: whose labels are not looked at.
         recipe: whose augmentation makes the views.
         device: where they run.
+        views: augmented ones that must agree.
     """
     strength = recipe.schedule[-1].strength
     augmenter = Augmenter(recipe.augmentation, strength, recipe.seed) if strength else None
@@ -75,13 +79,13 @@ def answers_of(networks: Sequence[nn.Module], images: Split, recipe: Recipe, dev
     for start in range(0, len(images), _BATCH):
         pixels = np.asarray(images.pixels[start : start + _BATCH])
         indices = np.arange(start, start + len(pixels))
-        views = [pixels]
+        seen = [pixels]
         if recipe.augmentation.flip:
-            views.append(np.ascontiguousarray(pixels[:, :, ::-1]))
-        as_it_is = len(views)
+            seen.append(np.ascontiguousarray(pixels[:, :, ::-1]))
+        as_it_is = len(seen)
         if augmenter is not None:
-            views += [augmenter(pixels, indices, view) for view in range(1, 1 + VIEWS)]
-        said = np.stack([_mean(networks, view, device) for view in views])
+            seen += [augmenter(pixels, indices, view) for view in range(1, 1 + views)]
+        said = np.stack([_mean(networks, view, device) for view in seen])
         alike = (said.argmax(axis=2) == said[0].argmax(axis=1)).all(axis=0)
         plain.append(said[:as_it_is].mean(axis=0))
         confidence.append(np.where(alike, said.mean(axis=0).max(axis=1), 0.0))
@@ -113,19 +117,22 @@ def before_student(
     assert unlabelled is not None
     data, n = bench.dataset, len(bench.dataset.train) + len(bench.dataset.val)
     images = Split.join(data.train, data.val, unlabelled.images)
-    fingerprint = hashlib.sha256(f"{data.fingerprint} and {unlabelled.fingerprint}".encode()).hexdigest()
-    if (answers := _kept(file, fingerprint)) is None:
-        answers = answers_of(networks, images, recipe, bench.device)
-        _keep(file, answers, fingerprint)
-    labels = images.labels.copy()
-    labels[n:] = answers.probabilities[n:].argmax(axis=1)
-    images = replace(images, labels=labels)
     other = bench.seeing("train+val", fold, seed)
     train, val = np.arange(n), np.arange(len(data.train), n)
     if other.fold is not None:
         train, val = other.fold.train, other.fold.val
-    without = Answers(answers.probabilities[n:], answers.confidence[n:])
-    chosen = n + without.surest(MOST * len(train))
+    train = train[quick_places(len(train), bench.max_batches, _BATCH)]
+    without = n + quick_places(len(unlabelled.images), bench.max_batches, _BATCH)
+    fingerprint = hashlib.sha256(f"{data.fingerprint} and {unlabelled.fingerprint}".encode()).hexdigest()
+    if (answers := _kept(file, fingerprint)) is None:
+        answers = _to_all(images, train, answers_of(networks, images.take(train), recipe, bench.device, views=0))
+        found = _to_all(images, without, answers_of(networks, images.take(without), recipe, bench.device))
+        answers = Answers(answers.probabilities + found.probabilities, found.confidence)
+        _keep(file, answers, fingerprint)
+    labels = images.labels.copy()
+    labels[n:] = answers.probabilities[n:].argmax(axis=1)
+    images = replace(images, labels=labels)
+    chosen = n + Answers(answers.probabilities[n:], answers.confidence[n:]).surest(MOST * len(train))
     hard = np.where(np.arange(len(images)) < n, HARD_SHARE, 0.0).astype(np.float32)
     student = copy.copy(other)
     student.fold = Fold(images, np.concatenate([train, chosen]), val)
@@ -133,6 +140,14 @@ def before_student(
     # Its activations are of other images than those of the search, under the same names.
     student.dataset = replace(other.dataset, fingerprint=fingerprint)
     return student, len(chosen)
+
+
+def _to_all(images: Split, places: NDArray[np.int64], answers: Answers) -> Answers:
+    """Answers to some images as such to all of them: nothing is said of the others."""
+    probabilities = np.zeros((len(images), answers.probabilities.shape[1]), dtype=np.float32)
+    confidence = np.zeros(len(images), dtype=np.float32)
+    probabilities[places], confidence[places] = answers.probabilities, answers.confidence
+    return Answers(probabilities, confidence)
 
 
 def _keep(file: Path, answers: Answers, fingerprint: str) -> None:

@@ -111,6 +111,17 @@ def test_answers_are_kept_and_are_not_asked_for_again(tmp_path):
         before_student(other, [], one, file, 0, None)
 
 
+def test_the_teachers_are_asked_of_no_image_that_is_held_out_and_in_a_quick_look_of_few(tmp_path, monkeypatch):
+    on, one = taught()
+    student, _ = before_student(on, [Channels()], one, tmp_path / "whole.safetensors", 0, (0, 3))
+    said = student.teacher.probabilities.sum(axis=1)
+    assert not said[student.fold.val].any()
+    assert np.allclose(said[student.fold.train], 1, atol=1e-5)
+    monkeypatch.setattr("raysearch.training.student._BATCH", 8)
+    quick, _ = before_student(replace(on, max_batches=1), [Channels()], one, tmp_path / "quick.safetensors", 0, (0, 3))
+    assert (quick.teacher.probabilities.sum(axis=1) > 0).sum() == 16, "eight with a label, eight without"
+
+
 def test_a_student_trains_as_any_recipe_does(tmp_path):
     on, one = taught()
     two = recipe(depths=(0, 1))
