@@ -102,6 +102,10 @@ class Finals:
     """The trial that is trained for good because somebody asked for it; None: the comparison chooses."""
     groups: NDArray[np.int64] | None = field(default=None, repr=False)
     """A number that images have in common which must not be parted, as `labels` are; None: all differ."""
+    _raced: dict[tuple[str, int], tuple[list[Outcome | None], Race]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+    """Comparisons that were made, by challenger and folds, with the outcomes that they are of."""
 
     @cached_property
     def held_out(self) -> list[NDArray[np.int64]]:
@@ -281,13 +285,19 @@ class Finals:
         return any(name in done and done[name].error is not None for name in names)
 
     def _race(self, default: Finalist, one: Finalist, folds: int, done: Mapping[str, Outcome]) -> Race | None:
+        outcomes = [done.get(self.in_fold(who, fold, 0).name) for who in (one, default) for fold in range(folds)]
+        known, race = self._raced.get((one.trial, folds), (outcomes, None))
+        if race is not None and all(a is b for a, b in zip(known, outcomes, strict=True)):
+            return race  # it is asked for after each training, and a bootstrap takes a second or more
         ours, theirs = (self._logits(who, folds, 0, done) for who in (one, default))
         if ours is None or theirs is None:
             return None
         labels = self.labels[np.concatenate(self.held_out[:folds])]
         ours, theirs = (at_best_threshold(self.goal, logits, labels, self.classes) for logits in (ours, theirs))
         difference = compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE)
-        return Race(one.trial, folds, difference, asked=one.trial == self.asked)
+        race = Race(one.trial, folds, difference, asked=one.trial == self.asked)
+        self._raced[one.trial, folds] = outcomes, race
+        return race
 
     def _logits(self, one: Finalist, folds: int, seed_number: int, done: Mapping[str, Outcome]) -> torch.Tensor | None:
         """The logits of the images of the first folds, in the folds' order; None if one is missing."""

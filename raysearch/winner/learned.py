@@ -28,7 +28,7 @@ from raysearch.training.numerics import full_precision, seeded
 CHANNELS = 4
 """Of a block, whose maxima are sought: those that differ most from image to image."""
 GRID = 7
-"""Places along each side of an image that are hidden in turn; the square is two of them wide."""
+"""Cells along each side of an image, around each of which a square is hidden in turn, two cells wide."""
 MOST_FILTERS = 64
 _BLOCKS = 5
 _STEPS, _FEWEST = 32, 12
@@ -119,10 +119,10 @@ def occlusion(
     maps = np.zeros(images.shape[:3], np.float32)
     for number, (image, label) in enumerate(zip(images, classes, strict=True)):
         hidden = np.repeat(image[None], GRID * GRID + 1, axis=0)
-        edges = np.linspace(0, len(image), GRID + 1).round().astype(int)
+        cell = len(image) / GRID
+        starts, ends = ([round(max(0.0, min(GRID, at + shift)) * cell) for at in range(GRID)] for shift in (-0.5, 1.5))
         for place in range(GRID * GRID):
-            row, column = divmod(place, GRID)
-            rows, columns = (slice(edges[max(0, at)], edges[min(GRID, at + 2)]) for at in (row, column))
+            rows, columns = (slice(starts[at], ends[at]) for at in divmod(place, GRID))
             hidden[place, rows, columns] = _GREY
         with full_precision(device), torch.inference_mode():
             odds = _log_odds(classifier(prepare(hidden, device)).double().cpu(), int(label))
