@@ -49,12 +49,18 @@ class Effort:
             return replace(self, folds=0, challengers=0, seeds=0)
         return None
 
+    @property
+    def folds_are_short(self) -> bool:
+        """Whether a training on a fold takes fewer epochs than one for good."""
+        return bool(self.folds) and self.fold_length < self.final_length
+
     def trainings(self) -> float:
         """How many trainings on all images, each as long as a trial, it may come to."""
         in_folds = max(0, self.folds - 1)  # as many of all images as the folds train on together
         of_students = self.student * (in_folds * self.fold_length + self.final_length) if self.folds else 0.0
         on_folds = in_folds * (self.challengers + max(1, self.seeds)) * self.fold_length
-        return self.refits * self.final_length + on_folds + of_students
+        longer = in_folds / self.folds * self.final_length if self.folds_are_short else 0.0
+        return self.refits * self.final_length + on_folds + longer + of_students
 
 
 def smallest(effort: Effort) -> Effort:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.pipeline.effort import Effort
-from raysearch.pipeline.finals import CONFIDENCE, Finals, Race
+from raysearch.pipeline.finals import Finals
 from raysearch.pipeline.finishing import Finish, finals_of, finish_of
 from raysearch.pipeline.progress import Progress
+from raysearch.pipeline.races import CONFIDENCE, Race
 from raysearch.record.events import Event
 from raysearch.record.final_events import (
     Chosen,

@@ -13,7 +13,7 @@ choice.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -22,18 +22,15 @@ from numpy.typing import NDArray
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.frontier import Floats, greedy
+from raysearch.pipeline.races import CONFIDENCE, Race, choose
 from raysearch.pipeline.threshold import at_best_threshold
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_places
-from raysearch.training.paired import Difference, compare
+from raysearch.training.paired import compare
 from raysearch.training.stratified import stratified_folds
 from raysearch.workers.order import Training
 from raysearch.workers.trainings import Outcome
-
-CONFIDENCE = 0.9
-"""Of the two-sided interval that must lie above 0 for a challenger to replace the default: one chance in twenty that it
-does so for nothing."""
 
 
 @dataclass(frozen=True)
@@ -45,36 +42,6 @@ class Finalist:
     """The recipe as it is compared."""
     for_good: Recipe
     """The recipe as it is trained on all images, perhaps longer: see `raysearch.pipeline.effort.final_recipe`."""
-
-
-@dataclass(frozen=True)
-class Race:
-    """How a challenger stands against the default after some folds."""
-
-    trial: str
-    folds: int
-    difference: Difference
-    asked: bool = False
-    """Whether it is shipped whatever comes of this, because somebody asked for it."""
-
-    @property
-    def goes_on(self) -> bool:
-        """Whether it is worth another fold."""
-        return self.asked or self.difference.better
-
-
-def choose(default: str, races: Sequence[Race], folds: int) -> str:
-    """The trial to train for good: the default, unless a challenger is surely better after all folds.
-
-    One that keeps what is required, or comes nearer to it, is better than one that does not, however little.
-
-    Args:
-        default: the default's trial.
-        races: of all challengers, after each fold.
-        folds: how many there are.
-    """
-    surely = [race for race in races if race.folds == folds and race.difference.surely]
-    return max(surely, key=lambda race: (race.difference.nearer, race.difference.mean)).trial if surely else default
 
 
 @dataclass(frozen=True)
@@ -133,6 +100,7 @@ class Finals:
         if (chosen := self.chosen(done)) is None:
             return wanted
         wanted += [self.in_fold(chosen, fold, seed) for seed in range(1, self.effort.seeds) for fold in folds]
+        wanted += self.longer(chosen)
         members = self.members(done) or {}
         others = [one for one in self.finalists if one is not chosen and one.trial in members]
         wanted += [*self.refits(chosen), *(self.refits(one)[0] for one in others)]
@@ -144,6 +112,14 @@ class Finals:
         name = f"fold-{one.trial}-{fold + 1}of{self.effort.folds}-{seeds[number]}"
         recipe = one.on_folds.model_copy(update={"seed": seeds[number]})
         return Training(name, recipe, seeds[0], "train+val", which)
+
+    def longer(self, one: Finalist) -> list[Training]:
+        """Where trainings on folds are shorter than for good: one without the first fold that is not."""
+        if not self.effort.folds_are_short:
+            return []
+        short = self.in_fold(one, 0, 0)
+        recipe = one.for_good.model_copy(update={"seed": short.recipe.seed})
+        return [replace(short, name=f"{short.name}-longer", recipe=recipe)]
 
     def refits(self, one: Finalist) -> list[Training]:
         """The trainings on all images that may be trained on, with fresh seeds from one head."""

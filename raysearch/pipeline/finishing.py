@@ -18,9 +18,10 @@ from raysearch.errors import InputError
 from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
-from raysearch.pipeline.finals import CONFIDENCE, Finalist, Finals
+from raysearch.pipeline.finals import Finalist, Finals
 from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
+from raysearch.pipeline.races import CONFIDENCE
 from raysearch.pipeline.threshold import best_threshold
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
@@ -107,6 +108,8 @@ class Finish:
     """The trainings on all images of other recipes, which an ensemble may have as members, by trial."""
     in_folds: Mapping[str, tuple[tuple[Outcome, ...], ...]] = field(default_factory=dict)
     """The trainings on folds, by trial: those of each fold, in the order of their seeds, as far as they succeeded."""
+    longer: Outcome | None = None
+    """The chosen recipe's training without the first fold that is as long as for good: see `Finals.longer`."""
     student: Outcome | None = None
     """What learned from the refits' answers; None: there is none, or nothing out of fold is known of it."""
     students_in_folds: tuple[Outcome, ...] = ()
@@ -127,24 +130,35 @@ class Finish:
         goal, classes = self.finals.goal, self.finals.classes
         if self.point is None or len(classes) != 2:
             return None
-        logits, labels = logarithms(self.point.probabilities) / self.temperature, self.finals.held_out_labels
+        logits, labels = logarithms(self.point.probabilities) / self.fold_temperature, self.finals.held_out_labels
         found = best_threshold(goal, logits, labels, classes)
         if found == 0.5:
             return None
         return found if compare(goal, at_threshold(logits, found), logits, labels, classes, CONFIDENCE).surely else None
 
     @cached_property
-    def temperature(self) -> float:
-        """What the logits of what is shipped are divided by; 1 where nothing out of fold can tell.
-
-        What is trained for longer than on the folds is surer than those were, so that they can only say that it is too
-        sure, not that it is too unsure.
-        """
+    def fold_temperature(self) -> float:
+        """What makes the out-of-fold answers of what is shipped as sure as they are right; 1 where there are none."""
         if self.point is None:
             return 1.0
-        logits, effort = logarithms(self.point.probabilities), self.finals.effort
-        fitted = fitted_temperature(logits, torch.as_tensor(self.finals.held_out_labels))
-        return max(1.0, fitted) if effort.final_length > effort.fold_length else fitted
+        logits = logarithms(self.point.probabilities)
+        return fitted_temperature(logits, torch.as_tensor(self.finals.held_out_labels))
+
+    @cached_property
+    def temperature(self) -> float:
+        """What the logits of what is shipped are divided by.
+
+        What is trained for longer is surer. By how much is measured on the first fold, which neither of two trainings
+        of the chosen recipe has seen: the longer one's temperature over the shorter one's.
+        """
+        if self.point is None or not self.finals.effort.folds_are_short:
+            return self.fold_temperature
+        if self.longer is None:  # it failed: then it is only known that what is trained for longer is not less sure
+            return max(1.0, self.fold_temperature)
+        labels = torch.as_tensor(self.finals.labels[self.finals.held_out[0]])
+        shorter = self.in_folds[self.chosen.trial][0][0]
+        of_longer, of_shorter = (fitted_temperature(one.held_out_logits(), labels) for one in (self.longer, shorter))
+        return self.fold_temperature * of_longer / of_shorter
 
 
 def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Bench, call: Call) -> Finish:
@@ -180,7 +194,8 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
     best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.goal, CONFIDENCE)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best
-    return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped)
+    longer = next((done[one.name] for one in finals.longer(chosen) if done[one.name].error is None), None)
+    return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped, longer=longer)
 
 
 def _in_folds(finals: Finals, one: Finalist, done: Mapping[str, Outcome]) -> tuple[tuple[Outcome, ...], ...]:

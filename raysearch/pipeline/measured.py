@@ -96,7 +96,7 @@ class Measured:
         """How sure what is shipped may be, by what is known out of fold."""
         if self._finish is None or self._point is None:
             return Confidence()
-        shares = tempered(self._point.probabilities, self._finish.temperature)
+        shares = tempered(self._point.probabilities, self._finish.fold_temperature)
         labels = self._finish.finals.held_out_labels
         return Confidence.of(shares, labels, self._finish.temperature, self._finish.threshold)
 
@@ -171,16 +171,16 @@ class Measured:
     def _known(self, best: Row) -> Known:
         data, goal, known = self._job.dataset, self._job.goal, None
 
-        def answers(probabilities: Floats, labels: NDArray[np.int64]) -> Answers:
-            calibrated = tempered(probabilities, self.confidence.temperature)
-            return Answers(calibrated, labels, data.classes, self.confidence.threshold)
+        def answers(probabilities: Floats, labels: NDArray[np.int64], temperature: float) -> Answers:
+            return Answers(tempered(probabilities, temperature), labels, data.classes, self.confidence.threshold)
 
         if self._point is not None and self._finish is not None:
-            known = answers(self._point.probabilities, self._finish.finals.held_out_labels)
+            labels = self._finish.finals.held_out_labels
+            known = answers(self._point.probabilities, labels, self._finish.fold_temperature)
         elif self._on == "train" and len(data.val):
-            known = answers(self._seen["val", self._single].probabilities, data.val.labels)
+            known = answers(self._seen["val", self._single].probabilities, data.val.labels, self.confidence.temperature)
         figures = {one: self._job.rules.figure_of(best, one) for one in goal.metrics if f"val_{one}" in best}
-        on_test = answers(self.by_kind()[self._kind], data.test.labels)
+        on_test = answers(self.by_kind()[self._kind], data.test.labels, self.confidence.temperature)
         return Known(known, "validation" if self._point is None else "out of fold", figures, on_test)
 
     def _shipped_figures(self) -> ShippedFigures:
@@ -212,7 +212,7 @@ class Measured:
         if self._point is not None and self._finish is not None:
             labels = self._finish.finals.held_out_labels
             figures["out_of_fold"] = self._metrics(
-                tempered(self._point.probabilities, self.confidence.temperature), labels
+                tempered(self._point.probabilities, self._finish.fold_temperature), labels
             )
         return figures
 
@@ -277,7 +277,7 @@ class Measured:
             return None
         finals, n_train = self._finish.finals, len(self._job.dataset.train)
         answers = np.full((len(finals.labels), self._point.probabilities.shape[1]), np.nan)
-        answers[np.concatenate(finals.held_out)] = tempered(self._point.probabilities, self.confidence.temperature)
+        answers[np.concatenate(finals.held_out)] = tempered(self._point.probabilities, self._finish.fold_temperature)
         on_val = answers[n_train:]
         return None if np.isnan(on_val).any() else on_val
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.pipeline.effort import Effort, final_recipe
-from raysearch.pipeline.finals import Finalist, Finals, choose
+from raysearch.pipeline.finals import Finalist, Finals
+from raysearch.pipeline.races import choose
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.goal import Goal
 from raysearch.workers.order import Training
@@ -110,6 +111,18 @@ def test_a_fold_takes_as_long_as_a_trial_and_a_training_for_good_longer():
     done, _ = run(finals(), {"t0000": 0.5, "t0001": 0.0})
     trained_for = {(name.split("-")[0], one.training.recipe.schedule[1].epochs) for name, one in done.items()}
     assert trained_for == {("fold", 6), ("refit", 18)}
+
+
+def test_of_what_is_chosen_one_training_on_a_fold_is_as_long_as_for_good():
+    which = finals()
+    assert which.longer(which.finalists[0]) == []
+    short = replace(which, effort=replace(which.effort, final_length=3.0))
+    _, order = run(short, {"t0000": 0.1, "t0001": 0.4})
+    (longer,) = short.longer(short.finalists[0])
+    assert [name for name in order if name.endswith("longer")] == [longer.name]
+    one = short.in_fold(short.finalists[0], 0, 0)
+    assert (longer.fold, longer.head_seed, longer.recipe.seed) == (one.fold, one.head_seed, one.recipe.seed)
+    assert (one.recipe.schedule[1].epochs, longer.recipe.schedule[1].epochs) == (6, 18)
 
 
 def test_without_folds_the_one_that_was_given_is_refitted():

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finalist, Finals
@@ -13,6 +14,9 @@ from raysearch.pipeline.finishing import Finish
 from raysearch.pipeline.frontier import Point
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.goal import Goal
+from raysearch.workers.order import Training
+from raysearch.workers.trainings import Outcome
+from tests.pipeline.test_finals import Known
 
 LABELS = np.arange(400) % 2
 RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=(Stage(depth=1, epochs=2),))
@@ -29,10 +33,20 @@ def finish(sure: float, right: float = 0.8) -> Finish:
     return Finish(finals, one, (), (probabilities,), (Point("single", 1, probabilities),), "single", {})
 
 
-def longer(one: Finish) -> Finish:
-    """The same with refits that take longer than the trainings on folds."""
+def answers(one: Finish, sure: float, right: float = 0.8) -> Outcome:
+    """A training whose answers to the first fold give the likelier class this probability."""
+    labels = one.finals.labels[one.finals.held_out[0]]
+    given = np.where(np.arange(len(labels)) % 10 < 10 * right, labels, 1 - labels)
+    probabilities = torch.from_numpy(np.where(np.eye(2)[given] > 0, sure, 1 - sure))
+    return Known(Training("fold", RECIPE, 0, "train+val", (0, 2)), logits=probabilities.log())
+
+
+def longer(one: Finish, shorter: float, sure: float | None) -> Finish:
+    """The same with refits that take longer than on folds, and two trainings on a fold that are as sure as this."""
     effort = replace(one.finals.effort, final_length=3.0)
-    return replace(one, finals=replace(one.finals, effort=effort))
+    measured = None if sure is None else answers(one, sure)
+    in_folds = {"t0000": ((answers(one, shorter),),)}
+    return replace(one, finals=replace(one.finals, effort=effort), in_folds=in_folds, longer=measured)
 
 
 @pytest.mark.parametrize(("sure", "temperature"), [(0.95, 2.12), (0.8, 1.0), (0.65, 0.45)])
@@ -41,15 +55,26 @@ def test_the_temperature_makes_answers_as_sure_as_they_are_right(sure, temperatu
     assert finish(sure).temperature == pytest.approx(temperature, rel=0.01)
 
 
-@pytest.mark.parametrize(("sure", "temperature"), [(0.95, 2.12), (0.8, 1.0), (0.65, 1.0)])
-def test_shorter_trainings_make_longer_ones_only_less_sure(sure, temperature):
-    assert longer(finish(sure)).temperature == pytest.approx(temperature, rel=0.01)
+@pytest.mark.parametrize(("shorter", "sure", "temperature"), [(0.8, 0.8, 1.0), (0.8, 0.95, 2.12), (0.65, 0.95, 4.76)])
+def test_what_is_trained_for_longer_is_made_less_sure_by_as_much_as_it_is_surer(shorter, sure, temperature):
+    """By hand: 2.944 / 1.386, and 2.944 / 0.619; what is known out of fold stays as it was measured."""
+    found = longer(finish(0.8), shorter, sure)
+    assert found.temperature == pytest.approx(temperature, rel=0.01)
+    assert found.fold_temperature == pytest.approx(1.0, rel=0.01)
+
+
+@pytest.mark.parametrize(("sure", "temperature"), [(0.95, 2.12), (0.65, 1.0)])
+def test_where_that_is_not_known_answers_are_only_made_less_sure(sure, temperature):
+    assert longer(finish(sure), 0.8, None).temperature == pytest.approx(temperature, rel=0.01)
 
 
 @pytest.mark.parametrize(
-    ("fold_length", "final_length", "trainings"), [(1.0, 1.0, 7.0), (1.0, 3.0, 15.0), (2.0, 1.0, 10.0)]
+    ("fold_length", "final_length", "trainings"), [(1.0, 1.0, 7.0), (1.0, 3.0, 16.5), (2.0, 1.0, 10.0)]
 )
 def test_what_an_effort_comes_to_counts_lengths(fold_length, final_length, trainings):
-    """Two folds of half the images, for the default twice and a challenger, are three trainings; and four refits."""
+    """Two folds of half the images, for the default twice and a challenger, are three trainings; and four refits.
+
+    Where these are longer, one on a fold is as long: half the images, three times.
+    """
     effort = Effort(2, 1, 2, 4, "train+val", fold_length, final_length)
     assert effort.trainings() == trainings

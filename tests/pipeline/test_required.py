@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from raysearch.pipeline.finals import Race, choose
 from raysearch.pipeline.frontier import frontier, shipped_kind
+from raysearch.pipeline.races import Race, choose
 from raysearch.pipeline.required import Answers, Known, required
 from raysearch.pipeline.threshold import at_best_threshold, best_threshold
 from raysearch.record.goal import Goal
