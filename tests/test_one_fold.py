@@ -40,6 +40,7 @@ def paused(name: str, number: int) -> dict[str, Any]:
     return {"event": "segment_paused", "trial": name, "segment": f"{name}.{number}", "reason": "the driver ended"}
 
 
+STANDS = {"network": "simple_cnn", "head": "h0000", "figure": 0.5, "behind": None, "stays": True}
 EVERYTHING: list[dict[str, Any]] = [
     {"event": "budget", "heads": 2, "trials": 6, "max_epochs": 4},
     head("h0000"),
@@ -55,6 +56,7 @@ EVERYTHING: list[dict[str, Any]] = [
     end("h0001", 1, row(1, 0.3), 1),
     epoch("h0000", 2, 0.5),
     end("h0000", 1, row(2, 0.5), 2, finished=True),
+    {"event": "networks", "heads": 2, "images": 20, "confidence": 0.95, "networks": [STANDS]},
     {"event": "lr_find", "level": 1, "start": "h0000", "depths": {"1": {"low": 1e-4, "high": 1e-2}}},
     trial("t0000", "h0000") | {"role": "default"},
     segment("t0000"),
@@ -110,6 +112,7 @@ EVERYTHING: list[dict[str, Any]] = [
     },
     {"event": "finals", "finalists": ["t0000", "t0003"], "confidence": 0.9, "folds": 2, "refits": 2},
     {"event": "fold", "trial": "t0003", "seed": 1000, "fold": 1, "of": 2, "best": row(4, 0.8), "seconds": 1.0},
+    {"event": "student", "trial": "t0003", "fold": 1, "teachers": [], "unlabelled": 9, "best": None, "seconds": 1.0},
     {"event": "race", "against": "t0000", "trial": "t0003", "folds": 1, "goes_on": False, "mean": -0.1},
     {"event": "refit_lost", "reason": "gone"},
     {"event": "refit", "trial": "t0000", "seed": 1000, "recipe": {}, "best": row(4, 0.8), "seconds": 1.0},

@@ -21,6 +21,11 @@ def photos(tmp_path_factory) -> str:
     return str(write_pictures(tmp_path_factory.mktemp("photos") / "photos", 10))
 
 
+def flag_of(field: dataclasses.Field) -> str:
+    """As it is typed; what Python keeps for itself has an underscore behind it."""
+    return f"--{field.name.rstrip('_').replace('_', '-')}"
+
+
 def refused(capsys, *arguments: str) -> str:
     """What the command says on stderr when it exits with code 2, with no traceback."""
     try:
@@ -39,7 +44,7 @@ def test_help_mentions_every_flag_with_what_it_does(capsys):
     assert caught.value.code == 0
     said = capsys.readouterr().out
     for field in dataclasses.fields(Flags):
-        assert f"--{field.name.replace('_', '-')}" in said
+        assert flag_of(field) in said
     for piece in ("quick = 6 trials of 6 epochs", "default = 18 of 12", "best = 100 of at most 30"):
         assert piece in " ".join(said.replace("│", " ").split()), "as raysearch.job.resolve has it"
 
@@ -137,7 +142,7 @@ def test_a_resumed_run_keeps_its_own_settings(field, tmp_path):
     settings = Flags(resume="nothing", results=tmp_path, **{field.name: changed(field)})
     with pytest.raises(InputError) as caught:
         search(settings)
-    flag = f"--{field.name.replace('_', '-')}"
+    flag = flag_of(field)
     assert caught.value.problems[0].startswith(f"{flag} cannot change when a run is resumed")
     assert "no run 'nothing'" in caught.value.problems[1]
 

@@ -60,7 +60,7 @@ def test_fast_dev_run_does_everything_once_with_a_live_page_and_does_not_notice_
     assert list(table(run, "trials")["epochs"]) == [1]
     assert len(json.loads((run / "evaluation.json").read_text())["test"]["accuracy"]["values"]) == 1
     index = json.loads((run / "pictures" / "pictures.json").read_text())
-    pictures = [one for kind in ("augmented", "mistakes", "classes") for one in index[kind]]
+    pictures = [one for kind in ("augmented", "mistakes", "classes", "learned") for one in index[kind]]
     assert len(index["classes"]) == len(CLASSES)
     assert (run / "report.html").read_text().count('src="data:image/webp') == len(pictures)
 

@@ -39,6 +39,6 @@ def test_the_leaders_are_those_that_keep_the_bound():
 
 def test_a_comparison_says_that_the_bound_decided():
     race = Race("t0001", 2, 100, -0.02, -0.03, -0.01, True, 0.04)
-    comparison = Comparison(("t0000", "t0001"), True, 2, 3, True, 0.9, (race,), "t0001", 4, 1.0)
+    comparison = Comparison(("t0000", "t0001"), True, 2, 3, True, 0.9, (race,), "t0001", 4, None, 1.0)
     line = comparison_line(comparison, "accuracy")
     assert "t0001 replaces it: it misses what is required by 0.0400 less; -2.0 points" in line
