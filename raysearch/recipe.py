@@ -7,7 +7,7 @@ Unknown fields are refused, so a searched value that nothing reads cannot exist.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, TypedDict, cast
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, cast
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -187,32 +187,48 @@ class Recipe(_Frozen):
     @property
     def network(self) -> str:
         """What is fine-tuned, as `network_name` has it."""
-        return network_name(self.backbone, self.weights)
+        return network_name(self.backbone, self.weights, self.image_size)
 
 
+NATIVE = "native"
+"""What an image size says that is the one which a network's weights were trained with."""
 AT_HAND = "at_hand"
 """What `backbone` says for every network whose weights are on this machine."""
 
 
-def network_name(backbone: str, weights: str) -> str:
-    """A backbone with its weights, as one value: "densenet121=bundled"."""
-    return f"{backbone}={weights}"
+class Network(NamedTuple):
+    """A backbone with its weights, and the size in which it sees images."""
+
+    backbone: str
+    weights: str | None
+    """None: those of the whole search."""
+    image_size: int | Literal["native"] | None
+    """Pixels; native: what the weights were trained with; None: that of the whole search."""
 
 
-def named_network(name: str) -> tuple[str, str | None]:
-    """The backbone and the weights of NAME=WEIGHTS; of NAME alone, no weights.
+def network_name(backbone: str, weights: str, image_size: int | str) -> str:
+    """A network as one value: "densenet121=bundled@32"."""
+    return f"{backbone}={weights}@{image_size}"
 
-    >>> named_network("resnet18=imagenet"), named_network("resnet18")
-    (('resnet18', 'imagenet'), ('resnet18', None))
+
+def named_network(name: str) -> Network:
+    """What NAME[=WEIGHTS][@PX|@native] says.
+
+    >>> named_network("resnet18=imagenet@64"), named_network("resnet18@native")[2], named_network("resnet18")[1:]
+    (Network(backbone='resnet18', weights='imagenet', image_size=64), 'native', (None, None))
     """
-    backbone, _, weights = name.partition("=")
-    return backbone.strip(), weights.strip() or None
+    named, _, size = name.rpartition("@")
+    if not (size.isdecimal() or size == NATIVE):
+        named, size = name, ""
+    backbone, _, weights = named.partition("=")
+    pixels: int | Literal["native"] | None = "native" if size == NATIVE else int(size) if size else None
+    return Network(backbone.strip(), weights.strip() or None, pixels)
 
 
 class Shared(TypedDict, total=False):
     """The fields of a recipe that all trials of a search share: the command or the space fixes them.
 
-    But for backbone and weights, where the search chooses among several networks.
+    But for backbone, weights and image size, where the search chooses among several networks.
     """
 
     backbone: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -15,6 +16,9 @@ from raysearch.data.pixel_notes import PixelNotes
 from raysearch.data.selection import Pixels, Selection
 from raysearch.data.split import parts
 from raysearch.errors import InputError
+
+BETWEEN_PLACES = "\0"
+"""What stands between the folders of one dataset in several sizes; no path has it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,6 +84,60 @@ class Dataset:
     folder: Path
     notes: PixelNotes = field(default_factory=PixelNotes)
     account: Account = field(default_factory=Account)
+    others: Mapping[int, Dataset] = field(default_factory=dict)
+    """The same images in other sizes, by pixels."""
+
+    def at(self, size: int) -> Dataset:
+        """The images in one of the sizes that there are.
+
+        Raises:
+            InputError: they were not decoded in that size.
+        """
+        if size not in self.sizes:
+            sizes = ", ".join(map(str, self.sizes))
+            raise InputError(f"there are no images of {size} px: the data was loaded at {sizes} px")
+        return self.sizes[size]
+
+    @property
+    def sizes(self) -> dict[int, Dataset]:
+        """The images in every size that there is, by pixels, its own first."""
+        return {self.image_size: self, **self.others}
+
+    @property
+    def place(self) -> str:
+        """Where the images are, in all sizes, as `open_all` takes it."""
+        return BETWEEN_PLACES.join(str(one.folder) for one in self.sizes.values())
+
+    def with_sizes(self, others: Iterable[Dataset]) -> Dataset:
+        """The dataset with its own images in other sizes.
+
+        Args:
+            others: the source in other sizes, with copies of test images: which of them leave is told by pixels.
+
+        Raises:
+            InputError: another size lacks some of the images.
+        """
+        return replace(self, others={one.image_size: self._aligned(one) for one in others})
+
+    def _aligned(self, other: Dataset) -> Dataset:
+        """Another size with these very images, in this order."""
+        found: list[Split] = []
+        for name, split in self.splits.items():
+            row = {path: number for number, path in enumerate(other.splits[name].paths)}
+            if lacking := [path for path in split.paths if path not in row]:
+                raise InputError(
+                    f"{self.source}: {len(lacking)} images that are there at {self.image_size} px are not at "
+                    f"{other.image_size} px, e.g. {lacking[0]}"
+                )
+            taken = other.splits[name].take(np.array([row[path] for path in split.paths], np.int64))
+            found.append(replace(taken, groups=split.groups))
+        train, val, test = found
+        return replace(other, train=train, val=val, test=test)
+
+    def with_val_trained(self) -> Dataset:
+        """The dataset with its validation images among the training images too, behind them."""
+        others = {size: one.with_val_trained() for size, one in self.others.items()}
+        return replace(self, train=Split.join(self.train, self.val), others=others)
 
     @property
     def splits(self) -> dict[str, Split]:
@@ -93,7 +151,17 @@ class Dataset:
         """
         half = parts(self.val.labels, 2, seed, self.val.groups)
         kept, other = (self.val.take(np.flatnonzero(half == which)) for which in (0, 1))
-        return replace(self, val=kept), other
+        return replace(self, val=kept, others={size: one.halved(seed)[0] for size, one in self.others.items()}), other
+
+    @staticmethod
+    def open_all(place: str) -> Dataset:
+        """The images in all sizes, from their `place`.
+
+        Raises:
+            InputError: as `open`.
+        """
+        first, *others = (Dataset.open(Path(folder)) for folder in place.split(BETWEEN_PLACES))
+        return first.with_sizes(others)
 
     @staticmethod
     def open(folder: Path) -> Dataset:

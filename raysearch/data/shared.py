@@ -9,6 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from raysearch.data.dataset import BETWEEN_PLACES
 from raysearch.storage.cache import cache_root
 from raysearch.storage.remote import SHARED, Storage
 
@@ -22,6 +23,17 @@ def put_images(storage: Storage, folder: Path) -> None:
     if not place.exists(_LAST):
         for path in sorted(folder.iterdir(), key=lambda one: one.name == _LAST):
             place.put(path, path.name)
+
+
+def put_all(storage: Storage, place: str) -> None:
+    """`put_images` for a dataset in all its sizes: see `Dataset.place`."""
+    for folder in place.split(BETWEEN_PLACES):
+        put_images(storage, Path(folder))
+
+
+def bring_all(storage: Storage, place: str) -> str:
+    """`bring_images` for a dataset in all its sizes: see `Dataset.place`."""
+    return BETWEEN_PLACES.join(str(bring_images(storage, Path(folder))) for folder in place.split(BETWEEN_PLACES))
 
 
 def bring_images(storage: Storage, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +23,8 @@ _CLASS = "unlabelled"
 
 def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache: Path | None = None) -> Dataset:
     """Every image in a folder, to the bottom of it, whatever its folders are called; all are in `train`.
+
+    They come in every size that the labelled images have.
 
     Args:
         folder: of the images.
@@ -45,22 +48,20 @@ def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache
         np.full(len(names), "train", dtype="<U5"),
         FileReader([folder / name for name in names]),
     )
-    return decoded(
-        listing,
-        like.image_size,
-        like.fit,
-        cache=cache,
-        progress=progress,
-        pixel_range=like.notes.pixel_range,
-        measuring=True,
+    used = like.notes.pixel_range
+    first, *others = (
+        decoded(listing, size, like.fit, cache=cache, progress=progress, pixel_range=used, measuring=True)
+        for size in like.sizes
     )
+    return first.with_sizes(others)
 
 
 @dataclass(frozen=True, eq=False)
 class Unlabelled:
     """Images without labels, none of which is a copy of one that has a label."""
 
-    images: Split
+    images: Mapping[int, Split]
+    """In each size, by pixels."""
     fingerprint: str
 
 
@@ -86,6 +87,6 @@ def without_copies(unlabelled: Dataset, labelled: Dataset) -> Unlabelled:
 
         replace_with(file, write)
     found: NDArray[np.int64] = np.load(file)
-    split = unlabelled.train.take(found)
-    split = replace(split, paths=tuple(f"{_CLASS}/{path}" for path in split.paths))
-    return Unlabelled(split, unlabelled.fingerprint)
+    paths = tuple(f"{_CLASS}/{unlabelled.train.paths[place]}" for place in found)
+    splits = {size: replace(one.train.take(found), paths=paths) for size, one in unlabelled.sizes.items()}
+    return Unlabelled(splits, unlabelled.fingerprint)

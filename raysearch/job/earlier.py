@@ -64,7 +64,7 @@ class Earlier:
         for event in events:
             trials.take(event)
         chosen = trials[evaluation["trial"]]
-        dataset = problems.attempt(images_before, run)
+        dataset = problems.attempt(lambda: images_before(run).at(chosen.recipe.image_size))
         head = None
         if chosen.is_head or chosen.recipe.depth == 0 or not any(one.is_head for one in trials.values()):
             problems.found.append(

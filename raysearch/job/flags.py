@@ -72,7 +72,7 @@ class Flags:
     Default: they are left out, and counted."""
     strict: bool = False
     """Refuse images in which something is probably wrong, instead of warning of it: see raysearch data SOURCE."""
-    backbone: Annotated[str | None, _unset("NAME[=WEIGHTS][,…]", _BACKBONES)] = None
+    backbone: Annotated[str | None, _unset("NAME[=WEIGHTS][@PX][,…]", _BACKBONES)] = None
     """Name of a backbone, or of several."""
     weights: Annotated[str | None, _unset("auto|imagenet|bundled|random|PATH")] = None
     """auto (the published ones if they can be had, else the bundled ones), imagenet, bundled, random, or the PATH of a
@@ -94,8 +94,9 @@ class Flags:
     """Stop searching in time to finish within this, refits and evaluation included, e.g. 30m or 1h30m."""
     max_epochs: Annotated[int | None, _unset("N")] = None
     """Epochs of one trial at most, after the head's. Default: the preset's; for heads alone, the space's."""
-    image_size: Annotated[int | None, _unset("PX")] = None
-    """Height and width that the network sees, in pixels. Default: the images' own, between 32 and 224."""
+    image_size: Annotated[int | Literal["native"] | None, _unset("PX|native")] = None
+    """Height and width that networks see, in pixels; native: what each was trained with. Default: the images' own,
+    between 32 and 224."""
     fit: Annotated[Fit | None, _unset("squash|crop|pad")] = None
     """How an image that is not square becomes one. Default: squash."""
     metric: Annotated[str | None, _unset("NAME")] = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from functools import partial
 
 from pydantic import ValidationError
 
@@ -11,8 +11,11 @@ from raysearch.data.continued import continued
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import load
 from raysearch.data.reading import Reading
+from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError
+from raysearch.job.networks import in_all_sizes
 from raysearch.job.settings import Settings
+from raysearch.recipe import named_network
 from raysearch.record.folder import RunFolder
 from raysearch.storage.cache import cache_root
 
@@ -23,19 +26,28 @@ def images_of(settings: Settings) -> Dataset:
     Raises:
         InputError: they cannot be read, or those of the run that it continues cannot.
     """
-    earlier = None if settings.continues is None else images_before(RunFolder.open(settings.continues))
-    dataset = load(
+    if settings.continues is not None:
+        run = RunFolder.open(settings.continues)
+        earlier = images_before(run).at(settings.image_size)
+        now = _read(settings, settings.image_size, earlier.notes.pixel_range, keep_copies=settings.keep_copies)
+        return continued(earlier, now, run.name)
+    dataset = _read(settings, settings.image_size, None, keep_copies=settings.keep_copies)
+    named = (named_network(name).image_size for name in settings.networks)
+    sizes = [size for size in dict.fromkeys(named) if isinstance(size, int)]
+    return in_all_sizes(dataset, sizes, partial(_read, settings, keep_copies=True))
+
+
+def _read(settings: Settings, image_size: int, pixel_range: PixelRange | None, *, keep_copies: bool) -> Dataset:
+    """The images where they lie, decoded in one size."""
+    return load(
         settings.data,
-        image_size=settings.image_size,
+        image_size=image_size,
         fit=settings.fit,
         seed=settings.seed,
-        keep_copies=settings.keep_copies,
+        keep_copies=keep_copies,
         reading=Reading.of_run(settings.model_dump()),
-        pixel_range=None if earlier is None else earlier.notes.pixel_range,
+        pixel_range=pixel_range,
     )
-    if earlier is None or settings.continues is None:
-        return dataset
-    return continued(earlier, dataset, Path(settings.continues).name)
 
 
 def images_before(run: RunFolder) -> Dataset:

@@ -52,7 +52,7 @@ class Job:
             return [f"Weights: {self.weights.origin} ({self.weights.reason})"]
         named = self.networks.weights.items()
         return [
-            *(f"Weights of {named_network(name)[0]}: {one.origin} ({one.reason})" for name, one in named),
+            *(f"Weights of {named_network(name).backbone}: {one.origin} ({one.reason})" for name, one in named),
             *(f"left out: {one}" for one in self.networks.left_out),
         ]
 
@@ -104,5 +104,5 @@ def settled(space: Space, settings: Settings) -> Space:
     if settings.networks:
         space = space.among(settings.networks)
     elif space.networks or space.own:
-        space = space.only(network_name(settings.backbone, settings.weights))
+        space = space.only(network_name(settings.backbone, settings.weights, settings.image_size))
     return replace(space, tree=space.tree | settings.shared | {"schedule": schedule}, fixed={})

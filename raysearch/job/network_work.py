@@ -19,6 +19,7 @@ from raysearch.recipe import Recipe, named_network
 from raysearch.record.events import Event, trial_of
 from raysearch.record.info import Json, NetworkInfo
 from raysearch.record.trial import Trials
+from raysearch.reporting.sentences import network_in_short
 from raysearch.training.cost import Cost, cost_of
 from raysearch.workers.cluster import Call, call_here
 
@@ -28,7 +29,7 @@ def plan_frozen_work(job: Job, call: Call = call_here) -> Json:
     if not job.settings.networks:
         return record(*plan_cache(job, call))
     plans = {name: record(*plan_cache(alone(job, name), call)) for name in job.settings.networks}
-    lines = [f"{named_network(name)[0]}, {line}" for name, one in plans.items() for line in one["lines"]]
+    lines = [f"{network_in_short(name)}, {line}" for name, one in plans.items() for line in one["lines"]]
     return {"networks": plans, "lines": lines}
 
 
@@ -41,11 +42,12 @@ def alone(job: Job, network: str) -> Job:
     settings, space = job.settings, job.space.only(network)
     names = settings.networks
     going = min(len(names), job.space.search.networks or len(names))
-    backbone, weights = named_network(network)
+    backbone, weights, size = named_network(network)
     share = {
         "networks": (),
         "backbone": backbone,
         "weights": weights,
+        "image_size": size,
         "heads": -(-settings.heads // len(names)),
         "trials": -(-settings.trials // going),
         "cache_bytes": settings.cache_bytes // going,
@@ -74,7 +76,7 @@ def outcomes(job: Job, recorded: Json, events: Iterable[Event]) -> dict[str, Any
     for event in log:
         trials.take(event)
     return {
-        f"{named_network(name)[0]}, {depth}": what
+        f"{network_in_short(name)}, {depth}": what
         for name, one in recorded["networks"].items()
         for depth, what in outcome(alone(job, name), one, _of(name, log, trials)).items()
     }

@@ -1,16 +1,19 @@
-"""The networks that a search chooses among, with their weights."""
+"""The networks that a search chooses among, with their weights and the sizes in which they see images."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from raysearch.data.dataset import Dataset
+from raysearch.data.value_range import PixelRange
 from raysearch.errors import InputError, Problems
 from raysearch.models.registry import backbone_spec
 from raysearch.models.shelf import Shelf
 from raysearch.models.weights import Weights, load_weights
-from raysearch.recipe import named_network, network_name
+from raysearch.recipe import NATIVE, named_network, network_name
 from raysearch.record.info import RunInfo
+from raysearch.space.networks import native_size
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,7 +21,7 @@ class Networks:
     """Several networks, each with its weights, the default's first."""
 
     weights: dict[str, Weights]
-    """By NAME=WEIGHTS, where WEIGHTS loads the same again."""
+    """By NAME=WEIGHTS@PX, where WEIGHTS loads the same again; without @PX, the network takes the search's own size."""
     shelf: Shelf
     """The same, as benches read them."""
     left_out: tuple[str, ...] = ()
@@ -26,15 +29,21 @@ class Networks:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """As NAME=WEIGHTS."""
+        """As NAME=WEIGHTS@PX."""
         return tuple(self.weights)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The sizes that networks ask for, in pixels, each once."""
+        found = (named_network(name).image_size for name in self.weights)
+        return tuple(dict.fromkeys(size for size in found if isinstance(size, int)))
 
     @classmethod
     def load(cls, named: Sequence[str], weights: str, seed: int, *, at_hand: bool = False) -> Networks:
         """Load what is named.
 
         Args:
-            named: networks, as NAME or NAME=WEIGHTS.
+            named: networks, as NAME[=WEIGHTS][@PX|@native].
             weights: of those without.
             seed: draws random weights.
             at_hand: whether what cannot be used is left out, instead of refused: nobody has named it.
@@ -42,11 +51,11 @@ class Networks:
         Raises:
             InputError: all that cannot be had, together.
         """
-        problems, left_out = Problems(), list[str]()
+        problems, left_out, shelf = Problems(), list[str](), Shelf(seed)
         found: dict[str, Weights] = {}
         names: dict[str, str] = {}
         for one in named:
-            backbone, own = named_network(one)
+            backbone, own, size = named_network(one)
             try:
                 loaded = load_weights(backbone, own or weights, seed)
             except InputError as error:
@@ -54,32 +63,42 @@ class Networks:
                 left_out += reasons if at_hand else []
                 problems.found += [] if at_hand else reasons
                 continue
-            name = network_name(backbone, loaded.again)
+            size = native_size(backbone) if size == NATIVE else size
+            name = network_name(backbone, loaded.again, size or "")
             if name in names:
-                problems.check(at_hand, f"backbone: {names[name]} and {one} are one network, {name}; name it once")
+                problems.check(at_hand, _once(names[name], one))
                 continue
+            shelf.put(backbone, loaded)
             names[name], found[name] = one, loaded
         problems.stop_if_any()
         if not found:
             raise InputError(["no network can be used", *left_out])
-        return cls(found, _shelf(found, seed), tuple(left_out))
+        return cls({name.removesuffix("@"): one for name, one in found.items()}, shelf, tuple(left_out))
 
-    def that_take(self, image_size: int, seed: int, *, at_hand: bool) -> Networks:
-        """Those that take images of this size.
+    def sized(self, image_size: int, *, at_hand: bool) -> Networks:
+        """The same, each in its size, as far as networks take it.
+
+        Args:
+            image_size: of those that ask for none, pixels.
+            at_hand: as of `load`.
 
         Raises:
-            InputError: some do not, and were named; or none does.
+            InputError: some cannot take their size, and were named; or none can; or two are one by now.
         """
-        wrong = {
-            name: problems
-            for name in self.weights
-            if (problems := backbone_spec(named_network(name)[0]).problems(image_size=image_size, depth=0))
-        }
-        reasons = [problem for problems in wrong.values() for problem in problems]
-        if wrong and (not at_hand or len(wrong) == len(self.weights)):
-            raise InputError(reasons)
-        left = {name: one for name, one in self.weights.items() if name not in wrong}
-        return Networks(left, _shelf(left, seed), (*self.left_out, *reasons))
+        found: dict[str, Weights] = {}
+        wrong: list[str] = []
+        for name, one in self.weights.items():
+            backbone, _, own = named_network(name)
+            size = own if isinstance(own, int) else image_size
+            problems = backbone_spec(backbone).problems(image_size=size, depth=0)
+            full = network_name(backbone, one.again, size)
+            problems += [_once(full, name)] if full in found and not at_hand else []
+            wrong += problems
+            if not problems:
+                found[full] = one
+        if wrong and (not at_hand or not found):
+            raise InputError(wrong)
+        return Networks(found, self.shelf, (*self.left_out, *wrong))
 
     def changed_since(self, info: RunInfo) -> list[str]:
         """The networks whose weights are not those that a run was started with."""
@@ -87,8 +106,19 @@ class Networks:
         return [name for name, one in self.weights.items() if before.get(name) != one.digest]
 
 
-def _shelf(weights: dict[str, Weights], seed: int) -> Shelf:
-    shelf = Shelf(seed)
-    for name, one in weights.items():
-        shelf.put(named_network(name)[0], one)
-    return shelf
+def in_all_sizes(dataset: Dataset, sizes: Sequence[int], load: Callable[[int, PixelRange | None], Dataset]) -> Dataset:
+    """The images of a search in every size that its networks ask for, each decoded from the source.
+
+    Args:
+        dataset: in the size that is decoded first, which decides which images there are.
+        sizes: pixels.
+        load: the source in another size, of these values, with all copies of test images.
+
+    Raises:
+        InputError: an image cannot be had in one of them.
+    """
+    return dataset.with_sizes(load(size, dataset.notes.pixel_range) for size in sizes if size != dataset.image_size)
+
+
+def _once(one: str, other: str) -> str:
+    return f"backbone: {one} and {other} are one network; name it once"

@@ -47,7 +47,10 @@ def check_numbers(flags: Flags, problems: Problems) -> bool:
         ("seed", 0),
     ):
         value = getattr(flags, name)
-        problems.check(value is None or value >= least, f"--{name.replace('_', '-')} {value}: must be at least {least}")
+        problems.check(
+            not isinstance(value, int | float) or value >= least,
+            f"--{name.replace('_', '-')} {value}: must be at least {least}",
+        )
     problems.check(flags.seed is None or flags.seed < 2**32, f"--seed {flags.seed}: must be below 2**32")
     problems.check(flags.cache_gb is None or flags.cache_gb >= 0, f"--cache-gb {flags.cache_gb}: must be 0 or more")
     problems.check(

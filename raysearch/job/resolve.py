@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from raysearch.activations.store import default_limit
@@ -20,21 +21,21 @@ from raysearch.job.earlier import Earlier
 from raysearch.job.flags import Flags
 from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
-from raysearch.job.networks import Networks
+from raysearch.job.networks import Networks, in_all_sizes
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import BALANCE, Settings
 from raysearch.job.starting_head import StartingHead, starting_head
 from raysearch.job.wanted import Wanted
-from raysearch.job.wanted_images import unlabelled_images, wanted_images
+from raysearch.job.wanted_images import in_another_size, unlabelled_images, wanted_images
 from raysearch.models.registry import backbone_spec, usable_spec
 from raysearch.models.weights import Weights, load_weights
-from raysearch.recipe import AT_HAND, SHARED
+from raysearch.recipe import AT_HAND, SHARED, named_network
 from raysearch.record.folder import RunFolder
 from raysearch.record.goal import Goal, Requirement
 from raysearch.reporting.tracking.process import check_tracking
 from raysearch.space.load import load_space
-from raysearch.space.networks import backbones_of
+from raysearch.space.networks import backbones_of, unsized
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
 from raysearch.training.stratified import check_folds
@@ -77,9 +78,11 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
         _check_classes(space, classes, problems)
         _check_folds(space, dataset, flags, problems)
     if networks is not None and dataset is not None:
-        networks = problems.attempt(networks.that_take, dataset.image_size, max(0, wanted.seed), at_hand=at_hand)
+        networks = problems.attempt(networks.sized, dataset.image_size, at_hand=at_hand)
     if networks is not None:
         wanted, weights = wanted.over(networks.names), next(iter(networks.weights.values()))
+        if dataset is not None and earlier is None:  # a run is continued with one network
+            dataset = problems.attempt(in_all_sizes, dataset, networks.sizes, partial(in_another_size, wanted, flags))
         networks = networks if wanted.networks else None
     else:
         _check_image_size(wanted, dataset, problems)
@@ -133,7 +136,9 @@ def _space(flags: Flags, wanted: Wanted, problems: Problems) -> Space | None:
             typed, own = getattr(flags, name), space.tree.get(name)
             if name == "backbone" and space.networks:
                 told = ", ".join(space.networks)
-                fits, told = space.networks == wanted.networks, f"chooses among {told}; leave --backbone out"
+                asked = {unsized(one) for one in wanted.networks or (wanted.backbone,)}
+                fits = {unsized(one) for one in space.networks} == asked
+                told = f"chooses among {told}; leave --backbone out"
             else:
                 fits = own == (wanted.backbone if name == "backbone" and not wanted.networks else typed)
                 told = f"fixes it at {own!r}"
@@ -141,6 +146,11 @@ def _space(flags: Flags, wanted: Wanted, problems: Problems) -> Space | None:
                 typed is None or name not in space.tree or fits,
                 f"--{name.replace('_', '-')} {typed}: the space {flags.space} {told}",
             )
+        sized = [named_network(one).image_size is not None for one in space.networks]
+        problems.check(
+            not isinstance(flags.image_size, int) or not sized or not all(sized),
+            f"--image-size {flags.image_size}: {', '.join(space.networks)} say their own sizes; leave it out",
+        )
     return space
 
 
@@ -197,7 +207,7 @@ def _check_image_size(wanted: Wanted, dataset: Dataset | None, problems: Problem
     """Notes images that are too small for the backbone."""
     size = dataset.image_size if dataset is not None else wanted.image_size
     spec = usable_spec(wanted.backbone)
-    if spec is not None and size is not None and size >= MIN_IMAGE_SIZE:
+    if spec is not None and isinstance(size, int) and size >= MIN_IMAGE_SIZE:
         problems.found += spec.problems(image_size=size, depth=0)
 
 

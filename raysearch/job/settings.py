@@ -81,7 +81,7 @@ class Settings(BaseModel):
     weights: str
     """What loads the same weights again: imagenet, bundled, random or a path."""
     networks: tuple[str, ...] = ()
-    """Those that the search chooses among, as NAME=WEIGHTS, the default's first, which `backbone` and `weights` say
+    """Those that the search chooses among, as NAME=WEIGHTS@PX, the default's first, which `backbone` and `weights` say
     too; none: it has one."""
     metric: str
     require: tuple[str, ...] = ()

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
+from typing import Literal
 
 from raysearch.data.pixels import MIN_IMAGE_SIZE
 from raysearch.errors import InputError
 from raysearch.job.flags import Flags
-from raysearch.recipe import AT_HAND, SHARED, Fit, Shared, named_network
+from raysearch.models.registry import usable_spec
+from raysearch.recipe import AT_HAND, NATIVE, SHARED, Fit, Shared, named_network
 from raysearch.record.metric import parts
-from raysearch.space.networks import networks_at_hand
+from raysearch.space.networks import in_sizes, native_size, networks_at_hand
 from raysearch.space.space import Space
 
 
@@ -24,11 +26,13 @@ class Wanted:
     metric: str = "accuracy"
     device: str = "auto"
     fit: Fit = "squash"
-    image_size: int | None = None
-    """pixels; None: the images' own."""
+    image_size: int | Literal["native"] | None = None
+    """pixels; native: what each network was trained with; None: the images' own."""
     seed: int = 0
     networks: tuple[str, ...] = ()
-    """Those that were typed, as NAME or NAME=WEIGHTS, or that the space chooses among; `backbone` is the first."""
+    """Those that were typed, as NAME[=WEIGHTS][@PX], or that the space chooses among; `backbone` is the first."""
+    native: bool = False
+    """Whether each network sees the size that it was trained with, unless it names another."""
 
     @classmethod
     def of(cls, flags: Flags) -> Wanted:
@@ -37,23 +41,41 @@ class Wanted:
         Raises:
             InputError: see `typed_networks`.
         """
-        typed = {field.name: getattr(flags, field.name) for field in fields(cls) if field.name != "networks"}
+        typed = {field.name: getattr(flags, field.name) for field in fields(cls) if hasattr(flags, field.name)}
         if flags.metric is not None:  # several are written in one way, whatever was typed between them
             typed["metric"] = ",".join(parts(flags.metric))
         wanted = cls(**{name: value for name, value in typed.items() if value is not None})
-        return wanted if flags.backbone is None else wanted.over(typed_networks(flags.backbone, wanted.weights))
+        names = [] if flags.backbone is None else typed_networks(flags.backbone, wanted.weights)
+        if wanted.image_size == NATIVE:
+            wanted = replace(wanted, native=True)
+            names = in_sizes(names or [wanted.backbone], [NATIVE])
+        return wanted.over(names) if names else wanted
 
     def over(self, networks: Sequence[str]) -> Wanted:
         """The same, choosing among these networks, or with the only one."""
-        backbone, weights = named_network(networks[0])
+        backbone, weights, size = named_network(networks[0])
+        if size == NATIVE and usable_spec(backbone) is not None:
+            size = native_size(backbone)
+        own = self.image_size if self.image_size != NATIVE else None
         several = tuple(networks) if len(networks) > 1 else ()
-        return replace(self, backbone=backbone, weights=weights or self.weights, networks=several)
+        return replace(
+            self,
+            backbone=backbone,
+            weights=weights or self.weights,
+            image_size=own if size is None else size,
+            networks=several,
+        )
 
     def within(self, space: Space) -> Wanted:
         """The same, with what the space itself says."""
         fixed = {name: space.tree[name] for name in SHARED if space.tree.get(name) is not None}
         found = replace(self, **fixed)
-        return replace(found.over(space.networks), networks=space.networks) if space.networks else found
+        if not space.networks:
+            if not self.native or "image_size" in fixed:
+                return found
+            return replace(found, image_size=None).over([f"{found.backbone}@{NATIVE}"])
+        names = in_sizes(space.networks, [NATIVE] if self.native else [])
+        return replace(found.over(names), networks=tuple(names))
 
     @property
     def shared(self) -> Shared:
@@ -64,7 +86,7 @@ class Wanted:
         return {
             "backbone": self.backbone,
             "weights": self.weights,
-            "image_size": 32 if self.image_size is None else max(MIN_IMAGE_SIZE, self.image_size),
+            "image_size": max(MIN_IMAGE_SIZE, self.image_size) if isinstance(self.image_size, int) else 32,
             "fit": self.fit,
             "seed": max(0, self.seed),
         }

@@ -9,6 +9,7 @@ from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.source import list_source
 from raysearch.data.subset import ALL, Thinning
 from raysearch.data.unlabelled import load_unlabelled
+from raysearch.data.value_range import PixelRange
 from raysearch.errors import Problems
 from raysearch.job.budget import budget_of
 from raysearch.job.earlier import Earlier
@@ -30,22 +31,46 @@ def wanted_images(
     if problems.found or reading is None:
         listing = problems.attempt(list_source, wanted.data, seed=seed, reading=reading or AS_IT_IS)
         return None, listing.classes if listing is not None else None
-    dataset = problems.attempt(
-        load,
-        wanted.data,
-        image_size=wanted.image_size,
-        fit=wanted.fit,
-        seed=seed,
-        progress=not flags.quiet,
-        keep_copies=flags.keep_copies,
-        reading=reading,
-        pixel_range=None if earlier is None else earlier.dataset.notes.pixel_range,
-    )
+    first = wanted.image_size if isinstance(wanted.image_size, int) else None
+    pixel_range = None if earlier is None else earlier.dataset.notes.pixel_range
+    dataset = problems.attempt(_decoded, wanted, flags, reading, first, pixel_range, flags.keep_copies)
     if dataset is not None and earlier is not None:
         same_size = (dataset.image_size, dataset.fit) == (earlier.dataset.image_size, earlier.dataset.fit)
         if same_size:  # or the head's problems say what differs
             dataset = problems.attempt(continued, earlier.dataset, dataset, earlier.run.name)
     return dataset, dataset.classes if dataset is not None else None
+
+
+def in_another_size(wanted: Wanted, flags: Flags, image_size: int, pixel_range: PixelRange | None) -> Dataset:
+    """The images in another size than the first, with all copies of test images.
+
+    Raises:
+        InputError: as `load`.
+    """
+    thin = Thinning.of(flags.fraction, flags.subsets, flags.subset)
+    reading = Reading.of(flags.columns, flags.images, flags.group_by, thin)
+    return _decoded(wanted, flags, reading, image_size, pixel_range, keep_copies=True)
+
+
+def _decoded(
+    wanted: Wanted,
+    flags: Flags,
+    reading: Reading,
+    image_size: int | None,
+    pixel_range: PixelRange | None,
+    keep_copies: bool,
+) -> Dataset:
+    """The images, decoded in one size."""
+    return load(
+        wanted.data,
+        image_size=image_size,
+        fit=wanted.fit,
+        seed=max(0, wanted.seed),
+        progress=not flags.quiet,
+        keep_copies=keep_copies,
+        reading=reading,
+        pixel_range=pixel_range,
+    )
 
 
 def unlabelled_images(flags: Flags, dataset: Dataset | None, space: Space | None, problems: Problems) -> Dataset | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from raysearch.models.weights import Weights, load_weights
-from raysearch.recipe import Recipe, network_name
+from raysearch.recipe import Recipe
 
 
 class Shelf:
@@ -15,11 +15,11 @@ class Shelf:
 
     def __init__(self, seed: int) -> None:
         self._seed = seed
-        self._loaded: dict[str, Weights] = {}
+        self._loaded: dict[tuple[str, str], Weights] = {}
 
     def put(self, backbone: str, weights: Weights) -> None:
         """Keep weights that are loaded already, under the name that loads the same again."""
-        self._loaded[network_name(backbone, weights.again)] = weights
+        self._loaded[backbone, weights.again] = weights
 
     def of(self, recipe: Recipe) -> Weights:
         """The weights that a recipe names.
@@ -27,6 +27,7 @@ class Shelf:
         Raises:
             InputError: as `load_weights`.
         """
-        if recipe.network not in self._loaded:
-            self._loaded[recipe.network] = load_weights(recipe.backbone, recipe.weights, self._seed)
-        return self._loaded[recipe.network]
+        named = recipe.backbone, recipe.weights
+        if named not in self._loaded:
+            self._loaded[named] = load_weights(*named, self._seed)
+        return self._loaded[named]

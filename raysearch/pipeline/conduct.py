@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from raysearch.data.shared import put_images
+from raysearch.data.shared import put_all
 from raysearch.errors import NothingSucceededError, StorageError
 from raysearch.job.flags import Flags
 from raysearch.job.job import Job
@@ -137,9 +137,9 @@ def _conduct(job: Job, run: RunFolder, flags: Flags, chatter: Console, began: fl
         sync = None
         if job.storage is not None:
             view.note(f"Images and checkpoints are kept in {job.storage.uri}")
-            put_images(job.storage, job.dataset.folder)
+            put_all(job.storage, job.dataset.place)
             if job.unlabelled is not None:
-                put_images(job.storage, job.unlabelled.folder)
+                put_all(job.storage, job.unlabelled.place)
             sync = storing.enter_context(RunSync(run, view.note))
         conductor = _Conductor(job, run, view, flags.refit_workers, began, sync, call_of(job.machine, chatter))
         try:
@@ -246,7 +246,7 @@ class _Conductor:
         job, run, driver = self._job, self._run, self._driver
         bench = bench_config(job)
         bench["cache"] = caches(run.info["cache"], refits=True)
-        bench["unlabelled"] = None if job.unlabelled is None else str(job.unlabelled.folder)
+        bench["unlabelled"] = None if job.unlabelled is None else job.unlabelled.place
         bench["halves"] = job.space.tested and job.settings.refit_on == "train"
         training = FinalTraining(job, run, driver, self._controller, self._progress, self._workers, bench)
         finish = training.run(self._progress.effort_in_time(), self._call)

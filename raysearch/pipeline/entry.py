@@ -114,8 +114,10 @@ def _several(flags: Flags, why: str) -> list[str]:
 def _typed(flags: Flags) -> list[str]:
     """What of a recipe the command gives."""
     typed = [name for name in SHARED if getattr(flags, name) is not None]
-    with_weights = flags.backbone is not None and named_network(flags.backbone)[1] is not None
-    return [*typed, *(["weights"] if with_weights and flags.weights is None else [])]
+    if flags.backbone is not None:
+        _, weights, size = named_network(flags.backbone)
+        typed += [name for name, own in (("weights", weights), ("image_size", size)) if own and name not in typed]
+    return typed
 
 
 def _job_at(flags: Flags, folder: Path | None) -> Job:
@@ -139,7 +141,7 @@ def _job_at(flags: Flags, folder: Path | None) -> Job:
     space = load_space(flags.space, fixed=wanted.shared, networks=typed)
     recipe = recipe_at(space, flags.parameters, flags.max_epochs or PRESETS[flags.preset].max_epochs)
     given = f"--parameters {flags.parameters}"
-    said = (*space.tree, *(["weights"] if space.networks else []))
+    said = (*space.tree, *(["weights", "image_size"] if space.networks else []))
     text, epochs = space_of(recipe, given, without=[name for name in SHARED if name not in said])
     return _searching_nothing(flags, text, epochs, f"{flags.space} {given}", folder)
 

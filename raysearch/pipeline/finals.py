@@ -200,7 +200,9 @@ class Finals:
         others = {
             one.trial: found
             for one in self.finalists
-            if one is not chosen and (found := self.out_of_fold(one, 0, done)) is not None
+            # What is shipped takes images of one size.
+            if one is not chosen and one.for_good.image_size == chosen.for_good.image_size
+            if (found := self.out_of_fold(one, 0, done)) is not None
         }
         candidates = {chosen.trial: np.mean(seeds, axis=0), **others}
         return greedy(candidates, self.held_out_labels, self.classes, self.goal)

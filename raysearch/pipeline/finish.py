@@ -6,6 +6,7 @@ search trained it, and the best head alone. Which of them goes into best/ was de
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ def _models(
 ) -> Models:
     bench = job.bench_here()
     others = {
-        name: (trial.name, _trained(run, bench, trial))
+        name: (trial.name, trial.recipe, _trained(run, bench, trial))
         for name, trial in (("default", controller.default), ("head", controller.best_head()))
         if trial is not None and trial.best is not None and not trial.failed and best_tensors(run, trial).exists()
     }
@@ -116,8 +117,9 @@ def _averaged(job: Job, finish: Finish, bench: Bench, call: Call) -> nn.Sequenti
     model = one.model
     assert isinstance(model, nn.Sequential)
     if one.statistics is not None:
-        place = (str(job.dataset.folder), settings.storage, settings.seed, settings.device)
-        model.load_state_dict(call(settled, *place, model, one.statistics))
+        place = (job.dataset.place, settings.storage, settings.seed, settings.device)
+        size = finish.chosen.for_good.image_size
+        model.load_state_dict(call(settled, *place, model, one.statistics, size))
     return model
 
 
@@ -138,24 +140,30 @@ def _look(job: Job, finish: Finish | None, models: Models, single: int, call: Ca
     base = models.singles[single] if base is None else base
     recipe = models.recipes[single]
     augmenter = Augmenter(recipe.augmentation, recipe.schedule[-1].strength, settings.seed)
+    both, size = ("val", "test"), recipe.image_size
+    of_others = [
+        (name, Look(model, "val", image_size=its.image_size)) for name, (_, its, model) in models.others.items()
+    ]
     looks: dict[Any, Look] = {
-        **{(split, i): Look(model, split) for i, model in enumerate(models.singles) for split in ("val", "test")},
+        **{(split, i): Look(one, split, image_size=size) for i, one in enumerate(models.singles) for split in both},
+        **{(split, name): replace(one, split=split) for name, one in of_others for split in both},
         **{
-            (split, name): Look(model, split) for name, (_, model) in models.others.items() for split in ("val", "test")
+            ("test", trial): Look(model, "test", image_size=its.image_size)
+            for trial, (its, model) in models.members.items()
         },
-        **{("test", trial): Look(model, "test") for trial, (_, model) in models.members.items()},
-        "train": Look(base, "train"),
-        "train_augmented": Look(base, "train", augmenter),
+        "train": Look(base, "train", image_size=size),
+        "train_augmented": Look(base, "train", augmenter, image_size=size),
     }
     if _halves(job, finish):
-        looks |= {("half", i): Look(model, "half") for i, model in enumerate(models.singles)}
+        looks |= {("half", i): Look(model, "half", image_size=size) for i, model in enumerate(models.singles)}
     if models.averaged is not None:
-        looks["test", "averaged"] = Look(models.averaged, "test")
+        looks["test", "averaged"] = Look(models.averaged, "test", image_size=size)
     if models.student is not None:
-        looks["test", "student"] = Look(models.student, "test")
+        looks["test", "student"] = Look(models.student, "test", image_size=size)
     if any(point.kind == "mirror" for point in (finish.points if finish else ())):
-        looks["test", "mirrored"] = Look(models.averaged or models.singles[0], "test", mirrored=True)
-    return call(look, str(job.dataset.folder), settings.storage, settings.seed, settings.device, looks)
+        mirrored = models.averaged or models.singles[0]
+        looks["test", "mirrored"] = Look(mirrored, "test", mirrored=True, image_size=size)
+    return call(look, job.dataset.place, settings.storage, settings.seed, settings.device, looks)
 
 
 def _halves(job: Job, finish: Finish | None) -> bool:

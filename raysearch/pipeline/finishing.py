@@ -243,11 +243,12 @@ def _looked(
                 looks["averaged, mirrored", fold] = replace(one, places=places, mirrored=True)
         elif flips:
             model = assemble(bench, sound[0].training.recipe, sound[0].suffix())
-            looks["single, mirrored", fold] = Look(model, LABELLED, places=places, mirrored=True)
+            size = finish.chosen.for_good.image_size
+            looks["single, mirrored", fold] = Look(model, LABELLED, places=places, mirrored=True, image_size=size)
     if not looks:
         return None, None
     settings = job.settings
-    seen = call(look, str(job.dataset.folder), settings.storage, settings.seed, settings.device, looks)
+    seen = call(look, job.dataset.place, settings.storage, settings.seed, settings.device, looks)
 
     def joined(name: str) -> Floats | None:
         parts = [seen[name, fold].probabilities for fold in range(len(finals.held_out)) if (name, fold) in seen]
@@ -272,4 +273,5 @@ def averaged_look(bench: Bench, outcomes: Sequence[Outcome], split: str, trained
     recipe = outcomes[0].training.recipe
     model = assemble(bench, recipe, mean_state([one.suffix() for one in outcomes]))
     trained = any(stage.batch_norm == "train" for stage in recipe.schedule)
-    return Look(model, split, statistics=Statistics(recipe.depth, LABELLED, trained_on) if trained else None)
+    statistics = Statistics(recipe.depth, LABELLED, trained_on) if trained else None
+    return Look(model, split, statistics=statistics, image_size=recipe.image_size)

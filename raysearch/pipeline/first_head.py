@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from raysearch.data.continued import EarlierImages
-from raysearch.data.shared import bring_images
+from raysearch.data.shared import bring_all
 from raysearch.errors import InputError
 from raysearch.job.earlier import Earlier, grown
 from raysearch.job.job import Job
@@ -78,7 +78,7 @@ def trained_head(
     """
     told = bench.copy()
     if storage is not None:
-        told["dataset"] = str(bring_images(Storage(storage), Path(told["dataset"])))
+        told["dataset"] = bring_all(Storage(storage), told["dataset"])
     trainer = open_stage(Bench.open(**told), recipe, 0, start)
     trainer.evaluate_start()
     while not trainer.finished:

@@ -70,7 +70,7 @@ def learning_curve(
         thin = Thinning(reading.thin.fraction * fraction, reading.thin.subsets, reading.thin.subset)
         dataset = load(
             settings.data,
-            image_size=settings.image_size,
+            image_size=recipe.image_size,
             fit=settings.fit,
             seed=settings.seed,
             keep_copies=settings.keep_copies,

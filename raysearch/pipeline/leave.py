@@ -11,6 +11,7 @@ from raysearch.record.trial import Trial
 from raysearch.reporting.plots import learning_curves
 from raysearch.storage.files import replace_with
 from raysearch.training.numerics import choose_device
+from raysearch.winner.best_files import read_best
 from raysearch.winner.pictures import shown_strengths, write_pictures
 
 logger = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ def write_run_pictures(job: Job, run: RunFolder, *, trained_on_val: bool) -> Non
     try:
         write_pictures(
             run.folder,
-            job.dataset,
+            job.dataset.at(read_best(run.folder / "best")[0].image_size),
             shown_strengths(job.space),
             seed=job.settings.seed,
             device=choose_device("cpu" if job.machine.elsewhere else job.settings.device),

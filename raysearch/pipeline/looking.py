@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -14,7 +13,7 @@ from torch import nn
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
-from raysearch.data.shared import bring_images
+from raysearch.data.shared import bring_all
 from raysearch.models.boundary import cut, prepare
 from raysearch.storage.remote import Storage
 from raysearch.training.averaging import estimate_statistics
@@ -53,20 +52,23 @@ class Look:
     mirrored: bool = False
     """Whether the images are seen mirrored."""
     statistics: Statistics | None = None
+    image_size: int | None = None
+    """Pixels; None: the size that the search has, or has first."""
 
 
 def look(dataset: str, storage: str | None, seed: int, device: str, looks: Mapping[Key, Look]) -> dict[Key, Evaluation]:
     """Measure models.
 
     Args:
-        dataset: the cache folder of the decoded images.
+        dataset: the place of the decoded images, in all sizes.
         storage: where they are for machines that do not have it; None: all have it.
         seed: of the search.
         device: its type.
         looks: by any key.
     """
-    data, found = images_at(dataset, storage), {}
+    sizes, found = images_at(dataset, storage), {}
     for key, one in looks.items():
+        data = sizes if one.image_size is None else sizes.at(one.image_size)
         model = one.model
         if one.statistics is not None:
             settle(model, one.statistics, data, seed, device)
@@ -80,15 +82,20 @@ def look(dataset: str, storage: str | None, seed: int, device: str, looks: Mappi
 
 def images_at(dataset: str, storage: str | None) -> Dataset:
     """The decoded images of the search; arguments as of `look`."""
-    folder = Path(dataset)
-    return Dataset.open(folder if storage is None else bring_images(Storage(storage), folder))
+    return Dataset.open_all(dataset if storage is None else bring_all(Storage(storage), dataset))
 
 
 def settled(
-    dataset: str, storage: str | None, seed: int, device: str, model: nn.Sequential, statistics: Statistics
+    dataset: str,
+    storage: str | None,
+    seed: int,
+    device: str,
+    model: nn.Sequential,
+    statistics: Statistics,
+    image_size: int,
 ) -> dict[str, torch.Tensor]:
     """The tensors of a model whose statistics are estimated, on the CPU; arguments as of `look`."""
-    data = images_at(dataset, storage)
+    data = images_at(dataset, storage).at(image_size)
     settle(model, statistics, data, seed, device)
     return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 

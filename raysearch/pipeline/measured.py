@@ -152,7 +152,7 @@ class Measured:
             metric=self._job.settings.metric,
             best_validation=float(self._job.rules.figure(winner.best)),
             chosen_by=chosen_by if self._on == "train" and refits else [],
-            others={name: (trial, [seen["test", name].metrics]) for name, (trial, _) in self._models.others.items()},
+            others={name: (trial, [seen["test", name].metrics]) for name, (trial, _, _) in self._models.others.items()},
         )
         document["refits"] = refits
         document["test_reads"] = test_reads

@@ -24,5 +24,5 @@ class Models:
     """Networks of other recipes that an ensemble has."""
     student: nn.Sequential | None
     """What learned from the singles' answers."""
-    others: Mapping[str, tuple[str, nn.Sequential]]
-    """"default" and "head": as the search trained them, with their trials."""
+    others: Mapping[str, tuple[str, Recipe, nn.Sequential]]
+    """"default" and "head": as the search trained them, with their trials and recipes."""

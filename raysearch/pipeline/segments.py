@@ -66,7 +66,7 @@ def bench_config(job: Job) -> BenchConfig:
     """What a process needs to open its own bench."""
     settings = job.settings
     return {
-        "dataset": str(job.dataset.folder),
+        "dataset": job.dataset.place,
         "backbone": settings.backbone,
         "weights": settings.weights,
         "seed": settings.seed,

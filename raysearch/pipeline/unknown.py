@@ -34,6 +34,8 @@ class Comparison:
     """Some that it was trained on."""
     new: NDArray[np.int64]
     """Some that it was not trained on; there may be none."""
+    image_size: int
+    """That the network sees, pixels."""
     statistics: Statistics | None = None
     """As of `raysearch.pipeline.looking.Look`."""
 
@@ -66,9 +68,9 @@ def known_images(job: Job, finish: Finish | None, shipment: Shipment, trial: str
     trained_on = np.arange(len(labelled) if everything else n_train)
     folds = _folds(job, finish, shipment, trial, labelled.labels)
     left = np.empty(0, np.int64) if folds else np.arange(len(trained_on), len(labelled))
-    network = shipment.networks[0].classifier
-    own = Comparison(network, references(labelled.labels, trained_on, settings.seed), _spaced(left))
-    place = (str(job.dataset.folder), settings.storage, settings.seed, settings.device)
+    network, size = shipment.networks[0].classifier, shipment.networks[0].recipe.image_size
+    own = Comparison(network, references(labelled.labels, trained_on, settings.seed), _spaced(left), size)
+    place = (job.dataset.place, settings.storage, settings.seed, settings.device)
     shipped, *others = call(compared, *place, [own, *folds])
     found = np.concatenate([shipped.ratios, *(one.ratios for one in others)])
     return Known.of(shipped.vectors, found) if len(found) else None
@@ -85,16 +87,16 @@ def _folds(
     if shipment.kind == "student":
         seeds_of = tuple((one,) for one in finish.students_in_folds)
     averaged = shipment.kind in ("averaged", "mirror") and len(finish.refits) > 1
-    comparisons = []
+    comparisons, size = [], seeds_of[0][0].training.recipe.image_size
     for held_out, seeds in zip(finish.finals.held_out, seeds_of, strict=True):
         rest = np.setdiff1d(np.arange(len(labels)), held_out)
         known = references(labels, rest, job.settings.seed)
         if averaged and len(seeds) > 1:
             one = averaged_look(bench, seeds, LABELLED, rest)
-            comparisons.append(Comparison(one.model, known, _spaced(held_out), one.statistics))
+            comparisons.append(Comparison(one.model, known, _spaced(held_out), size, one.statistics))
         else:
             network = assemble(bench, seeds[0].training.recipe, seeds[0].suffix())
-            comparisons.append(Comparison(network, known, _spaced(held_out)))
+            comparisons.append(Comparison(network, known, _spaced(held_out), size))
     return comparisons
 
 
@@ -107,9 +109,10 @@ def compared(
     dataset: str, storage: str | None, seed: int, device: str, comparisons: Sequence[Comparison]
 ) -> list[Compared]:
     """Look at the images; arguments as of `raysearch.pipeline.looking.look`."""
-    data = images_at(dataset, storage)
-    labelled, found = Split.join(data.train, data.val), []
+    sizes, found = images_at(dataset, storage), []
     for one in comparisons:
+        data = sizes.at(one.image_size)
+        labelled = Split.join(data.train, data.val)
         if one.statistics is not None:
             settle(one.network, one.statistics, data, seed, device)
         network = one.network

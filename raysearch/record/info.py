@@ -30,7 +30,7 @@ class NetworkInfo(WeightsInfo):
     """One of several networks that a search chooses among, and what a prediction of it costs."""
 
     network: str
-    """NAME=WEIGHTS."""
+    """NAME=WEIGHTS@PX."""
     digest: str
     """Of its base weights."""
     image_size: int

@@ -112,7 +112,8 @@ class Trial:
     @property
     def network(self) -> str:
         """What it trains, as `raysearch.recipe.network_name` has it; the recipe is not parsed for it."""
-        return network_name(self.written_recipe.get("backbone", "?"), self.written_recipe.get("weights", "auto"))
+        recipe = self.written_recipe
+        return network_name(recipe.get("backbone", "?"), recipe.get("weights", "auto"), recipe.get("image_size", "?"))
 
     @property
     def number(self) -> int:

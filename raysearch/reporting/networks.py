@@ -8,7 +8,7 @@ from typing import TypedDict
 
 import pandas as pd
 
-from raysearch.recipe import network_name
+from raysearch.recipe import named_network, network_name
 from raysearch.record.events import Event
 from raysearch.record.info import NetworkInfo, RunInfo
 from raysearch.record.level_events import NetworksCompared, NetworkStanding
@@ -83,7 +83,7 @@ def _best_of_each(trials: pd.DataFrame, metric: str, require: Sequence[str]) -> 
     """The figure of the best trial of each network."""
     column, found = deciding(trials, metric), dict[str, float]()
     for row in leaders(trials, metric, len(trials), require).to_dict("records"):
-        found.setdefault(network_name(row["backbone"], row["weights"]), float(row[column]))
+        found.setdefault(network_name(row["backbone"], row["weights"], int(row["image_size"])), float(row[column]))
     return found
 
 
@@ -165,7 +165,7 @@ def _points(name: str, symbol: str, colour: str, shown: Sequence[_Shown], figure
         "name": name,
         "x": [rounded(one["info"]["milliseconds_in_batch"]) for one in shown],
         "y": [rounded(figure) for figure in figures if figure is not None],
-        "text": [html.escape(one["info"]["network"].partition("=")[0]) for one in shown],
+        "text": [html.escape(named_network(one["info"]["network"]).backbone) for one in shown],
         "textposition": "top center",
         "textfont": {"color": "@ink"},
         "hovertext": told,

@@ -62,13 +62,14 @@ def networks_lines(event: NetworksCompared, metric: str) -> list[str]:
 
 
 def network_in_short(network: str) -> str:
-    """NAME=WEIGHTS for people: of weights in a file, the file's name alone.
+    """NAME=WEIGHTS@PX for people: of weights in a file, the file's name alone.
 
-    >>> network_in_short("vgg19=/photos/weights/vgg19.safetensors"), network_in_short("densenet121=bundled")
-    ('vgg19 (vgg19.safetensors)', 'densenet121 (bundled)')
+    >>> network_in_short("vgg19=/photos/weights/vgg19.safetensors@64"), network_in_short("densenet121=bundled@32")
+    ('vgg19 (vgg19.safetensors, 64 px)', 'densenet121 (bundled, 32 px)')
     """
-    backbone, weights = named_network(network)
-    return backbone if weights is None else f"{backbone} ({Path(weights).name})"
+    backbone, weights, size = named_network(network)
+    told = [*([] if weights is None else [Path(weights).name]), *([] if size is None else [f"{size} px"])]
+    return f"{backbone} ({', '.join(told)})" if told else backbone
 
 
 def incidents(events: Iterable[Mapping[str, Any]]) -> list[str]:

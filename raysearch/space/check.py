@@ -114,7 +114,9 @@ def read_fields(recipe: Recipe) -> Tree:
 def _searched_in_vain(space: Space, unusable: Collection[str]) -> Iterator[str]:
     """Values that nothing reads, whatever the others are."""
     for key in space.distributions:
-        if key in SHARED and key != "backbone":
+        if key == "image_size":
+            yield "image_size: give the sizes, for each is decoded and has heads of its own: tune.choice([64, 128])"
+        elif key in SHARED and key != "backbone":
             yield f"{key} cannot be searched: a run has one, for all trials; fix it, or leave it to the command"
     for key in flatten(space.tree):
         parent, _, leaf = key.rpartition(".")

@@ -14,11 +14,11 @@ from ray.tune.search import sample
 
 from raysearch.errors import InputError
 from raysearch.models.registry import backbone_spec
-from raysearch.recipe import AT_HAND, Shared, Tree, flatten, named_network
+from raysearch.recipe import AT_HAND, NATIVE, Shared, Tree, flatten, named_network
 from raysearch.space.check import space_problems
 from raysearch.space.domains import choice_of, contains, distribution_of
 from raysearch.space.names import find_space
-from raysearch.space.networks import as_depths, networks_at_hand
+from raysearch.space.networks import as_depths, in_sizes, native_size, networks_at_hand
 from raysearch.space.own import Own, why_not_moved
 from raysearch.space.search import Search
 from raysearch.space.space import Space, _fill, decode, describe, encode
@@ -79,18 +79,41 @@ def _run(path: Path) -> tuple[str, Mapping[str, Any]]:
 
 
 def _with_networks(tree: Tree, default: Tree, networks: Sequence[str], fixed: Shared) -> tuple[Tree, Tree]:
-    """The space and its default with the networks that are chosen among, where the space leaves them open."""
-    own = tree.get("backbone")
-    if own == AT_HAND and not networks:
-        networks = networks_at_hand(str(tree.get("weights", fixed.get("weights", "auto"))))
-    if own not in (None, AT_HAND) or not networks or (own is None and len(networks) == 1):
+    """The space and its default with the networks that are chosen among, where the space leaves them open.
+
+    A searched image size makes several of each network: what is learned at one size is not what another needs.
+    """
+    own, size = tree.get("backbone"), tree.get("image_size")
+    sizes = list(size.categories) if isinstance(size, sample.Categorical) else [NATIVE] if size == NATIVE else []
+    open_ = own is None or own == AT_HAND
+    if isinstance(own, sample.Categorical):
+        names = [str(one) for one in own.categories]
+    elif not open_:
+        names = [str(own)]
+    elif own == AT_HAND and not networks:
+        names = networks_at_hand(str(tree.get("weights", fixed.get("weights", "auto"))))
+    else:
+        names = list(networks) or ([str(fixed["backbone"])] if sizes and "backbone" in fixed else [])
+    said = not sizes and (not open_ or not names or (own is None and len(names) == 1))
+    if said:  # by the space, or by the command, which fixes it
         return tree, default
-    if len(networks) == 1:
-        backbone, weights = named_network(networks[0])
-        return tree | {"backbone": backbone} | ({"weights": weights} if weights else {}), default
-    return {"backbone": sample.Categorical(list(networks))} | {
-        key: value for key, value in tree.items() if key != "backbone"
-    }, {"backbone": networks[0]} | default
+    named = in_sizes(names, sizes)
+    parts = {"backbone", *(["image_size"] if sizes else [])}
+    kept, rest = ({key: value for key, value in one.items() if key not in parts} for one in (tree, default))
+    if len(named) > 1:
+        first = _default_network(str(default.get("backbone", names[0])), default, sizes)
+        return {"backbone": sample.Categorical(named)} | kept, rest | {"backbone": first}
+    backbone, weights, pixels = named_network(named[0])
+    pixels = native_size(backbone) if pixels == NATIVE else pixels
+    more = ({"weights": weights} if weights else {}) | ({} if pixels is None else {"image_size": pixels})
+    return kept | {"backbone": backbone} | more, rest
+
+
+def _default_network(name: str, default: Tree, sizes: Sequence[Any]) -> str:
+    """The default's network, in the size that the default names; in the first, if it names none."""
+    if not sizes or named_network(name).image_size is not None:
+        return name
+    return f"{name}@{default.get('image_size', sizes[0])}"
 
 
 def _read(path: Path, source: str, tree: Tree, default: Tree, search: Search, fixed: Shared) -> tuple[Space, list[str]]:

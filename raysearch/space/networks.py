@@ -9,7 +9,7 @@ from typing import Any
 from raysearch.errors import InputError
 from raysearch.models.candidates import find_candidates
 from raysearch.models.registry import backbone_spec
-from raysearch.recipe import AT_HAND, named_network, network_name
+from raysearch.recipe import AT_HAND, named_network
 
 _NAMED = ("auto", "imagenet", "bundled", "random")
 
@@ -33,7 +33,7 @@ def networks_at_hand(weights: str) -> list[str]:
     if not found:
         reasons = [f"{one.name}: {one.reason}" for one in left_out]
         raise InputError([f"backbone {AT_HAND}: no weights are on this machine; see raysearch weights", *reasons])
-    return [network_name(one.backbone, one.weights) for one in found]
+    return [f"{one.backbone}={one.weights}" for one in found]
 
 
 def twice(networks: Sequence[str]) -> list[str]:
@@ -56,3 +56,27 @@ def as_depths(backbone: str, choices: Sequence[Any]) -> list[Any]:
 def backbones_of(networks: Sequence[str]) -> list[str]:
     """Their backbones, each once, in order."""
     return list(dict.fromkeys(named_network(one)[0] for one in networks))
+
+
+def in_sizes(networks: Sequence[str], sizes: Sequence[int | str]) -> list[str]:
+    """Each network in each size, but those that say their own."""
+    if not sizes:
+        return list(networks)
+    sized = (
+        [one] if named_network(one).image_size is not None else [f"{one}@{px}" for px in sizes] for one in networks
+    )
+    return [name for names in sized for name in names]
+
+
+def native_size(backbone: str) -> int | None:
+    """The size that a network's weights were trained with, pixels; None: it is trained from scratch, at any.
+
+    Raises:
+        InputError: there is no such network.
+    """
+    return backbone_spec(backbone).trained_size
+
+
+def unsized(network: str) -> str:
+    """NAME[=WEIGHTS] of a network."""
+    return network if named_network(network).image_size is None else network.rpartition("@")[0]

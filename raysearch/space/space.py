@@ -50,7 +50,7 @@ class Space:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        """The networks that are chosen among, as NAME or NAME=WEIGHTS, the default's first; none if it is fixed."""
+        """The networks that are chosen among, as NAME[=WEIGHTS][@PX], the default's first; none if it is fixed."""
         return tuple(self.every_value("backbone")) if "backbone" in self.distributions else ()
 
     def among(self, networks: Sequence[str]) -> Space:
@@ -65,13 +65,16 @@ class Space:
 
     def only(self, network: str) -> Space:
         """The space of one network, with the ranges that it has for itself."""
-        backbone, weights = named_network(network)
+        backbone, weights, size = named_network(network)
         own = self.own.get(backbone, {})
         kept = [path for path in self.distributions if path != "backbone"]
         default = {path: self.own_value(network, path, self.default.get(path)) for path in dict.fromkeys([*kept, *own])}
         return replace(
             self,
-            tree=self.tree | {"backbone": backbone} | ({"weights": weights} if weights else {}),
+            tree=self.tree
+            | {"backbone": backbone}
+            | ({"weights": weights} if weights else {})
+            | ({"image_size": size} if isinstance(size, int) else {}),
             distributions={path: own.get(path) or self.distributions[path] for path in default},
             default=default,
             own={},
@@ -231,8 +234,9 @@ class Space:
             values = values | {path: self.own_value(network, path, values.get(path))}
         tree = _fill(self.tree, "", {path: decode(value) for path, value in values.items()})
         if "backbone" in self.distributions:
-            backbone, weights = named_network(network)
+            backbone, weights, size = named_network(network)
             tree |= {"backbone": backbone} | ({"weights": weights} if weights else {})
+            tree |= {"image_size": size} if isinstance(size, int) else {}
         most, schedule = self.level_epochs(max_epochs), list(tree["schedule"])
         for stage in self.levels or [0]:
             epochs = schedule[stage].get("epochs", most)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -31,9 +30,8 @@ from raysearch.training.stratified import stratified_folds
 class Fold:
     """Images to train on and images to judge by, which are parts of the same: all folds share their activations."""
 
-    images: Split
     train: NDArray[np.int64]
-    """Places in `images`, ascending."""
+    """Places among the training images, which all labelled ones are, ascending."""
     val: NDArray[np.int64]
 
 
@@ -55,8 +53,8 @@ class Bench:
     """Trains and validates on no more than so many batches an epoch, for a quick look; None: on all."""
     cache: Caches = None
     """Which activations are read from disk: the same of every network, or of each its own; None: none."""
-    held_out: Split | None = None
-    """Images that decide nothing, on which the best state of every stage is measured; None: none."""
+    held_out: Mapping[int, Split] | None = None
+    """Images that decide nothing, on which the best state of every stage is measured, in each size; None: none."""
     ranks: Ranks = ALONE
     """The processes that train every stage together, each at a bench of its own; packs of heads are one's work."""
     fold: Fold | None = None
@@ -94,13 +92,12 @@ class Bench:
                 the validation images judge, whether they were trained on or not.
             seed: by which folds are drawn.
         """
-        other, data = copy.copy(self), self.dataset
+        other = copy.copy(self)
         if on == "train+val":
-            both = Split.join(data.train, data.val)
-            other.dataset = replace(data, train=both)
+            other.dataset = self.dataset.with_val_trained()
             if fold is not None:
-                which, folds = fold
-                other.fold = Fold(both, *stratified_folds(folds, both.labels, seed, both.groups)[which])
+                (which, folds), both = fold, other.dataset.train
+                other.fold = Fold(*stratified_folds(folds, both.labels, seed, both.groups)[which])
         return other
 
     @property
@@ -130,19 +127,20 @@ class Bench:
         """A bench from plain values, as they travel to another process.
 
         Args:
-            dataset: the cache folder of the decoded images.
+            dataset: the place of the decoded images, in all sizes: see `Dataset.place`.
             backbone, weights, seed: of `load_weights`.
             device, precision, max_batches: as the bench has them.
             metric, require: of its goal.
             cache: the fields of `CacheSettings`; of several networks, these by the name of each.
             several: whether recipes have other networks than the one that is named here.
             halves: whether half of the validation images are held out.
-            unlabelled: the cache folder of decoded images without labels.
+            unlabelled: the place of the decoded images without labels, in the same sizes.
             ranks: as the bench has them.
         """
-        images, held_out = Dataset.open(Path(dataset)), None
+        images, held_out = Dataset.open_all(dataset), None
         if halves:
-            images, held_out = images.halved(seed)
+            held_out = {size: one.halved(seed)[1] for size, one in images.sizes.items()}
+            images, _ = images.halved(seed)
         shelf, first = Shelf(seed) if several else None, load_weights(backbone, weights, seed)
         if shelf is not None:
             shelf.put(backbone, first)
@@ -155,7 +153,7 @@ class Bench:
             max_batches=max_batches,
             cache=caches_from_json(cache, several=several),
             held_out=held_out,
-            unlabelled=None if unlabelled is None else without_copies(Dataset.open(Path(unlabelled)), images),
+            unlabelled=None if unlabelled is None else without_copies(Dataset.open_all(unlabelled), images),
             ranks=ranks,
             shelf=shelf,
         )

@@ -132,12 +132,13 @@ class _Place:
     """
 
     def __init__(self, bench: Bench, recipe: Recipe, stage: Stage) -> None:
-        dataset = bench.dataset
-        if (recipe.image_size, recipe.fit) != (dataset.image_size, dataset.fit):
+        sizes = bench.dataset.sizes
+        if recipe.image_size not in sizes or recipe.fit != bench.dataset.fit:
             raise InputError(
                 f"the recipe wants images of {recipe.image_size} px ({recipe.fit}), "
-                f"the data was loaded at {dataset.image_size} px ({dataset.fit})"
+                f"the data was loaded at {' and '.join(map(str, sizes))} px ({bench.dataset.fit})"
             )
+        self._dataset = dataset = bench.dataset.at(recipe.image_size)
         self._bench, self._recipe, self._stage = bench, recipe, stage
         self._classifier = build_classifier(recipe, len(dataset.classes))
         self._weights = bench.weights_of(recipe)
@@ -154,9 +155,9 @@ class _Place:
             self._val = _Part("val", quick_look(dataset.val, most, QUICK_VALIDATION_BATCH))
         else:
             seen = fold.train[quick_places(len(fold.train), most, stage.batch_size)]
-            self._train = _Part("train", fold.images, seen, bench.teacher)
+            self._train = _Part("train", dataset.train, seen, bench.teacher)
             judging = quick_places(len(fold.val), most, QUICK_VALIDATION_BATCH)
-            self._val = _Part("labelled", fold.images, fold.val[judging])
+            self._val = _Part("labelled", dataset.train, fold.val[judging])
         if stage.drop_label_errors:
             self._train = replace(self._train, places=self._without_label_errors(stage.drop_label_errors))
 
@@ -176,12 +177,12 @@ class _Place:
     def _label_doubts(self, part: _Part, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """How sure it is that each label is wrong; computed once for all trials of this process."""
         bench, known = self._bench, self._bench.label_doubts
-        digest, fingerprint = bench.weights.digest, bench.dataset.fingerprint
+        digest, fingerprint = self._weights.digest, self._dataset.fingerprint
         key = (digest, fingerprint, part.name, part.split.paths, places.tobytes())
         if key not in known:
-            recipe, classes = self._recipe.model_copy(update={"pooling": "avg"}), len(bench.dataset.classes)
+            recipe, classes = self._recipe.model_copy(update={"pooling": "avg"}), len(self._dataset.classes)
             classifier = build_classifier(recipe, classes)
-            _load_base(classifier, recipe, bench.weights)
+            _load_base(classifier, recipe, self._weights)
             prefix = pin(cut(classifier, 0)[0])
             at = Boundary(recipe, 0, prefix, weights=digest, fingerprint=fingerprint)
             features = bench.sources.activations(at, part.name, part.split, precision=bench.precision)
@@ -204,7 +205,8 @@ class _Place:
         images = Images(self._bench.dataset.classes, train, self._exact(self._val))
         if not held_out or self._bench.held_out is None:
             return images
-        split = quick_look(self._bench.held_out, self._bench.max_batches, QUICK_VALIDATION_BATCH)
+        held = self._bench.held_out[self._dataset.image_size]
+        split = quick_look(held, self._bench.max_batches, QUICK_VALIDATION_BATCH)
         return replace(images, held_out=self._exact(_Part("held_out", split)))
 
     def train_activations(self, *, augmented: bool) -> Activations:
@@ -225,7 +227,7 @@ class _Place:
 
     def signature(self) -> dict[str, Any]:
         """What the suffix fits."""
-        dataset = self._bench.dataset
+        dataset = self._dataset
         return signature(
             self._classifier,
             self.suffix,

@@ -115,14 +115,15 @@ def before_student(
     """
     unlabelled = bench.unlabelled
     assert unlabelled is not None
-    data, n = bench.dataset, len(bench.dataset.train) + len(bench.dataset.val)
-    images = Split.join(data.train, data.val, unlabelled.images)
+    data, new = bench.dataset.at(recipe.image_size), unlabelled.images[recipe.image_size]
+    n = len(data.train) + len(data.val)
+    images = Split.join(data.train, data.val, new)
     other = bench.seeing("train+val", fold, seed)
     train, val = np.arange(n), np.arange(len(data.train), n)
     if other.fold is not None:
         train, val = other.fold.train, other.fold.val
     train = train[quick_places(len(train), bench.max_batches, _BATCH)]
-    without = n + quick_places(len(unlabelled.images), bench.max_batches, _BATCH)
+    without = n + quick_places(len(new), bench.max_batches, _BATCH)
     fingerprint = hashlib.sha256(f"{data.fingerprint} and {unlabelled.fingerprint}".encode()).hexdigest()
     if (answers := _kept(file, fingerprint)) is None:
         answers = _to_all(images, train, answers_of(networks, images.take(train), recipe, bench.device, views=0))
@@ -135,10 +136,10 @@ def before_student(
     chosen = n + Answers(answers.probabilities[n:], answers.confidence[n:]).surest(MOST * len(train))
     hard = np.where(np.arange(len(images)) < n, HARD_SHARE, 0.0).astype(np.float32)
     student = copy.copy(other)
-    student.fold = Fold(images, np.concatenate([train, chosen]), val)
+    student.fold = Fold(np.concatenate([train, chosen]), val)
     student.teacher = Teacher(answers.probabilities, hard)
     # Its activations are of other images than those of the search, under the same names.
-    student.dataset = replace(other.dataset, fingerprint=fingerprint)
+    student.dataset = replace(data, train=images, fingerprint=fingerprint, others={})
     return student, len(chosen)
 
 

@@ -21,7 +21,7 @@ from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import nn
 
-from raysearch.data.shared import bring_images
+from raysearch.data.shared import bring_all
 from raysearch.record.final_events import Row
 from raysearch.record.folder import BEST
 from raysearch.storage.files import insist, patient, replace_text
@@ -177,9 +177,9 @@ def _serve(config: _JobConfig) -> None:
     storage = Storage(config["storage"]) if config["storage"] is not None else None
     with patient(logger.warning):
         if storage is not None:
-            told["dataset"] = str(bring_images(storage.parent, Path(told["dataset"])))
-            if (folder := told.get("unlabelled")) is not None:
-                told["unlabelled"] = str(bring_images(storage.parent, Path(folder)))
+            told["dataset"] = bring_all(storage.parent, told["dataset"])
+            if (place := told.get("unlabelled")) is not None:
+                told["unlabelled"] = bring_all(storage.parent, place)
         bench, board, trained = Bench.open(**told), config["board"], 0
         while (training := ray.get(board.take.remote())) is not None:
             if storage is not None:

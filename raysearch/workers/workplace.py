@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import torch
 
-from raysearch.data.shared import bring_images
+from raysearch.data.shared import bring_all
 from raysearch.search.messages import Failed, Pack, RateTest, Refused, Result, Segment, Task, Unsaved
 from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
@@ -53,7 +53,7 @@ class Workplace:
             run = Storage(storage)
             scratch = Scratch(run / "checkpoints")
             checkpoints = scratch.folder
-            bench["dataset"] = str(bring_images(run.parent, Path(bench["dataset"])))
+            bench["dataset"] = bring_all(run.parent, bench["dataset"])
         return cls(Bench.open(**bench, ranks=ranks), checkpoints, config["heads"], scratch)
 
     def take(self, task: Task) -> None:

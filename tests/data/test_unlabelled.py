@@ -35,11 +35,12 @@ def test_a_folder_is_read_to_its_bottom_and_copies_of_labelled_images_are_left_o
     assert (len(found.train), len(found.val), len(found.test)) == (16, 0, 0)
     assert (found.image_size, found.fit) == (labelled.image_size, labelled.fit)
     fresh = without_copies(found, labelled)
-    assert len(fresh.images) == 10
+    images = fresh.images[labelled.image_size]
+    assert len(images) == 10
     known = {image.tobytes() for split in labelled.splits.values() for image in np.asarray(split.pixels)}
-    assert not known & {image.tobytes() for image in np.asarray(fresh.images.pixels)}
+    assert not known & {image.tobytes() for image in np.asarray(images.pixels)}
     again = without_copies(found, labelled)
-    assert again.images.paths == fresh.images.paths
+    assert again.images[labelled.image_size].paths == images.paths
     assert again.fingerprint == found.fingerprint
 
 

@@ -16,7 +16,7 @@ from tests.in_process import KilledError, killed_after
 
 pytestmark = pytest.mark.slow
 
-NETWORKS = ("simple_cnn=random", "resnet18=random")
+NETWORKS = ("simple_cnn=random@32", "resnet18=random@32")
 SPACE = """
 from ray import tune
 
@@ -75,10 +75,10 @@ def test_each_network_has_heads_and_trials_and_one_is_shipped(searched: Search) 
     assert figures == pytest.approx([one["figure"] for one in standings])
     assert other["behind"]["mean"] == pytest.approx(figures[0] - figures[1]), "image by image, and so in all"
     recipe = json.loads((searched.run / "best" / "recipe.json").read_text())
-    assert load_best(searched.run / "best").recipe.network == f"{recipe['backbone']}=random"
+    assert load_best(searched.run / "best").recipe.network == f"{recipe['backbone']}=random@32"
     digests = {one["network"]: one["digest"] for one in json.loads((searched.run / "run.json").read_text())["networks"]}
     labels = json.loads((searched.run / "best" / "labels.json").read_text())
-    assert labels["weights_digest"] == digests[f"{recipe['backbone']}=random"]
+    assert labels["weights_digest"] == digests[f"{recipe['backbone']}=random@32"]
 
 
 def test_each_has_its_own_features_on_disk_and_a_plan_of_its_own(searched: Search) -> None:
@@ -91,11 +91,11 @@ def test_each_has_its_own_features_on_disk_and_a_plan_of_its_own(searched: Searc
 
 
 def test_the_page_and_the_terminal_say_how_networks_stand(searched: Search) -> None:
-    assert re.search(r"simple_cnn \(random\): heads come to accuracy [\d.]+", searched.ended.out)
+    assert re.search(r"simple_cnn \(random, 32 px\): heads come to accuracy [\d.]+", searched.ended.out)
     page = (searched.run / "report.html").read_text(encoding="utf-8")
     section = page[page.index('<section id="networks">') :]
     table = section[: section.index("</table>")]
-    assert all(f"{name.partition('=')[0]} (random)" in table for name in NETWORKS)
+    assert all(f"{name.partition('=')[0]} (random, 32 px)" in table for name in NETWORKS)
     assert "11.2 M" in table, "parameters of ResNet18's blocks"
     assert 'id="plot-networks"' in section
 
@@ -112,6 +112,41 @@ def test_a_killed_search_goes_on_to_the_same_networks_and_trials(
         for run in (desk.work / "results" / "killed", searched.run)
     )
     assert mine == whole
+
+
+def test_sizes_are_searched_each_on_images_of_its_own(desk: DeskHere, photos: Path) -> None:
+    """Two sizes of one network, and a network in its own."""
+    (desk.work / "sizes.py").write_text(
+        SPACE.replace("space = {", 'space = {"image_size": tune.choice([16, 32]),').replace(
+            "default = {", 'default = {"image_size": 32, '
+        )
+    )
+    flags = flags_of(photos, "sizes", "sizes.py", trials=6, refits=2)
+    flags[flags.index("simple_cnn,resnet18")] = "simple_cnn,resnet18@40"
+    ended = desk.tune(*flags, "--ship", "ensemble")
+    assert ended.code == 0, ended
+    run = desk.work / "results" / "sizes"
+    log = events(run)
+    standings = next(event for event in log if event["event"] == "networks")["networks"]
+    names = {"simple_cnn=random@16", "simple_cnn=random@32", "resnet18=random@40"}
+    assert {one["network"] for one in standings} == names
+    trials = [one["recipe"] for one in log if one["event"] == "trial"]
+    assert {(one["backbone"], one["image_size"]) for one in trials} == {
+        ("simple_cnn", 16),
+        ("simple_cnn", 32),
+        ("resnet18", 40),
+    }
+    networks = {one["network"]: one for one in json.loads((run / "run.json").read_text())["networks"]}
+    assert {one["image_size"] for one in networks.values()} == {16, 32, 40}
+    best = load_best(run / "best")
+    picture = next(photos.glob("red/[0-9]*.png"))
+    assert best.pixels(picture).shape == (best.recipe.image_size, best.recipe.image_size, 3)
+    labels = json.loads((run / "best" / "labels.json").read_text())
+    assert {one["recipe"]["image_size"] for one in labels["shipped"]["members"]} == {best.recipe.image_size}
+    again = desk.tune("--resume", "sizes", "--trials", "7")
+    assert again.code == 0, again
+    evaluated = desk.raysearch("evaluate", "sizes", "--data", photos, "--split", "all")
+    assert evaluated.code == 0, evaluated
 
 
 def test_at_most_so_many_networks_go_on_as_the_space_says(desk: DeskHere, photos: Path) -> None:
@@ -132,6 +167,7 @@ def test_at_most_so_many_networks_go_on_as_the_space_says(desk: DeskHere, photos
             "resnet18 needs at least",
         ),
         (["--space", "several.py", "--backbone", "simple_cnn,simple_cnn=random"], "are one network"),
+        (["--space", "several.py", "--backbone", "simple_cnn@16,simple_cnn@24", "--image-size", "32"], "leave it out"),
         (["--space", "baseline", "--backbone", "simple_cnn,resnet18"], "fixes it at 'simple_cnn'"),
         (["--recipe", "best.json", "--backbone", "simple_cnn,resnet18"], "--recipe trains one network"),
         (["--space", "several.py", "--backbone", "simple_cnn,resnet18", "--head", "several"], "is of one network"),

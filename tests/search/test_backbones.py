@@ -20,7 +20,7 @@ from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from tests.search.simulated import Play, World
 
-NETWORKS = ("simple_cnn=random", "resnet18=random", "vgg16=random")
+NETWORKS = ("simple_cnn=random@32", "resnet18=random@32", "vgg16=random@32")
 FIXED = {"backbone": "simple_cnn", "weights": "random", "image_size": 32, "fit": "squash", "seed": 0}
 SPACE = """
 from ray import tune
@@ -147,8 +147,8 @@ def test_trials_take_networks_and_depths_in_turn_and_start_from_a_head_of_their_
         assert (parent.network, parent.recipe.pooling) == (trial.network, trial.recipe.pooling)
     assert len({(one.network, one.depth) for one in trials[:7]}) == 6, "each network at each of its depths"
     depths = {name: {one.depth for one in trials if one.network == name} for name in NETWORKS}
-    assert depths["resnet18=random"] == {1, 2}
-    assert depths["vgg16=random"] == {1, 3}, "it has depths of its own"
+    assert depths["resnet18=random@32"] == {1, 2}
+    assert depths["vgg16=random@32"] == {1, 3}, "it has depths of its own"
 
 
 def test_what_left_is_not_trained_and_the_default_takes_the_best_if_its_own_network_left(

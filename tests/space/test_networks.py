@@ -57,21 +57,39 @@ def test_networks_are_said_by_the_space_or_by_the_command(tmp_path: Path) -> Non
     for space in (own, typed):
         assert space.networks == ("simple_cnn", "resnet18=imagenet")
         assert space.heads == 8, "as many as the space says for each"
-        assert space.recipe({}, 6).network == "simple_cnn=random", "weights without a name are the command's"
-        assert space.recipe({"backbone": "resnet18=imagenet"}, 6).network == "resnet18=imagenet"
+        assert space.recipe({}, 6).network == "simple_cnn=random@32", "weights without a name are the command's"
+        assert space.recipe({"backbone": "resnet18=imagenet"}, 6).network == "resnet18=imagenet@32"
     assert read(tmp_path).networks == read(tmp_path, networks=("vgg16",)).networks == ()
 
 
 def test_what_is_at_hand_is_found_unless_the_command_names_networks(tmp_path: Path) -> None:
     at_hand = read(tmp_path, ("# MORE", '"backbone": "at_hand", "weights": "auto",'))
-    found = at_hand.networks or (at_hand.recipe({}, 6).network,)
+    found = at_hand.networks or (at_hand.recipe({}, 6).network.removesuffix("@32"),)
     assert "densenet121=bundled" in found
     named = read(tmp_path, ("# MORE", '"backbone": "at_hand",'), networks=("simple_cnn", "vgg16=random"))
     assert named.networks == ("simple_cnn", "vgg16=random")
     one = read(tmp_path, ("# MORE", '"backbone": "at_hand",'), networks=("vgg16=random",))
     assert one.networks == ()
-    assert one.recipe({}, 6).network == "vgg16=random"
+    assert one.recipe({}, 6).network == "vgg16=random@32"
     assert "name the networks" in wrong(tmp_path, ("# MORE", '"backbone": "at_hand", "weights": "random",'))
+
+
+def test_a_searched_image_size_makes_several_of_each_network(tmp_path: Path) -> None:
+    sizes, default = ("# MORE", '"image_size": tune.choice([24, 32, "native"]),'), 'default = {"image_size": 32, '
+    alone = read(tmp_path, sizes, ("default = {", default))
+    assert alone.networks == ("densenet121@32", "densenet121@24", "densenet121@native"), "the default's first"
+    assert alone.heads == 12
+    assert alone.recipe({"backbone": "densenet121@24"}, 6).image_size == 24
+    two = read(tmp_path, sizes, ("default = {", default), networks=("simple_cnn", "vgg16=random@64"))
+    assert set(two.networks) == {"simple_cnn@24", "simple_cnn@32", "simple_cnn@native", "vgg16=random@64"}
+    own = read(tmp_path, ("# MORE", TWO + '"image_size": "native",'), OF_ITS_OWN[1])
+    assert own.networks == ("simple_cnn@native", "resnet18=imagenet@native")
+    native = read(tmp_path, ("# MORE", '"image_size": "native",'))
+    assert native.networks == ()
+    assert native.recipe({}, 6).image_size == 224
+    assert "give the sizes" in wrong(
+        tmp_path, ("# MORE", '"image_size": tune.randint(24, 64),'), ("default = {", default)
+    )
 
 
 def test_a_network_has_ranges_of_its_own_place_for_place(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_labels_that_only_memory_can_know_are_not_known_out_of_fold():
     for which in range(FOLDS):
         seen = table.seeing("train+val", (which, FOLDS), seed=0)
         trainer = train_recipe(seen, learnt)
-        labels = torch.as_tensor(seen.fold.images.labels[seen.fold.val])
+        labels = torch.as_tensor(seen.dataset.train.labels[seen.fold.val])
         guessed += (trainer.val_logits.argmax(dim=1) == labels).tolist()
         known.append(trainer.best["train_accuracy"])
     assert min(known) > 0.9

@@ -283,7 +283,7 @@ def test_a_path_hands_the_rate_on():
 def with_held_out() -> Bench:
     table = bench()
     dataset, held_out = table.dataset.halved(0)
-    return dataclasses.replace(table, dataset=dataset, held_out=held_out)
+    return dataclasses.replace(table, dataset=dataset, held_out={dataset.image_size: held_out})
 
 
 def test_halves_of_the_validation_images_are_stratified_and_make_up_the_whole():
@@ -299,19 +299,20 @@ def test_halves_of_the_validation_images_are_stratified_and_make_up_the_whole():
 def test_the_held_out_losses_are_those_of_the_best_state_and_decide_nothing():
     plan = recipe(schedule=(Stage(depth=1, epochs=4, batch_size=8, learning_rate=0.03, dropout=0.3),))
     table = with_held_out()
+    [held_out] = (table.held_out or {}).values()
     trainer = trained(table, plan)
     without = trained(dataclasses.replace(table, held_out=None), plan)
     assert timeless(trainer.best) == timeless(without.best)
     model = assemble(table, plan, trainer.best_state)
-    evaluated = evaluate_model(model, table.held_out, table.dataset.classes, table.device)
-    rows = np.arange(len(table.held_out))
+    evaluated = evaluate_model(model, held_out, table.dataset.classes, table.device)
+    rows = np.arange(len(held_out))
     logits = torch.from_numpy(np.log(evaluated.probabilities))
     chose = evaluate_model(model, table.dataset.val, table.dataset.classes, table.device)
     temperature = fitted_temperature(
         torch.from_numpy(np.log(chose.probabilities)), torch.from_numpy(table.dataset.val.labels)
     )
     scaled = torch.log_softmax(logits / temperature, dim=1).numpy()
-    np.testing.assert_allclose(trainer.best_held_out, -scaled[rows, table.held_out.labels], rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(trainer.best_held_out, -scaled[rows, held_out.labels], rtol=1e-3, atol=1e-3)
     assert best_metadata(trainer)["held_out"] == trainer.best_held_out
     assert best_metadata(without)["held_out"] == []
 

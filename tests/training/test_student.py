@@ -35,7 +35,7 @@ class Channels(nn.Module):
 
 def taught(**changes: object) -> tuple[Bench, Recipe]:
     one = recipe(depths=(1,), **changes)
-    return bench(unlabelled=Unlabelled(split(40, 9, 32), "beef")), one
+    return bench(unlabelled=Unlabelled({32: split(40, 9, 32)}, "beef")), one
 
 
 def test_answers_are_the_mean_over_networks_and_the_mirror_image():
@@ -93,8 +93,10 @@ def test_a_student_has_its_labels_its_teachers_answers_and_nothing_of_what_is_he
         assert labelled.tolist() == held_out.train.tolist()
         assert seen.val.tolist() == held_out.val.tolist()
         assert not set(seen.val.tolist()) & set(seen.train.tolist())
-    assert seen.images.labels[:n].tolist() == [*on.dataset.train.labels, *on.dataset.val.labels]
-    assert seen.images.labels[chosen].tolist() == student.teacher.probabilities[chosen].argmax(axis=1).tolist()
+    assert student.dataset.train.labels[:n].tolist() == [*on.dataset.train.labels, *on.dataset.val.labels]
+    assert (
+        student.dataset.train.labels[chosen].tolist() == student.teacher.probabilities[chosen].argmax(axis=1).tolist()
+    )
     assert set(student.teacher.hard[:n].tolist()) == {np.float32(HARD_SHARE).item()}
     assert not student.teacher.hard[n:].any()
     assert student.dataset.fingerprint != on.dataset.fingerprint
@@ -106,7 +108,7 @@ def test_answers_are_kept_and_are_not_asked_for_again(tmp_path):
     first, _ = before_student(on, [Channels()], one, file, 0, None)
     again, _ = before_student(on, [], one, file, 0, None)  # nobody is there to be asked
     assert np.array_equal(first.teacher.probabilities, again.teacher.probabilities)
-    other = replace(on, unlabelled=Unlabelled(split(40, 10, 32), "cafe"))
+    other = replace(on, unlabelled=Unlabelled({32: split(40, 10, 32)}, "cafe"))
     with pytest.raises((RuntimeError, ValueError)):
         before_student(other, [], one, file, 0, None)
 
