@@ -52,7 +52,7 @@ class Job:
             return [f"Weights: {self.weights.origin} ({self.weights.reason})"]
         named = self.networks.weights.items()
         return [
-            *(f"Weights of {named_network(name).backbone}: {one.origin} ({one.reason})" for name, one in named),
+            *(f"Weights of {_told(name)}: {one.origin} ({one.reason})" for name, one in named),
             *(f"left out: {one}" for one in self.networks.left_out),
         ]
 
@@ -94,6 +94,11 @@ class Job:
             networks=settings.networks,
             networks_kept=space.search.networks,
         )
+
+
+def _told(network: str) -> str:
+    backbone, _, size = named_network(network)
+    return f"{backbone}, {size} px"
 
 
 def settled(space: Space, settings: Settings) -> Space:
