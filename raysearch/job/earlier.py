@@ -25,8 +25,9 @@ from raysearch.space.load import load_space
 from raysearch.space.space import Space, decode, encode
 from raysearch.winner.best import load_best
 
-_OF_THE_RUN = ("backbone", "weights", "image_size", "fit", "metric", "seed")
-"""Flags that the run gives where they are not typed."""
+_OF_THE_RECIPE = ("backbone", "weights", "image_size", "fit")
+_OF_THE_RUN = ("metric", "seed")
+"""Flags that the run and its recipe give where they are not typed."""
 
 
 @dataclass(frozen=True)
@@ -79,16 +80,21 @@ class Earlier:
 
     def flags(self, flags: Flags) -> Flags:
         """The flags, with what the run gives where nothing was typed."""
-        given = {name: getattr(self.settings, name) for name in _OF_THE_RUN if getattr(flags, name) is None}
-        return replace(flags, **given, require=flags.requirements or self.settings.require)
+        given = {name: getattr(self.recipe, name) for name in _OF_THE_RECIPE}
+        given |= {name: getattr(self.settings, name) for name in _OF_THE_RUN}
+        untyped = {name: value for name, value in given.items() if getattr(flags, name) is None}
+        return replace(flags, **untyped, require=flags.requirements or self.settings.require)
 
     def space_text(self) -> str:
-        """The text of the run's own space, with its recipe as the default."""
+        """The text of the run's own space, with its recipe as the default; of several networks, with its own alone."""
         file = self.run.folder / "space.py"
-        space = load_space(str(file), fixed=self.settings.shared)
+        space, alone = load_space(str(file), fixed=self.settings.shared), ""
+        if space.networks:
+            network = {name: getattr(self.recipe, name) for name in ("backbone", "weights", "image_size")}
+            alone = f"space = space | {network!r}\n"
         default = pprint.pformat(_tree(space, _default(space, self.recipe)), width=100, sort_dicts=False)
         told = f"# Continued: the recipe of {self.trial} of {self.run.name} is the default."
-        return f"{space.source.rstrip()}\n\n{told}\ndefault = {default}\n"
+        return f"{space.source.rstrip()}\n\n{told}\n{alone}default = {default}\n"
 
 
 def grown(head: StartingHead, classes: Sequence[str], same: dict[str, str]) -> dict[str, Tensor]:
@@ -117,11 +123,12 @@ def grown(head: StartingHead, classes: Sequence[str], same: dict[str, str]) -> d
 
 
 def _default(space: Space, recipe: Recipe) -> dict[str, Any]:
-    """The recipe's value of each searched field; the space's own where the recipe has none, or one out of range."""
+    """The recipe's value of each searched field but the network; the space's where it has none, or one out of range."""
     given = {path: encode(value) for path, value in flatten(recipe.model_dump(), whole=space.distributions).items()}
     return {
         path: given[path] if path in given and contains(distribution, given[path]) else space.default[path]
         for path, distribution in space.distributions.items()
+        if path != "backbone"
     }
 
 

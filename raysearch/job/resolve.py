@@ -81,10 +81,10 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
         networks = problems.attempt(networks.sized, dataset.image_size, at_hand=at_hand)
     if networks is not None:
         wanted, weights = wanted.over(networks.names), next(iter(networks.weights.values()))
-        if dataset is not None and earlier is None:  # a run is continued with one network
+        if dataset is not None:
             dataset = problems.attempt(in_all_sizes, dataset, networks.sizes, partial(in_another_size, wanted, flags))
         networks = networks if wanted.networks else None
-    else:
+    elif not wanted.networks:
         _check_image_size(wanted, dataset, problems)
     unlabelled = unlabelled_images(flags, dataset, space, problems)
     head = _head(flags, problems) if earlier is None else earlier.head

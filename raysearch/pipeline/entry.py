@@ -161,6 +161,7 @@ def _job_continuing(flags: Flags, name: str, folder: Path | None) -> Job:
         for flag in ("space", "recipe", "parameters", "head")
         if getattr(flags, flag) is not None
     ]
+    refused += _several(flags, "--continue goes on with one")
     if flags.data is None:
         refused.append(f"--continue {name}: --data SOURCE is missing: name the images to go on with")
     if refused:

@@ -177,12 +177,38 @@ def test_what_cannot_be_continued_is_refused_with_a_reason(desk):
     assert "backbone is simple_cnn, here resnet18; give --backbone simple_cnn" in refused(
         desk, backbone="resnet18", weights="random"
     )
+    assert "--continue goes on with one network; name one" in refused(desk, backbone="simple_cnn@16,simple_cnn@32")
+    assert "the image size is 32, here 40; give --image-size 32" in refused(desk, backbone="simple_cnn@40")
     assert "the image size is 32, here 40; give --image-size 32" in refused(desk, image_size=40)
     write(root / "others", ("green",), range(20))
     shutil.copytree(root / "others" / "green", root / "others" / "grass")
     for number, path in enumerate(sorted((root / "others" / "grass").iterdir())):
         Image.fromarray(np.full((16, 16, 3), number, np.uint8)).save(path)
     assert "no class is the same: first has blue, red" in refused(desk, data=str(root / "others"))
+
+
+def test_of_several_networks_and_sizes_the_one_that_won_is_continued(desk):
+    root, more = desk
+    file = root / "sizes.py"
+    sized = SPACE.replace("space = {", 'space = {"image_size": tune.choice([16, 24]),')
+    file.write_text(sized.replace("default = {", 'default = {"image_size": 16, '), encoding="utf-8")
+    flags = ["--data", str(root / "photos"), "--backbone", "simple_cnn", "--weights", "random", "--seed", "3"]
+    with without_ray():
+        assert (
+            main(["--space", str(file), *flags, *more, "--run-name", "sizes", "--trials", "5", "--metric", "loss"]) == 0
+        )
+    earlier = Earlier.open("sizes", root / "results")
+    assert earlier.dataset.image_size == earlier.recipe.image_size
+    assert earlier.recipe.image_size != earlier.settings.image_size, "so that the size is not the search's first"
+    assert {one["image_size"] for one in earlier.run.info["networks"]} == {16, 24}
+    with without_ray():
+        assert main(["--continue", "sizes", "--data", str(root / "more"), *more, "--run-name", "sizes-on"]) == 0
+    run = Run.open("sizes-on", root / "results")
+    settings = settings_of(run)
+    assert settings.networks == ()
+    assert settings.image_size == earlier.recipe.image_size
+    assert images_of(settings).fingerprint == run.info["fingerprints"]["data"]
+    assert run.evaluation["continued"]["images"] == len(earlier.dataset.test)
 
 
 def test_an_unfinished_run_and_one_without_best_are_refused(desk):
