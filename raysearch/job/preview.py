@@ -75,8 +75,9 @@ def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | Non
     console = console or Console()
     classifier = build_classifier(plan.recipe, len(plan.dataset.classes))
     recipe = plan.recipe
-    classes, size = len(plan.dataset.classes), plan.dataset.image_size
-    _heading(console, f"Data: {plan.dataset.source}, {classes} classes, {size} x {size} px ({plan.dataset.fit})")
+    classes, sizes = len(plan.dataset.classes), list(plan.dataset.sizes)
+    told = " and ".join(f"{size} x {size}" for size in sizes)
+    _heading(console, f"Data: {plan.dataset.source}, {classes} classes, {told} px ({plan.dataset.fit})")
     console.print(splits_table(plan.dataset))
     show_intake(plan.dataset.account.as_json(), console)
     if plan.dataset.skipped:
@@ -100,7 +101,7 @@ def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | Non
     _heading(console, "What a trial needs (memory is an estimate)")
     console.print(needs_table(plan, [trial_needs(classifier, recipe, depth) for depth in plan.depths]))
     images = len(plan.dataset.train) + len(plan.dataset.val) + len(plan.dataset.test)
-    pixels = _size(images * size**2 * 3)
+    pixels = _size(images * sum(size**2 for size in sizes) * 3)
     console.print(f"and once for all: {pixels} on disk for {images} decoded images\n", highlight=False)
     console.print(f"The run would be in {plan.folder}. Nothing has been trained.", highlight=False, soft_wrap=True)
 

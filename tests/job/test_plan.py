@@ -102,6 +102,16 @@ def test_the_plan_of_a_tree_says_how_its_levels_end(dataset, tmp_path):
     assert "3, each from the best of the one before; at the end of each a control and a test" in shown
 
 
+def test_the_plan_counts_the_images_in_every_size(dataset, tmp_path):
+    console = Console(file=io.StringIO(), width=160)
+    both = dataclasses.replace(dataset, others={160: dataclasses.replace(dataset, image_size=160)})
+    show_plan(plan_of(both), tmp_path / "plan.png", console)
+    shown = console.file.getvalue()
+    assert "16 x 16 and 160 x 160 px (squash)" in shown
+    images = sum(map(len, dataset.splits.values()))
+    assert f"{images * (16**2 + 160**2) * 3 / 2**20:.0f} MiB on disk for {images} decoded images" in shown
+
+
 def test_the_plan_says_what_a_student_learns_from(dataset, tmp_path):
     console = Console(file=io.StringIO(), width=160)
     show_plan(plan_of(dataset, unlabelled=12_000), tmp_path / "plan.png", console)
