@@ -10,6 +10,7 @@ from PIL import Image
 
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import load
+from raysearch.data.unlabelled import load_unlabelled, without_copies
 from raysearch.errors import InputError
 
 
@@ -53,6 +54,21 @@ def test_other_sizes_have_the_images_of_the_first(first: int, other: int, photos
     assert halved.at(other).val.paths == halved.val.paths
     assert opened.at(other).halved(0)[1].paths == held_out.paths
     assert opened.with_val_trained().at(other).train.paths == opened.train.paths + opened.val.paths
+
+
+def test_images_without_labels_come_in_every_size_and_without_copies_of_labelled_ones(photos: Path) -> None:
+    loose = photos.parent / "loose"
+    loose.mkdir()
+    for number, grey in enumerate((50, 100, 150)):  # 100: a test image
+        Image.fromarray(np.full((16, 16, 3), grey, np.uint8)).save(loose / f"{number}.png")
+    labelled = at(photos, 16, keep_copies=False).with_sizes([at(photos, 8, keep_copies=True)])
+    found = load_unlabelled(loose, labelled, cache=photos.parent / "cache", progress=False)
+    opened = without_copies(Dataset.open_all(found.place), labelled)
+    assert {size: len(split) for size, split in opened.images.items()} == {16: 2, 8: 2}
+    for size, split in opened.images.items():
+        assert split.paths == ("unlabelled/0.png", "unlabelled/2.png")
+        assert np.asarray(split.pixels)[:, 0, 0, 0].tolist() == [50, 150]
+        assert np.asarray(split.pixels).shape[1] == size
 
 
 def test_a_size_that_lacks_images_or_is_not_there_is_refused(photos: Path) -> None:

@@ -102,6 +102,20 @@ def test_a_student_has_its_labels_its_teachers_answers_and_nothing_of_what_is_he
     assert student.dataset.fingerprint != on.dataset.fingerprint
 
 
+def test_a_student_of_another_image_size_learns_from_images_of_that_size(tmp_path):
+    on, _ = taught()
+    small = replace(on.dataset, image_size=16, train=split(12, 1, 16), val=split(6, 2, 16), fingerprint="small")
+    on.dataset = replace(on.dataset, train=split(12, 1, 32), val=split(6, 2, 32), others={16: small})
+    on.unlabelled = Unlabelled({32: split(40, 9, 32), 16: split(40, 9, 16)}, "beef")
+    one = recipe(size=16, depths=(1,))
+    student, unlabelled = before_student(on, [Channels()], one, tmp_path / "answers.safetensors", 0, (0, 3))
+    assert unlabelled > 0
+    assert student.dataset.train.pixels[np.arange(1)].shape == (1, 16, 16, 3)
+    assert student.dataset.sizes.keys() == {16}
+    trainer = train_recipe(student, one)
+    assert len(trainer.val_logits) == len(student.fold.val)
+
+
 def test_answers_are_kept_and_are_not_asked_for_again(tmp_path):
     on, one = taught()
     file = tmp_path / "answers.safetensors"
