@@ -316,9 +316,14 @@ IN_VAIN = [
         default('"plateau_factor": 0.2'),
     ),
     (
-        "image_size cannot be searched: a run has one",
-        top('"image_size": tune.choice([32, 64])'),
+        "image_size: give the sizes",
+        top('"image_size": tune.randint(32, 64)'),
         ('"pooling": "avg"', '"pooling": "avg", "image_size": 32'),
+    ),
+    (
+        "fit cannot be searched: a run has one",
+        top('"fit": tune.choice(["squash", "pad"])'),
+        ('"pooling": "avg"', '"pooling": "avg", "fit": "pad"'),
     ),
 ]
 DOMAINS = [
