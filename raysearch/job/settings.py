@@ -40,7 +40,7 @@ class Spending:
 
 PRESETS: dict[Preset, Spending] = {
     "quick": Spending(
-        trials=6, max_epochs=6, refits=3, folds=2, challengers=1, seeds=2, fold_length=1.0, final_length=3.0
+        trials=6, max_epochs=6, refits=3, folds=2, challengers=1, seeds=2, fold_length=1.0, final_length=2.75
     ),
     "default": Spending(
         trials=18, max_epochs=12, refits=4, folds=4, challengers=3, seeds=2, fold_length=1.5, final_length=1.5

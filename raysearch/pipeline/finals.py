@@ -100,10 +100,9 @@ class Finals:
         if (chosen := self.chosen(done)) is None:
             return wanted
         wanted += [self.in_fold(chosen, fold, seed) for seed in range(1, self.effort.seeds) for fold in folds]
-        wanted += self.longer(chosen)
         members = self.members(done) or {}
         others = [one for one in self.finalists if one is not chosen and one.trial in members]
-        wanted += [*self.refits(chosen), *(self.refits(one)[0] for one in others)]
+        wanted += [*self.refits(chosen), *(self.refits(one)[0] for one in others), *self.longer(chosen)]
         return [*wanted, *self.students(chosen, done)]
 
     def in_fold(self, one: Finalist, fold: int, number: int) -> Training:
