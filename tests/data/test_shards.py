@@ -246,7 +246,7 @@ def test_a_parquet_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:
         for row in range(40):
             assert listing.reader.read(row)[0] == row
             most = max(most, pa.total_allocated_bytes() - before)
-    assert most < 20 << 20
+    assert most < 24 << 20
 
 
 def test_a_shard_is_never_in_memory_as_a_whole(tmp_path: Path) -> None:

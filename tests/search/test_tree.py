@@ -264,7 +264,7 @@ def space_of(folder: Path, heads: int = 3, levels: str = "levels=None") -> Space
 def halved():
     table = bench()
     dataset, held_out = table.dataset.halved(0)
-    return dataclasses.replace(table, dataset=dataset, held_out=held_out)
+    return dataclasses.replace(table, dataset=dataset, held_out={dataset.image_size: held_out})
 
 
 def search(folder: Path, space: Space, table: Bench, trials: int = 9, steps: int | None = None) -> Run:
@@ -278,7 +278,8 @@ def search(folder: Path, space: Space, table: Bench, trials: int = 9, steps: int
     def judge(leader: Trial, control: Trial | None) -> Event:
         files = [run.folder / "checkpoints" / one.name / "best.safetensors" for one in (control, leader) if one]
         losses = [load_tensors(file)[1]["held_out"] for file in files]
-        assert all(len(one) == len(table.held_out or ()) for one in losses)
+        images = 0 if table.held_out is None else len(table.held_out[table.dataset.image_size])
+        assert [len(one) for one in losses] == [images] * len(losses)
         return {"verdict": "undecided" if control else "untested"}
 
     driver = Driver(run, controller, 1, judge=judge)
