@@ -12,7 +12,7 @@ choice.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -31,6 +31,12 @@ from raysearch.training.paired import compare
 from raysearch.training.stratified import stratified_folds
 from raysearch.workers.order import Training
 from raysearch.workers.trainings import Outcome
+
+
+def succeeded(trainings: Iterable[Training], done: Mapping[str, Outcome]) -> list[Outcome]:
+    """What came of those that are done and did not fail, in their order."""
+    found = (done.get(one.name) for one in trainings)
+    return [one for one in found if one is not None and one.error is None]
 
 
 @dataclass(frozen=True)
@@ -137,20 +143,20 @@ class Finals:
         """
         if not self.effort.student:
             return []
-        folds = [(fold, self._sound(self._of_fold(chosen, fold), done)) for fold in range(self.effort.folds)]
+        folds = [(fold, self._sound(self.of_fold(chosen, fold), done)) for fold in range(self.effort.folds)]
         taught = [self._student(chosen, fold, names) for fold, names in folds if names]
         everything = self._sound(self.refits(chosen), done)
         return [*taught, *([self._student(chosen, None, everything)] if everything else [])]
 
-    def _of_fold(self, one: Finalist, fold: int) -> list[Training]:
+    def of_fold(self, one: Finalist, fold: int) -> list[Training]:
+        """A finalist's trainings without a fold, one a seed."""
         return [self.in_fold(one, fold, number) for number in range(self.effort.seeds)]
 
     def _sound(self, teachers: Sequence[Training], done: Mapping[str, Outcome]) -> tuple[str, ...]:
         """Those of them that succeeded; none as long as not all are done."""
-        names = [one.name for one in teachers]
-        if not all(name in done for name in names):
+        if not all(one.name in done for one in teachers):
             return ()
-        return tuple(name for name in names if done[name].error is None)
+        return tuple(one.training.name for one in succeeded(teachers, done))
 
     def _student(self, one: Finalist, fold: int | None, teachers: tuple[str, ...]) -> Training:
         seed, folds = self.seeds(1)[0], self.effort.folds
@@ -189,10 +195,8 @@ class Finals:
         chosen = self.chosen(done)
         if chosen is None or not self.effort.folds:
             return None
-        names = [
-            self.in_fold(chosen, k, seed).name for k in range(self.effort.folds) for seed in range(self.effort.seeds)
-        ]
-        if not all(name in done for name in names):
+        trainings = (one for fold in range(self.effort.folds) for one in self.of_fold(chosen, fold))
+        if not all(one.name in done for one in trainings):
             return None
         if not (seeds := self.chosen_seeds(chosen, done)):
             return {}
@@ -226,13 +230,11 @@ class Finals:
 
     def student_folds(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Outcome]:
         """The students without each fold, in the folds' order, as far as they succeeded."""
-        names = [one.name for one in self.students(chosen, done) if one.fold is not None]
-        return [done[name] for name in names if name in done and done[name].error is None]
+        return succeeded((one for one in self.students(chosen, done) if one.fold is not None), done)
 
     def student(self, chosen: Finalist, done: Mapping[str, Outcome]) -> Outcome | None:
         """The student that learned from all images, if it succeeded."""
-        names = [one.name for one in self.students(chosen, done) if one.fold is None]
-        return next((done[name] for name in names if name in done and done[name].error is None), None)
+        return next(iter(succeeded((one for one in self.students(chosen, done) if one.fold is None), done)), None)
 
     def _racing(self, done: Mapping[str, Outcome], fold: int) -> list[Finalist]:
         """Those that are trained on this fold: the default, and the challengers that no earlier one has dropped."""

@@ -16,7 +16,7 @@ from raysearch.data.augment import Augmenter
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish, averaged_look
 from raysearch.pipeline.forgetting import forgotten
-from raysearch.pipeline.looking import LABELLED, Look, look, settled
+from raysearch.pipeline.looking import Look, look, settled
 from raysearch.pipeline.measured import Measured
 from raysearch.pipeline.models import Models
 from raysearch.pipeline.unknown import known_images
@@ -113,7 +113,7 @@ def _models(
 
 def _averaged(job: Job, finish: Finish, bench: Bench, call: Call) -> nn.Sequential:
     """The network of the mean of all refits' tensors; statistics that were trained are estimated where trials run."""
-    one, settings = averaged_look(bench, finish.refits, LABELLED, None), job.settings
+    one, settings = averaged_look(bench, finish.refits, None), job.settings
     model = one.model
     assert isinstance(model, nn.Sequential)
     if one.statistics is not None:

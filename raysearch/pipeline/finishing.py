@@ -18,7 +18,7 @@ from raysearch.errors import InputError
 from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
-from raysearch.pipeline.finals import Finalist, Finals
+from raysearch.pipeline.finals import Finalist, Finals, succeeded
 from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.races import CONFIDENCE
@@ -173,13 +173,18 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
     """
     chosen = finals.chosen(done)
     assert chosen is not None
-    refits = [one for one in (done[each.name] for each in finals.refits(chosen)) if one.error is None]
+    refits = succeeded(finals.refits(chosen), done)
     others = {
         one.trial: found
         for one in finals.finalists
-        if one is not chosen and (found := done.get(finals.refits(one)[0].name)) is not None and found.error is None
+        if one is not chosen
+        for found in succeeded(finals.refits(one)[:1], done)
     }
-    in_folds = {one.trial: _in_folds(finals, one, done) for one in finals.finalists}
+    folds = range(finals.effort.folds)
+    in_folds = {
+        one.trial: tuple(tuple(succeeded(finals.of_fold(one, fold), done)) for fold in folds)
+        for one in finals.finalists
+    }
     finish = Finish(finals, chosen, tuple(refits), (), (), "single", others, in_folds)
     seeds = finals.chosen_seeds(chosen, done)
     if not seeds or not refits:
@@ -194,16 +199,8 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
     best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.goal, CONFIDENCE)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best
-    longer = next((done[one.name] for one in finals.longer(chosen) if done[one.name].error is None), None)
+    longer = next(iter(succeeded(finals.longer(chosen), done)), None)
     return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped, longer=longer)
-
-
-def _in_folds(finals: Finals, one: Finalist, done: Mapping[str, Outcome]) -> tuple[tuple[Outcome, ...], ...]:
-    names = [
-        [finals.in_fold(one, fold, number).name for number in range(finals.effort.seeds)]
-        for fold in range(finals.effort.folds)
-    ]
-    return tuple(tuple(done[name] for name in seeds if name in done and done[name].error is None) for seeds in names)
 
 
 def _members(
@@ -232,21 +229,16 @@ def _looked(
     mirrored, it is None.
     """
     finals, looks = finish.finals, {}
-    flips = bool(finish.chosen.for_good.augmentation.flip)
-    for fold, places in enumerate(finals.held_out):
-        sound = finish.in_folds[finish.chosen.trial][fold]
-        if len(seeds) > 1 and len(finish.refits) > 1:
-            rest = np.setdiff1d(np.arange(len(finals.labels)), places)
-            one = averaged_look(bench, sound, LABELLED, rest)
-            looks["averaged", fold] = replace(one, places=places)
-            if flips:
-                looks["averaged, mirrored", fold] = replace(one, places=places, mirrored=True)
-        elif flips:
-            model = assemble(bench, sound[0].training.recipe, sound[0].suffix())
-            size = finish.chosen.for_good.image_size
-            looks["single, mirrored", fold] = Look(model, LABELLED, places=places, mirrored=True, image_size=size)
-    if not looks:
+    flips, averages = bool(finish.chosen.for_good.augmentation.flip), len(seeds) > 1 and len(finish.refits) > 1
+    kind = "averaged" if averages else "single"
+    if not averages and not flips:
         return None, None
+    for fold, places in enumerate(finals.held_out):
+        one = fold_look(bench, finish.in_folds[finish.chosen.trial][fold], places, len(finals.labels), averages)
+        if averages:
+            looks[kind, fold] = one
+        if flips:
+            looks[f"{kind}, mirrored", fold] = replace(one, mirrored=True)
     settings = job.settings
     seen = call(look, job.dataset.place, settings.storage, settings.seed, settings.device, looks)
 
@@ -254,24 +246,42 @@ def _looked(
         parts = [seen[name, fold].probabilities for fold in range(len(finals.held_out)) if (name, fold) in seen]
         return np.concatenate(parts) if parts else None
 
-    averaged = joined("averaged")
-    mirrored = joined("averaged, mirrored" if averaged is not None else "single, mirrored")
+    averaged, mirrored = joined("averaged"), joined(f"{kind}, mirrored")
     if mirrored is not None:
         mirrored = (mirrored + (averaged if averaged is not None else seeds[0])) / 2
     return averaged, mirrored
 
 
-def averaged_look(bench: Bench, outcomes: Sequence[Outcome], split: str, trained_on: NDArray[np.int64] | None) -> Look:
-    """The network of the mean of several trainings' tensors, on a split.
+def fold_look(
+    bench: Bench, outcomes: Sequence[Outcome], held_out: NDArray[np.int64], labelled: int, averages: bool
+) -> Look:
+    """The network of a fold, on the images that it held out: made as the shipped one is.
+
+    Args:
+        bench: for its base weights and classes.
+        outcomes: trainings without the fold, of one recipe.
+        held_out: places of the fold's images.
+        labelled: images that have a label, in all folds.
+        averages: whether it is the mean of these trainings' tensors, where there are several; else the first one's.
+    """
+    if averages and len(outcomes) > 1:
+        one = averaged_look(bench, outcomes, np.setdiff1d(np.arange(labelled), held_out))
+    else:
+        recipe = outcomes[0].training.recipe
+        one = Look(assemble(bench, recipe, outcomes[0].suffix()), LABELLED, image_size=recipe.image_size)
+    return replace(one, places=held_out)
+
+
+def averaged_look(bench: Bench, outcomes: Sequence[Outcome], trained_on: NDArray[np.int64] | None) -> Look:
+    """The network of the mean of several trainings' tensors, on the labelled images.
 
     Args:
         bench: for its base weights and classes.
         outcomes: of one recipe.
-        split: what it is to be measured on.
         trained_on: images of the labelled ones, from which batch statistics that were trained are estimated.
     """
     recipe = outcomes[0].training.recipe
     model = assemble(bench, recipe, mean_state([one.suffix() for one in outcomes]))
     trained = any(stage.batch_norm == "train" for stage in recipe.schedule)
     statistics = Statistics(recipe.depth, LABELLED, trained_on) if trained else None
-    return Look(model, split, statistics=statistics, image_size=recipe.image_size)
+    return Look(model, LABELLED, statistics=statistics, image_size=recipe.image_size)

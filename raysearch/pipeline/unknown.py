@@ -15,9 +15,8 @@ from torch import nn
 
 from raysearch.data.dataset import Split
 from raysearch.job.job import Job
-from raysearch.pipeline.finishing import Finish, averaged_look
-from raysearch.pipeline.looking import LABELLED, Statistics, images_at, settle
-from raysearch.training.path import assemble
+from raysearch.pipeline.finishing import Finish, fold_look
+from raysearch.pipeline.looking import Statistics, images_at, settle
 from raysearch.winner.shipment import Shipment
 from raysearch.winner.unknown import Floats, Known, features, ratios, references, rounded
 from raysearch.workers.cluster import Call
@@ -91,12 +90,8 @@ def _folds(
     for held_out, seeds in zip(finish.finals.held_out, seeds_of, strict=True):
         rest = np.setdiff1d(np.arange(len(labels)), held_out)
         known = references(labels, rest, job.settings.seed)
-        if averaged and len(seeds) > 1:
-            one = averaged_look(bench, seeds, LABELLED, rest)
-            comparisons.append(Comparison(one.model, known, _spaced(held_out), size, one.statistics))
-        else:
-            network = assemble(bench, seeds[0].training.recipe, seeds[0].suffix())
-            comparisons.append(Comparison(network, known, _spaced(held_out), size))
+        one = fold_look(bench, seeds, held_out, len(labels), averaged)
+        comparisons.append(Comparison(one.model, known, _spaced(held_out), size, one.statistics))
     return comparisons
 
 
