@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 from numpy.typing import NDArray
-from peer import ROOT, WEIGHTS, Arms, Figures, Task, run, say
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, run
 from schedules import over_seeds, search
 
 from raysearch.data.chosen import COLUMN
@@ -170,11 +170,7 @@ def main() -> None:
     words = f"{Path(options.data).name}, share {options.share}, threshold {options.threshold}, refits {options.refits}"
     tasks = [Task(options.trials, seed, options.max_epochs, options.concurrent, words) for seed in options.seeds]
     arms = Arms(options.out)
-    for task in tasks:
-        for arm in options.arms:
-            if not (options.go_on and (arm, task) in arms.there):
-                say(f"{arm}, seed {task.seed}: started")
-                arms.add(arm, task, run_arm(arm, task, options))
+    arms.fill(options.arms, tasks, lambda arm, task: run_arm(arm, task, options), go_on=options.go_on)
     found = {
         arm: {
             "accuracy": over_seeds([arms.there[arm, task]["accuracy"]["mean"] for task in tasks]),

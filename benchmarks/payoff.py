@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import machine
-from peer import ROOT, WEIGHTS, Arms, Figures, Task, say
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, need_files
 from schedules import over_seeds, search
 
 from raysearch.data.listing import Listing
@@ -249,11 +249,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
     parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
     options = parser.parse_args()
-    for name in ("data", "weights"):
-        path = getattr(options, name)
-        if not path.is_file():
-            parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
-        setattr(options, name, path.resolve())
+    need_files(parser, options, ("data", "weights"))
     options.stage = {name: value_of(text) for name, text in (one.split("=", 1) for one in options.stage)}
     if options.unlabelled and options.own_splits:
         parser.error("--unlabelled N draws from what a seed leaves of the source, and --own-splits leaves nothing")
@@ -272,10 +268,7 @@ def main() -> None:
         words += f", {options.unlabelled} without labels" * bool(options.unlabelled)
         words += "".join(f", {name}={value}" for name, value in options.stage.items())
         tasks = [Task(0, seed, epochs, options.concurrent, words) for seed in options.seeds]
-        for task in tasks:
-            if not (options.go_on and (preset, task) in arms.there):
-                say(f"{preset}, seed {task.seed}: started")
-                arms.add(preset, task, run_arm(preset, task, options))
+        arms.fill([preset], tasks, lambda name, task: run_arm(name, task, options), go_on=options.go_on)
         rows = [arms.there[preset, task] for task in tasks]
         for arm in ARMS:
             if all(arm in row["accuracy"] for row in rows):

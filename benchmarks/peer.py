@@ -30,7 +30,7 @@ import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +101,25 @@ class Arms:
                 file.write(json.dumps(row) + "\n")
         shown = {name: value for name, value in figures.items() if name != "improvements"}
         say(f"{arm}, {task.trials} trials, seed {task.seed}: {json.dumps(shown)}")
+
+    def fill(
+        self, names: Sequence[str], tasks: Sequence[Task], run: Callable[[str, Task], Figures], *, go_on: bool
+    ) -> None:
+        """Run every arm of every task; with `go_on`, those that are not there already."""
+        for task in tasks:
+            for name in names:
+                if not (go_on and (name, task) in self.there):
+                    say(f"{name}, seed {task.seed}: started")
+                    self.add(name, task, run(name, task))
+
+
+def need_files(parser: argparse.ArgumentParser, options: argparse.Namespace, names: Sequence[str]) -> None:
+    """Make these options' paths absolute; exits where one is no file."""
+    for name in names:
+        path = getattr(options, name)
+        if not path.is_file():
+            parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
+        setattr(options, name, path.resolve())
 
 
 def say(line: str) -> None:
@@ -348,11 +367,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each arm")
     parser.add_argument("--go-on", action="store_true", help="leave out the arms that --out has already")
     options = parser.parse_args()
-    for name in ("data", "weights", *([] if options.ours_only else ["peer"])):
-        path = getattr(options, name)
-        if not path.is_file():
-            parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
-        setattr(options, name, path.resolve())
+    need_files(parser, options, ("data", "weights", *([] if options.ours_only else ["peer"])))
     if options.growth is None and (options.peer_up_to is not None or options.plot is not None):
         parser.error("--peer-up-to and --plot belong to --growth")
     if options.growth and options.peer_up_to is not None and options.peer_up_to < min(options.growth):

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import machine
-from peer import ROOT, WEIGHTS, Arms, Figures, Task, say
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, need_files
 from schedules import over_seeds, search
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -153,14 +153,15 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
     parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
     options = parser.parse_args()
-    for name in ("data", "weights"):
-        path = getattr(options, name)
-        if not path.is_file():
-            parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
-        setattr(options, name, path.resolve())
+    need_files(parser, options, ("data", "weights"))
     if options.go_on and options.out is None:
         parser.error("--go-on needs --out")
     return options
+
+
+def run_arm(arm: str, task: Task, options: argparse.Namespace) -> Figures:
+    """The recipe by hand, or a search of the space that the arm names."""
+    return run_by_hand(task, options) if arm == "by_hand" else run_searched(arm, task, options)
 
 
 def main() -> None:
@@ -172,13 +173,7 @@ def main() -> None:
         Task(options.trials, seed, options.max_epochs, options.concurrent, ", ".join(words)) for seed in options.seeds
     ]
     arms = Arms(options.out)
-    for task in tasks:
-        for arm in options.arms:
-            if options.go_on and (arm, task) in arms.there:
-                continue
-            say(f"{arm}, seed {task.seed}: started")
-            by_hand = arm == "by_hand"
-            arms.add(arm, task, run_by_hand(task, options) if by_hand else run_searched(arm, task, options))
+    arms.fill(options.arms, tasks, lambda arm, task: run_arm(arm, task, options), go_on=options.go_on)
     summary = {
         "benchmark": "pneumonia",
         "protocol": PROTOCOL,

@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import machine
-from peer import IMAGES, PEER, WEIGHTS, Arms, Figures, Task, as_flags, run, run_peer, say
+from peer import IMAGES, PEER, WEIGHTS, Arms, Figures, Task, as_flags, need_files, run, run_peer, say
 
 from raysearch.activations.forecast import expected_trials
 from raysearch.search.asha import rungs_for
@@ -306,11 +306,7 @@ def read_options() -> argparse.Namespace:
     with_peer = "peer" in options.arms and options.backbone == "densenet121"
     if "tree" not in options.arms:
         parser.error("--arms: the tree's epochs are the others' budget; add tree (--go-on takes it from --out)")
-    for name in ("data", "weights", *(["peer"] * with_peer)):
-        path = getattr(options, name)
-        if not path.is_file():
-            parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
-        setattr(options, name, path.resolve())
+    need_files(parser, options, ("data", "weights", *(["peer"] * with_peer)))
     if not zipfile.is_zipfile(options.data):
         parser.error(f"--data {options.data}: not a zip")
     if problems := size_problems(members(options.data), options.images, options.test_images):

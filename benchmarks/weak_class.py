@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
-from peer import ROOT, WEIGHTS, Arms, Figures, Task, say
+from peer import ROOT, WEIGHTS, Arms, Figures, Task
 from schedules import over_seeds, search
 
 DATA = ROOT.parent / "shared" / "data" / "pneumoniamnist.npz"
@@ -135,11 +135,7 @@ def main() -> None:
     words = f"{options.data.name}, {options.image_size} px, {options.require}"
     tasks = [Task(options.trials, seed, options.max_epochs, options.concurrent, words) for seed in options.seeds]
     arms = Arms(options.out)
-    for task in tasks:
-        for arm in options.arms:
-            if not (options.go_on and (arm, task) in arms.there):
-                say(f"{arm}, seed {task.seed}: started")
-                arms.add(arm, task, run_arm(arm, task, options))
+    arms.fill(options.arms, tasks, lambda arm, task: run_arm(arm, task, options), go_on=options.go_on)
     found = {arm: summarize([arms.there[arm, task] for task in tasks]) for arm in options.arms}
     summary = {"benchmark": "weak_class", "data": words, "trials": options.trials, "max_epochs": options.max_epochs}
     print(json.dumps({**summary, "arms": found, "machine": machine()}))
