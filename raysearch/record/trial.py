@@ -111,9 +111,14 @@ class Trial:
 
     @property
     def network(self) -> str:
-        """What it trains, as `raysearch.recipe.network_name` has it; the recipe is not parsed for it."""
-        recipe = self.written_recipe
-        return network_name(recipe.get("backbone", "?"), recipe.get("weights", "auto"), recipe.get("image_size", "?"))
+        """What it trains, as `raysearch.recipe.network_name` has it.
+
+        It is asked for at every rung, so the recipe is neither parsed nor written for it.
+        """
+        told = self.told_recipe
+        if isinstance(told, Recipe):
+            return told.network
+        return network_name(told.get("backbone", "?"), told.get("weights", "auto"), told.get("image_size", "?"))
 
     @property
     def number(self) -> int:
