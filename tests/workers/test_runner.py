@@ -90,14 +90,12 @@ def searched(run: Run, trials: int, concurrency: int) -> Recorded:
 
 
 def test_a_worker_is_given_one_segment_after_the_other(ray, tmp_path):
-    driver = searched(Run.create(tmp_path / "run", {}), trials=20, concurrency=2)
+    driver = searched(Run.create(tmp_path / "run", {}), trials=20, concurrency=1)
     assert driver.controller.finished
     assert driver.controller.counts()["failed"] == 1
     assert driver.controller.trials["t0005"].lost == 1
     assert len(driver.given) >= 21
-    # Two, one for the worker that died, and some that began again after a moment without work or resources: how many
-    # depends on how busy the machine is.
-    assert len({worker for worker, _ in driver.given}) <= 12
+    assert len({worker for worker, _ in driver.given}) == 2, "one, and one for it when it had died"
 
 
 def test_who_waits_for_resources_is_not_passed_over(ray, tmp_path):
