@@ -74,11 +74,14 @@ ONLY_IN: dict[str, set[str]] = {
 PURE = {
     *(
         f"raysearch/search/{name}.py"
-        for name in ("state", "controller", "asha", "fronts", "rungs", "packs", "rules", "tally", "tree", "backbones")
+        for name in (
+            *("state", "controller", "asha", "fronts", "rungs", "packs", "rules", "tally", "tree", "backbones"),
+            *("compared", "portfolio"),
+        )
     ),
     *(
         f"raysearch/record/{name}.py"
-        for name in ("info", "events", "level_events", "final_events", "trial", "goal", "metric", "fronts")
+        for name in ("info", "events", "level_events", "final_events", "trial", "goal", "metric", "fronts", "prior")
     ),
     "raysearch/search/messages.py",
     "raysearch/workers/capacity.py",

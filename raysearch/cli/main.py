@@ -18,6 +18,7 @@ from raysearch.cli.evaluate import evaluate
 from raysearch.cli.export import export
 from raysearch.cli.learning_curve import learning_curve
 from raysearch.cli.networks import networks
+from raysearch.cli.portfolio import portfolio
 from raysearch.cli.predict import predict
 from raysearch.cli.runs import fetch, report, show
 from raysearch.cli.similar import embed, similar
@@ -38,6 +39,7 @@ VERBS: dict[str, Callable[..., int]] = {
     "fetch": fetch,
     "learning-curve": learning_curve,
     "networks": networks,
+    "portfolio": portfolio,
     "predict": predict,
     "report": report,
     "show": show,

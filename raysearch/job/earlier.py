@@ -92,6 +92,8 @@ class Earlier:
         if space.networks:
             network = {name: getattr(self.recipe, name) for name in ("backbone", "weights", "image_size")}
             alone = f"space = space | {network!r}\n"
+            if any("backbone" in one for one in space.first):  # which is searched no more
+                alone += 'search = search.model_copy(update={"first": ()})\n'
         default = pprint.pformat(_tree(space, _default(space, self.recipe)), width=100, sort_dicts=False)
         told = f"# Continued: the recipe of {self.trial} of {self.run.name} is the default."
         return f"{space.source.rstrip()}\n\n{told}\n{alone}default = {default}\n"

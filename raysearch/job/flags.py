@@ -81,6 +81,10 @@ class Flags:
     head: Annotated[str | None, _unset("RUN")] = None
     """Start from the best head of this run (a path, or a name under --results) instead of searching heads: same
     backbone, weights, image size and classes. Default: a head search comes first."""
+    learn_from: Annotated[tuple[str, ...], _unset("RUN …")] = ()
+    """Let earlier runs (paths, or names under --results) say where good recipes lie: on any images, of the same family
+    of backbones. Their trials stand beside this search's own when a recipe is drawn, fewer with each that it has of its
+    own, and count for nothing else."""
     continue_: Annotated[str | None, _unset("RUN", name="continue")] = None
     """Continue this finished run (a path, or a name under --results) on --data, which may have more images and other
     classes: its space is searched, its recipe is the default, and trials start from its head, with rows of their own

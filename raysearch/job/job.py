@@ -15,6 +15,7 @@ from raysearch.models.weights import Weights
 from raysearch.recipe import Recipe, named_network, network_name
 from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
+from raysearch.record.prior import Prior
 from raysearch.search.asha import rungs_for
 from raysearch.search.rules import Rules
 from raysearch.space.space import Space
@@ -41,6 +42,8 @@ class Job:
     """Those that the search chooses among, if there are several."""
     unlabelled: Dataset | None = None
     """Images without labels, all of them in `train`."""
+    prior: Prior | None = None
+    """What earlier runs say of recipes, when a search begins; later it is in the run folder."""
 
     def weights_of(self, recipe: Recipe) -> Weights:
         """The base weights of a recipe's network."""
@@ -77,23 +80,32 @@ class Job:
     @property
     def rules(self) -> Rules:
         """How the search compares trials."""
-        settings, space = self.settings, self.space
-        return Rules(
-            settings.rungs,
-            settings.reduction,
-            f"val_{settings.metric}",
-            larger_is_better(settings.metric),
-            self.goal.require,
-            max_failures=settings.max_failures,
-            levels=tuple(space.levels),
-            most=most_a_level(space),
-            beam=space.search.beam,
-            tested=space.tested,
-            lr_find=space.search.lr_find,
-            deepest_wins=space.search.winner == "deepest",
-            networks=settings.networks,
-            networks_kept=space.search.networks,
-        )
+        return rules_of(self.settings, self.space)
+
+
+def rules_of(settings: Settings, space: Space) -> Rules:
+    """How a search of these settings compares trials.
+
+    Args:
+        settings: of the search.
+        space: settled.
+    """
+    return Rules(
+        settings.rungs,
+        settings.reduction,
+        f"val_{settings.metric}",
+        larger_is_better(settings.metric),
+        Goal.of(settings.metric, settings.require).require,
+        max_failures=settings.max_failures,
+        levels=tuple(space.levels),
+        most=most_a_level(space),
+        beam=space.search.beam,
+        tested=space.tested,
+        lr_find=space.search.lr_find,
+        deepest_wins=space.search.winner == "deepest",
+        networks=settings.networks,
+        networks_kept=space.search.networks,
+    )
 
 
 def _told(network: str) -> str:

@@ -17,6 +17,7 @@ from raysearch.data.dataset import Dataset
 from raysearch.job.contact_sheet import contact_sheet
 from raysearch.job.frozen_work import expected_reads
 from raysearch.job.job import Job
+from raysearch.job.learned import beforehand
 from raysearch.job.needs import Needs, trial_needs
 from raysearch.job.starting_head import StartingHead
 from raysearch.models.boundary import build_classifier
@@ -68,6 +69,8 @@ class Plan:
     """What the search is after."""
     unlabelled: int = 0
     """Images without labels, from which a student learns; 0: there is none."""
+    beforehand: Sequence[str] = ()
+    """What the search takes from elsewhere, a line each."""
 
 
 def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | None = None) -> None:
@@ -98,6 +101,8 @@ def show_plan(plan: Plan, sheet: Path = Path("plan.png"), console: Console | Non
     console.print(space_table(plan))
     _heading(console, "Work")
     console.print(work_table(plan))
+    for line in plan.beforehand:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     _heading(console, "What a trial needs (memory is an estimate)")
     console.print(needs_table(plan, [trial_needs(classifier, recipe, depth) for depth in plan.depths]))
     images = len(plan.dataset.train) + len(plan.dataset.val) + len(plan.dataset.test)
@@ -238,6 +243,7 @@ def as_plan(job: Job, folder: Path) -> Plan:
         folder=folder,
         max_batches=settings.max_batches,
         goal=job.goal,
+        beforehand=beforehand(job),
     )
 
 

@@ -24,6 +24,7 @@ from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe, networks_of
 from raysearch.record.goal import Goal
 from raysearch.record.info import Fingerprints, RunInfo
+from raysearch.record.prior import PRIOR
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.workers.machine import Machine
@@ -66,6 +67,11 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     )
     for name in networks.changed_since(saved) if networks is not None else ():
         problems.found.append(f"the weights of {name} are not those that the run was started with; start a new run")
+    problems.check(
+        not settings.learn_from or (space_file.parent / PRIOR).is_file(),
+        f"{space_file.parent / PRIOR} is gone, in which the run keeps what it learned from "
+        f"{' and '.join(settings.learn_from)}; put it back, or start a new run",
+    )
     machine = _machine(settings, flags, problems) if machine_flags_fit else None
     problems.stop_if_any()
     assert space is not None and dataset is not None and weights is not None and machine is not None

@@ -21,6 +21,7 @@ from raysearch.job.earlier import Earlier
 from raysearch.job.flags import Flags
 from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
+from raysearch.job.learned import learned
 from raysearch.job.networks import Networks, in_all_sizes
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
@@ -100,7 +101,9 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     if head is not None:
         space = space.with_head(head.recipe)
     settings = _settings(flags, wanted, space, dataset, weights, machine, head, storage, time_budget)
-    return Job(settings, settled(space, settings), dataset, weights, machine, head, storage, networks, unlabelled)
+    space = settled(space, settings)
+    prior = learned(flags.learn_from, flags.results, space, settings.backbone) if flags.learn_from else None
+    return Job(settings, space, dataset, weights, machine, head, storage, networks, unlabelled, prior)
 
 
 def _check_folder(folder: Path | None, results: Path, problems: Problems) -> None:
@@ -268,6 +271,7 @@ def _settings(
         heads=budget.heads,
         head=head.run if head is not None and flags.continue_ is None else None,
         continues=head.run if head is not None and flags.continue_ is not None else None,
+        learn_from=flags.learn_from,
         max_epochs=budget.max_epochs,
         rungs=trial_rungs(space, epochs),
         reduction=space.search.reduction,

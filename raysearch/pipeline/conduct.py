@@ -13,6 +13,7 @@ from raysearch.data.shared import put_all
 from raysearch.errors import NothingSucceededError, StorageError
 from raysearch.job.flags import Flags
 from raysearch.job.job import Job
+from raysearch.job.learned import beforehand
 from raysearch.job.network_work import caches, network_infos, outcomes, plan_frozen_work
 from raysearch.job.reopen import reopen
 from raysearch.job.settings import BALANCE
@@ -26,6 +27,7 @@ from raysearch.pipeline.progress import Progress, pace_of
 from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
 from raysearch.record.folder import BEST, RunFolder
+from raysearch.record.prior import PRIOR
 from raysearch.record.sync import RunSync
 from raysearch.reporting.intake import show_intake
 from raysearch.reporting.live_view import LiveView
@@ -52,7 +54,7 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
     chatter = _chatter(flags, console)
     intake = job.dataset.account.as_json()
     show_intake(intake, chatter)
-    for line in job.weights_lines():
+    for line in (*job.weights_lines(), *beforehand(job)):
         chatter.print(line, markup=False, highlight=False, soft_wrap=True)
     if job.unlabelled is not None:
         told = f"Without labels: {len(job.unlabelled.train):,} images, from which a student learns after the search"
@@ -67,6 +69,8 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
         session.enter_context(ray_of(job.machine))
         run = RunFolder.create(folder, job.settings.model_dump(mode="json"))
         (folder / "space.py").write_text(job.space.source, encoding="utf-8")
+        if job.prior is not None:
+            run.write_json(PRIOR, job.prior)
         run.update_info(
             fingerprints={
                 "data": job.dataset.fingerprint,
@@ -181,7 +185,10 @@ class _Conductor:
     ) -> None:
         settings, machine = job.settings, job.machine
         self._job, self._run, self._view, self._sync, self._call = job, run, view, sync, call
-        proposer = OptunaProposer(job.space, job.rules, settings.seed, settings.max_epochs)
+        prior = run.prior
+        proposer = OptunaProposer(
+            job.space, job.rules, settings.seed, settings.max_epochs, () if prior is None else prior["trials"]
+        )
         self._controller = Controller(job.rules, proposer)
         self._controller.replay(run.events())
         self._workers = refit_workers or machine.concurrent * machine.workers

@@ -53,6 +53,10 @@ class TrialMade(Line):
     """A line that was read has JSON, which nobody has checked yet."""
     pack: NotRequired[int]
     role: NotRequired[Role]
+    first: NotRequired[int]
+    """Its place among the recipes that the space names to be tried first, from 0."""
+    prior: NotRequired[int]
+    """How many trials of earlier runs the sampler knew of when it was drawn, if any."""
     origin: NotRequired[Origin]
 
 

@@ -30,6 +30,7 @@ from raysearch.record.events import Event
 from raysearch.record.goal import Goal
 from raysearch.record.info import RunInfo
 from raysearch.record.metric import current_name
+from raysearch.record.prior import PRIOR, Prior
 from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.storage.files import insist, json_text, replace_json, replace_with
 
@@ -215,6 +216,12 @@ class RunFolder:
         if "metric" in document:
             document["metric"] = current_name(document["metric"])
         return cast("EvaluationDocument", document)
+
+    @property
+    def prior(self) -> Prior | None:
+        """`prior.json`, or None where the search was told nothing of earlier ones."""
+        path = self.folder / PRIOR
+        return cast("Prior", _read_json(path)) if path.is_file() else None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"

@@ -31,6 +31,7 @@ from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.front import Front, front_section
 from raysearch.reporting.gallery import gallery
 from raysearch.reporting.networks import Networks, networks_section
+from raysearch.reporting.origins import origin_lines, origins_table
 from raysearch.reporting.paths import with_paths
 from raysearch.reporting.record import Record, record_section
 from raysearch.reporting.sentences import verdict_line
@@ -102,6 +103,8 @@ class PageContent(TypedDict):
     finals: Finals
     sureness: Sureness
     networks: Networks | None
+    origins: Table | None
+    origin_lines: list[str]
     counts: list[str]
     front: Front | None
     tree: Plot | str
@@ -123,7 +126,7 @@ class PageContent(TypedDict):
 
 def page_content(run: RunFolder) -> PageContent:
     """The run, as the page shows it; its pictures are added as far as there is room."""
-    events, info, evaluation = run.events(), run.info, run.evaluation
+    events, info, evaluation, prior = run.events(), run.info, run.evaluation, run.prior
     metric = info.get("settings", {}).get("metric", "accuracy")
     made, heads, history = run.trials, run.heads, history_table(events)
     if not len(made):  # heads were all that was searched, or all that it came to
@@ -154,6 +157,8 @@ def page_content(run: RunFolder) -> PageContent:
         "finals": finals_section(events, evaluation, metric),
         "sureness": sureness_section(evaluation),
         "networks": networks_section(info, events, run.trials, metric, require),
+        "origins": origins_table(prior),
+        "origin_lines": origin_lines(events, prior, winner),
         "counts": _counts(made, heads, len(scored)),
         "front": front_section(made, Goal.of(metric, require), winner, known, str(run.folder)),
         "tree": trials.tree_figure(shown, heads, metric, winner, images),

@@ -29,10 +29,14 @@ class Proposal:
     recipe: Recipe
     stage: int
     """Index in its schedule of the stage that it trains."""
+    first: int | None = None
+    """Which of the space's first recipes it is, if it is one of them."""
+    prior: int = 0
+    """How many trials of earlier runs the sampler knew of when it was drawn."""
 
     def made(self, name: str) -> TrialMade:
         """The event that makes it."""
-        return TrialMade(
+        made = TrialMade(
             event="trial",
             trial=name,
             parent=self.parent,
@@ -41,6 +45,11 @@ class Proposal:
             recipe=self.recipe,
             stage=self.stage,
         )
+        if self.first is not None:
+            made["first"] = self.first
+        if self.prior:
+            made["prior"] = self.prior
+        return made
 
 
 class Proposer(Protocol):

@@ -39,22 +39,35 @@ def frozen_trial(
         scores: of the trials that are compared, larger is better; who has none is running.
         short: by how much the trial misses what is required; None: nothing is.
     """
-    values = scores.get(trial.name)
-    state = TrialState.RUNNING if values is None else TrialState.COMPLETE
-    frozen = _Frozen(
+    values = {path: trial.params[path] for path in distributions}
+    return frozen(values, distributions, scores.get(trial.name), short)
+
+
+def frozen(
+    values: Mapping[str, Any], distributions: Distributions, scores: Scores | None, short: float | None
+) -> FrozenTrial:
+    """What was drawn, and what came of it, as Optuna knows it; without scores it still runs.
+
+    Args:
+        values: of each of the distributions.
+        distributions, short: as of `frozen_trial`.
+        scores: by each metric, larger is better.
+    """
+    state = TrialState.RUNNING if scores is None else TrialState.COMPLETE
+    made = _Frozen(
         number=-1,  # the study numbers it
         trial_id=-1,
         state=state,
         value=None,
-        values=values,
+        values=scores,
         datetime_start=_WHEN,
         datetime_complete=None if state is TrialState.RUNNING else _WHEN,
-        params={path: trial.params[path] for path in distributions},
+        params=dict(values),
         distributions=dict(distributions),
         user_attrs={},
         system_attrs={},
         intermediate_values={},
     )
     if short is not None:
-        frozen.set_constraint("require", short)
-    return frozen
+        made.set_constraint("require", short)
+    return made

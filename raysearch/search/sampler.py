@@ -10,8 +10,7 @@ import itertools
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from statistics import fmean as mean
+from dataclasses import dataclass, replace
 from typing import Any
 
 import optuna
@@ -20,22 +19,34 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.events import Role
 from raysearch.record.info import Json
+from raysearch.record.prior import PriorTrial
 from raysearch.record.trial import Trial
-from raysearch.search.asha import Scores
+from raysearch.search.compared import comparable, recent, shortfall
 from raysearch.search.controller import Proposal
 from raysearch.search.frozen_trials import Distributions, frozen_trial
 from raysearch.search.packs import shape_of
+from raysearch.search.prior import beside, still_there
 from raysearch.search.rules import Rules
 from raysearch.search.rungs import Rungs
 from raysearch.search.state import SearchState
+from raysearch.space.first import first_recipes
 from raysearch.space.space import Space
 
 Params = Json
 """Searched values by dotted path."""
 
-# What TPE looks at: so many of the latest trials; keeps a proposal cheap however long the search and large the cluster.
-_COMPARED = 400  # that reached a rung
-_RUNNING = 100  # that did not yet: it keeps away from them
+
+@dataclass(frozen=True)
+class _Drawn:
+    """The values of a trial or head, and whose they are."""
+
+    values: Params
+    literal: bool = False
+    """Whether they are meant as they are, whatever a range test says: those of recipes that a person named."""
+    first: int | None = None
+    """Which of the space's first recipes it is."""
+    prior: int = 0
+    """How many trials of earlier runs the sampler knew of when it drew them."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +58,14 @@ class OptunaProposer:
         rules: how trials are scored.
         seed: of the search.
         max_epochs: the longest last stage.
+        prior: trials of earlier runs, in the order in which they stay: see `raysearch.search.prior`.
     """
 
     space: Space
     rules: Rules
     seed: int
     max_epochs: int
+    prior: Sequence[PriorTrial] = ()
 
     def pack(self, number: int, at_most: int, state: SearchState) -> list[Proposal]:
         """Heads that share features, batches and shape, and differ in the rest.
@@ -62,20 +75,41 @@ class OptunaProposer:
         """
         if self._grid(heads=True):
             return self._grid_pack(number, at_most)
-        shapes, packs = self.space.head_shapes(), state.packs.next_number
-        size = min(self.space.search.pack, -(-at_most // max(1, len(shapes) - packs)))
+        begun, named, shapes = state.packs.next_number, self._named_heads(), self.space.head_shapes()
+        covered = [one for heads in named for one in heads]
+        shapes = [shape for shape in shapes if not any(shape.items() <= one.values.items() for one in covered)]
+        size = min(self.space.search.pack, -(-at_most // max(1, len(named) + len(shapes) - begun)))
         paths = {path: self.space.distributions[path] for path in self.space.head_paths()}
-        study = self._study(paths, 2 * number + 1, state.packs.latest_first(), state.rungs)
-        if packs < len(shapes):
-            first = {path: self.space.default[path] for path in paths} | shapes[packs]
-            if packs:  # or a small budget would see no other views and batches than the default's
-                drawn = self._ask(study, paths, shapes[packs])
-                first |= {path: drawn[path] for path in self.space.pack_paths()}
+        told = [one for one in self.prior if one["head"]]
+        study, earlier = self._study(paths, 2 * number + 1, state.packs.latest_first(), state.rungs, told)
+        if begun < len(named):
+            heads = named[begun][:at_most]
+        elif begun < len(named) + len(shapes):
+            heads = [_Drawn(self._of_shape(shapes[begun - len(named)], paths, study), prior=earlier)]
         else:
-            first = self._ask(study, paths)
-        shared = {path: first[path] for path in self.space.pack_paths()}
-        others = (self._ask(study, paths, shared) for _ in range(size - 1))
-        return [self._head(params) for params in (first, *others)]
+            heads = [_Drawn(self._ask(study, paths), prior=earlier)]
+        shared = {path: heads[0].values[path] for path in self.space.pack_paths()}
+        others = (_Drawn(self._ask(study, paths, shared), prior=earlier) for _ in range(size - len(heads)))
+        return [self._head(one) for one in (*heads, *others)]
+
+    def _of_shape(self, shape: Params, paths: Distributions, study: optuna.Study) -> Params:
+        """The default's head in another shape, with views and batches of its own: or a small budget would see none but
+        the default's.
+        """
+        drawn, shared = self._ask(study, paths, shape), self.space.pack_paths()
+        return {path: self.space.default[path] for path in paths} | shape | {path: drawn[path] for path in shared}
+
+    def _named_heads(self) -> list[list[_Drawn]]:
+        """The default's head and, where heads are all that is searched, those that the space names, by packs."""
+        paths, shared = self.space.head_paths(), self.space.pack_paths()
+        named = [_Drawn({path: self.space.default[path] for path in paths})]
+        if self.space.heads_only:
+            named += [_Drawn(one.values, first=one.number) for one in first_recipes(self.space)]
+        together: dict[tuple[Any, ...], list[_Drawn]] = {}
+        for one in named:
+            together.setdefault(tuple(one.values[path] for path in shared), []).append(one)
+        most = self.space.search.pack
+        return [heads[i : i + most] for heads in together.values() for i in range(0, len(heads), most)]
 
     def _grid(self, *, heads: bool) -> bool:
         return self.space.search.sampler == "grid" and self.space.heads_only == heads
@@ -85,31 +119,48 @@ class OptunaProposer:
         paths = [*(shared := self.space.pack_paths()), *(p for p in self.space.head_paths() if p not in shared)]
         points = [self.space.grid_point(paths, number + i) for i in range(min(self.space.search.pack, at_most))]
         together = itertools.takewhile(lambda point: all(point[path] == points[0][path] for path in shared), points)
-        return [self._head(point) for point in together]
+        return [self._head(_Drawn(point)) for point in together]
 
-    def _head(self, params: Params) -> Proposal:
-        return Proposal(None, params, self.space.head_recipe(params, self.max_epochs), stage=0)
+    def _head(self, drawn: _Drawn) -> Proposal:
+        recipe = self.space.head_recipe(drawn.values, self.max_epochs)
+        return Proposal(None, drawn.values, recipe, stage=0, first=drawn.first, prior=drawn.prior)
 
     def trial(self, number: int, state: SearchState, *, level: int, role: Role | None) -> Proposal:
         """A trial of the first level starts from the best head of its own shape, a later one from one of the beam."""
         if role == "control":
             return self._control(state, level)
         parents = self._parents(state, level)
-        searched = self._distributions(level, parents, state)
+        drawn = self._drawn(number, parents, state, level, role)
+        parent = state.trials[drawn.values[parent_path(level)]] if parents else None
+        return replace(self._started(drawn, parent, state, level), first=drawn.first, prior=drawn.prior)
+
+    def _drawn(
+        self, number: int, parents: Sequence[Trial], state: SearchState, level: int, role: Role | None
+    ) -> _Drawn:
+        """The values of a trial: the default's, the space's own first ones in their order, then the sampler's."""
         if role == "default":
-            params = {path: self.space.default[path] for path in self.space.trial_paths(level)}
-            params |= self._network_left(params, state)
-            params |= {parent_path(level): parents[0].name} if parents else {}
-        elif self._grid(heads=False):
-            params = self.space.grid_point(list(searched), number)
-        else:
-            study = self._study(searched, 2 * number, state.tree.latest_first(level), state.rungs)
-            params = self._ask(study, searched, self._in_turn(state.tree.begun_at(level), level, state))
-        bounded = params if role == "default" else self._bounded(params, level, state)
-        parent = state.trials[params[parent_path(level)]] if parents else None
+            values = {path: self.space.default[path] for path in self.space.trial_paths(level)}
+            values |= self._network_left(values, state)
+            return _Drawn(values | ({parent_path(level): parents[0].name} if parents else {}), literal=True)
+        searched = self._distributions(level, parents, state)
+        if self._grid(heads=False):
+            return _Drawn(self.space.grid_point(list(searched), number))
+        begun = state.tree.begun_at(level)
+        named = first_recipes(self.space) if level == self.space.levels[0] else []
+        if 0 < begun <= len(named):  # the default came before
+            one = named[begun - 1]
+            return _Drawn(one.values | self._network_left(one.values, state), literal=True, first=one.number)
+        told = [one for one in self.prior if not one["head"] and one["stage"] == level]
+        study, earlier = self._study(searched, 2 * number, state.tree.latest_first(level), state.rungs, told)
+        return _Drawn(self._ask(study, searched, self._in_turn(begun, level, state)), prior=earlier)
+
+    def _started(self, drawn: _Drawn, parent: Trial | None, state: SearchState, level: int) -> Proposal:
+        """The trial of these values, from its parent, or from the best head of its own shape."""
+        params = drawn.values
+        values = params if drawn.literal else self._bounded(params, level, state)
         if parent is not None and self.space.networks:
-            bounded = bounded | {"backbone": parent.network}
-        recipe = self.space.recipe(bounded, self.max_epochs)
+            values = values | {"backbone": parent.network}
+        recipe = self.space.recipe(values, self.max_epochs)
         if parent is not None:
             return Proposal(parent.name, params, _child(parent, recipe.schedule[level]), level)
         if not self.space.search.heads:
@@ -177,9 +228,15 @@ class OptunaProposer:
         return every[number % len(every)] if number < most else {}
 
     def _study(
-        self, distributions: Distributions, question: int, latest_first: Iterable[Trial], rungs: Rungs
-    ) -> optuna.Study:
-        """What is known so far, with a sampler that answers this question."""
+        self,
+        distributions: Distributions,
+        question: int,
+        latest_first: Iterable[Trial],
+        rungs: Rungs,
+        told: Sequence[PriorTrial],
+    ) -> tuple[optuna.Study, int]:
+        """What is known so far, with a sampler that answers this question; and how much of it is of earlier runs."""
+        earlier: list[PriorTrial] = []
         # Distinct questions get distinct streams, whatever the seed.
         stream = (self.seed * 1_000_003 + question) % 2**32
         with warnings.catch_warnings():
@@ -189,12 +246,19 @@ class OptunaProposer:
                 sampler = optuna.samplers.TPESampler(
                     seed=stream, multivariate=True, constant_liar=True, n_startup_trials=6
                 )  # trials that miss what is required are the worst to it, the nearest before the others
-            study = optuna.create_study(directions=["maximize"] * max(1, len(self.rules.several)), sampler=sampler)
+            metrics = max(1, len(self.rules.several))
+            study = optuna.create_study(directions=["maximize"] * metrics, sampler=sampler)
             if distributions and self.space.search.sampler != "random":
-                known = _recent(latest_first)
-                scores = _comparable(known, rungs)
-                study.add_trials([frozen_trial(trial, distributions, scores, _short(trial, rungs)) for trial in known])
-        return study
+                known = recent(latest_first)
+                scores = comparable(known, rungs)
+                own = [each for each in scores.values() if all(map(math.isfinite, each))]
+                earlier = still_there(told, distributions, len(own))
+                # They come first, so that they are the oldest to whatever in the sampler forgets.
+                study.add_trials(beside(earlier, distributions, own, metrics, bool(self.rules.require)))
+                study.add_trials(
+                    [frozen_trial(trial, distributions, scores, shortfall(trial, rungs)) for trial in known]
+                )
+        return study, len(earlier)
 
     def _ask(self, study: optuna.Study, distributions: Distributions, fixed: Mapping[str, Any] | None = None) -> Params:
         """The study's next proposal, with some values given."""
@@ -209,50 +273,6 @@ class OptunaProposer:
                 return study.ask(dict(distributions)).params
             finally:
                 study.sampler = sampler
-
-
-def _recent(latest_first: Iterable[Trial]) -> list[Trial]:
-    """The trials that TPE looks at, in order. Failed ones would tell it nothing.
-
-    Those that run must not take the place of those that were compared: a thousand GPUs run a thousand trials.
-    """
-    compared: list[Trial] = []
-    running: list[Trial] = []
-    for trial in latest_first:
-        if trial.best is not None and not trial.failed:
-            compared.append(trial)
-        elif not trial.failed and len(running) < _RUNNING:
-            running.append(trial)
-        if len(compared) == _COMPARED:
-            break
-    return sorted([*compared, *running], key=lambda trial: trial.number)
-
-
-def _comparable(known: Sequence[Trial], rungs: Rungs) -> dict[str, Scores]:
-    """What the sampler compares: of a trial, its scores less what trials gained on average on their way to its rung.
-
-    Else one would look good for having been trained long: the default always is, and the first of each depth to be
-    promoted are followed by more of that depth, whatever the depth is worth.
-    """
-    scores = {head.name: rungs.rules.scores(head.best) for head in known if head.is_head and head.best is not None}
-    climbs = {trial.name: climb for trial in known if (climb := rungs.climb(trial))}
-    gains: dict[int, list[Scores]] = {}
-    for climb in climbs.values():
-        for rung, reached in enumerate(climb):
-            gains.setdefault(rung, []).append(_less(reached, climb[0]))
-    usual = {rung: tuple(mean(of_metric) for of_metric in zip(*of, strict=True)) for rung, of in gains.items()}
-    return scores | {name: _less(climb[-1], usual[len(climb) - 1]) for name, climb in climbs.items()}
-
-
-def _less(scores: Scores, others: Scores) -> Scores:
-    return tuple(one - other for one, other in zip(scores, others, strict=True))
-
-
-def _short(trial: Trial, rungs: Rungs) -> float | None:
-    """By how much a trial misses what is required; None where nothing is."""
-    if not rungs.rules.require:
-        return None
-    return rungs.rules.shortfall(trial.best) if trial.is_head and trial.best is not None else rungs.shortfall(trial)
 
 
 def _child(parent: Trial, stage: Stage) -> Recipe:

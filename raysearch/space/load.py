@@ -17,6 +17,7 @@ from raysearch.models.registry import backbone_spec
 from raysearch.recipe import AT_HAND, NATIVE, Shared, Tree, flatten, named_network
 from raysearch.space.check import space_problems
 from raysearch.space.domains import choice_of, contains, distribution_of
+from raysearch.space.first import read_first
 from raysearch.space.names import find_space
 from raysearch.space.networks import as_depths, in_sizes, native_size, networks_at_hand
 from raysearch.space.own import Own, why_not_moved
@@ -156,7 +157,8 @@ def _read(path: Path, source: str, tree: Tree, default: Tree, search: Search, fi
     space = replace(space, default=fine)
     own, wrong = _own(space, search)
     space = replace(space, own=own)
-    return space, [*problems, *wrong, *space_problems(space, unusable)]
+    first, amiss = read_first(space, unusable)
+    return replace(space, first=first), [*problems, *wrong, *space_problems(space, unusable), *amiss]
 
 
 def _own(space: Space, search: Search) -> tuple[Own, list[str]]:

@@ -25,6 +25,11 @@ class Search(BaseModel):
     """What a network has for itself, by backbone and dotted path, e.g. {"vgg16": {"schedule.1.learning_rate":
     tune.loguniform(…), "schedule.1.depth": ["block5", "block4"]}}. It stands for the space's own, place for place: the
     first choice for the first, the middle of a range for the middle. Depths may be named by the last block to open."""
+    first: tuple[dict[str, Any], ...] = ()
+    """Recipes to try after the default, in this order, before the sampler proposes any, say a portfolio that was good
+    elsewhere. Each is shaped like `default`, or has dotted paths, e.g. {"schedule.1.depth": 2, …}; what it leaves out
+    is the default's. They are trials of the first level, so they give what those draw; where heads alone are searched
+    they are heads, and those that can train together do. Few --trials leave the last ones out."""
     pack: int = Field(default=32, ge=1)
     """Heads that train together at most: more share each reading of the features, fewer try more kinds of features."""
     folds: int = Field(default=0, ge=0)

@@ -45,6 +45,8 @@ class Space:
     """What the command adds to every recipe."""
     own: Own = field(default_factory=dict)
     """What `Search.per_backbone` says."""
+    first: tuple[Values, ...] = ()
+    """What `Search.first` says, by dotted path, encoded: see `raysearch.space.first`."""
     at_hand: bool = False
     """Whether the networks are those whose weights were on this machine, and nobody has named them."""
 
@@ -77,6 +79,7 @@ class Space:
             | ({"image_size": size} if isinstance(size, int) else {}),
             distributions={path: own.get(path) or self.distributions[path] for path in default},
             default=default,
+            first=tuple({path: self.own_value(network, path, one[path]) for path in one} for one in self.first),
             own={},
         )
 

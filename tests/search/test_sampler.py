@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
-from raysearch.search import sampler
+from raysearch.search import compared
 from raysearch.search.asha import rungs_for
+from raysearch.search.compared import comparable
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
-from raysearch.search.sampler import OptunaProposer, _comparable
+from raysearch.search.sampler import OptunaProposer
 from raysearch.search.study_file import export_study
+from raysearch.space.first import first_recipes
 from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.training.heads.pack import pack_key
@@ -263,7 +265,7 @@ def test_tpe_goes_where_it_was_good():
 
 def test_tpe_looks_at_the_latest_trials_only(monkeypatch, tmp_path):
     """Or a proposal would take ever longer, and a resume would not know which trials were looked at."""
-    monkeypatch.setattr(sampler, "_COMPARED", 14)
+    monkeypatch.setattr(compared, "_COMPARED", 14)
     (tmp_path / "shapes.py").write_text(SHAPES.replace("SAMPLER", "tpe"))
     space = load_space(str(tmp_path / "shapes.py"), fixed=FIXED)
     play = searched(space, trials=30)
@@ -282,13 +284,13 @@ def test_tpe_looks_at_the_latest_trials_only(monkeypatch, tmp_path):
 
 
 def test_trials_that_run_do_not_take_the_place_of_those_that_were_compared(monkeypatch, space):
-    monkeypatch.setattr(sampler, "_COMPARED", 8)
-    monkeypatch.setattr(sampler, "_RUNNING", 3)
+    monkeypatch.setattr(compared, "_COMPARED", 8)
+    monkeypatch.setattr(compared, "_RUNNING", 3)
     play = searched(space, trials=20, world=World())
     play.emit({"event": "budget", "heads": 6, "trials": 40})
     for _ in range(20):
         play.start()
-    known = sampler._recent(play.controller.tree.latest_first(1))
+    known = compared.recent(play.controller.tree.latest_first(1))
     assert [trial.name for trial in known if trial.running is None] == [f"t{number:04d}" for number in range(12, 20)]
     running = [trial.name for trial in play.controller.running]
     assert [trial.name for trial in known if trial.running] == running[-3:]
@@ -313,7 +315,7 @@ def test_to_have_been_trained_long_is_no_merit(space):
     trials = [trial for trial in play.controller.trials.values() if not trial.is_head]
     rungs = play.controller.rungs
     assert len({len(rungs.climb(trial)) for trial in trials}) == 3
-    told = _comparable(trials, rungs)
+    told = comparable(trials, rungs)
     assert {name: score for name, (score,) in told.items()} == pytest.approx(first)
 
 
@@ -400,3 +402,66 @@ def test_a_bound_leads_the_search_to_where_it_is_kept(tmp_path, require):
     assert places[play.controller.leader.name] == max(keeping)
     median = late[len(late) // 2]
     assert 0.2 < median < 0.5 if require else median > 0.8
+
+
+# ---- recipes that the space names ----------------------------------------------------------------------------------
+
+
+def named(tmp_path, text: str, first: str) -> Space:
+    path = tmp_path / "named.py"
+    path.write_text(text.replace("SAMPLER", "tpe").replace("PACK", "8"))
+    source = path.read_text()
+    at = source.rindex(")")
+    path.write_text(f"{source[:at]}, first={first}{source[at:]}")
+    return load_space(str(path), fixed=FIXED)
+
+
+FIRST = """[
+    {"schedule": [{}, {"depth": 3, "early_stopping_epochs": 2}]},
+    {"pooling": "max"},
+    {"schedule.1.depth": 1, "schedule.1.class_weights": balance},
+]"""
+
+
+def test_first_recipes_come_after_the_default_in_their_order_whatever_turn_depths_have(tmp_path):
+    space = named(tmp_path, SHAPES, FIRST)
+    trials = made(searched(space, 8), "t")
+    wanted = [one.values for one in first_recipes(space)]
+    assert [event["params"] for event in trials[1:4]] == [read_again({"params": one})["params"] for one in wanted]
+    assert [event["depth"] for event in trials[:4]] == [2, 3, 2, 1]
+    assert [event.get("first") for event in trials] == [None, 0, 1, 2, None, None, None, None]
+    assert [event["recipe"]["pooling"] for event in trials[1:3]] == ["avg", "max"]
+
+
+def test_with_few_trials_the_first_of_them_are_tried(tmp_path):
+    trials = made(searched(named(tmp_path, SHAPES, FIRST), 3), "t")
+    assert [event.get("first") for event in trials] == [None, 0, 1]
+
+
+def test_first_recipes_are_tried_once_whenever_the_search_was_killed(tmp_path):
+    space = named(tmp_path, SHAPES, FIRST)
+    whole = searched(space, 6, concurrent=2)
+    for k in (n for n in whole.writes[:-1] if whole.log[n]["event"] == "trial" and whole.log[n]["trial"][0] == "t"):
+        replayed = controller_of(space)
+        replayed.replay(json.loads(json.dumps(whole.log[:k])))
+        written = whole.log[k]
+        again = replayed.proposer.trial(int(written["trial"][1:]), replayed, level=1, role=written.get("role"))
+        assert written | read_again(again.made(written["trial"])) == written
+
+
+def test_first_heads_are_the_first_heads_by_packs_where_heads_are_all_that_is_searched(tmp_path):
+    space = named(
+        tmp_path,
+        ONLY_HEADS,
+        """[
+    {"schedule": [{"dropout": 0.5}]},
+    {"pooling": "max", "schedule": [{"dropout": 0.1}]},
+    {"schedule": [{"dropout": 0.4}]},
+]""",
+    )
+    heads = made(searched(space, 0), "h")
+    assert [event.get("first") for event in heads[:3]] == [None, 0, 2], "which train with the default"
+    packs = {event["first"]: event["pack"] for event in heads if "first" in event}
+    assert packs == {0: 0, 2: 0, 1: 1}
+    assert {event["recipe"]["pooling"] for event in heads if event["pack"] == 1} == {"max"}
+    assert len(heads) == 40

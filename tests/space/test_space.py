@@ -12,6 +12,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from raysearch.errors import InputError
 from raysearch.models.registry import BACKBONES
 from raysearch.recipe import flatten
+from raysearch.space.first import first_recipes
 from raysearch.space.load import load_space
 from raysearch.space.names import SPACES, find_space
 from raysearch.space.space import decode, describe, encode
@@ -537,3 +538,44 @@ def test_a_given_head_takes_the_place_of_what_is_searched_of_heads(write):
     assert (recipe.pooling, recipe.head, recipe.schedule[0]) == ("both", head.head, head.schedule[0])
     assert (recipe.schedule[1].depth, recipe.schedule[1].epochs) == (1, 7)
     assert space.head_shape_paths() == ["pooling"], "the space itself stays as it was"
+
+
+# ---- recipes that are tried first --------------------------------------------------------------------------------
+
+
+FIRST = 'search = Search(heads=2, first=[{"schedule": [{}, {"depth": 1}]}, {"schedule.1.learning_rate": 1e-4}])'
+
+
+def test_first_recipes_are_shaped_like_the_default_or_dotted_and_the_default_is_the_rest(write):
+    space = load_space(write(SOUND.replace("search = Search(heads=2)", FIRST)), fixed=FIXED)
+    default = {path: space.default[path] for path in space.trial_paths(1)}
+    assert [one.values for one in first_recipes(space)] == [
+        default | {"schedule.1.depth": 1},
+        default | {"schedule.1.learning_rate": 1e-4},
+    ]
+
+
+def test_a_first_recipe_like_the_default_or_one_before_is_not_tried_again(write):
+    alike = 'search = Search(heads=2, first=[{}, {"pooling": "avg"}, {"pooling": "max"}, {"pooling": "max"}])'
+    space = load_space(write(SOUND.replace("search = Search(heads=2)", alike)), fixed=FIXED)
+    assert [one.number for one in first_recipes(space)] == [2]
+
+
+def test_whatever_is_wrong_with_first_recipes_is_said_with_place_path_and_value(problems):
+    wrong = (
+        'search = Search(heads=2, first=[{"pooling": "sum"}, {"schedule": [{"learning_rate": 1e-3}, {"depth": 4}]}, '
+        '{"schedule.1.momentum": 0.9}])'
+    )
+    found = problems(("search = Search(heads=2)", wrong))
+    assert found[0] == "search.first[0] for pooling is 'sum', which is not in avg or max"
+    assert found[1].startswith(
+        "search.first[1] gives schedule.0.learning_rate, but it is tried as a trial of the first"
+    )
+    assert found[2] == "search.first[1] for schedule.1.depth is 4, which is not in 1 or 2"
+    assert found[3].startswith("search.first[2] gives schedule.1.momentum, which is not searched; there are pooling, ")
+    assert len(found) == 4
+
+
+def test_a_grid_has_no_first_recipes(problems):
+    found = problems(("Search(heads=2)", 'Search(heads=2, sampler="grid", first=[{"pooling": "max"}])'))
+    assert any(problem.startswith("search.first has no place in a grid") for problem in found)
