@@ -186,7 +186,7 @@ def record(name: str, pool: Pool, options: argparse.Namespace) -> pd.DataFrame:
     paths = load_space(str(SPACE), fixed=FIXED).trial_paths(1)
     with tempfile.TemporaryDirectory(prefix="raysearch-portfolio-") as scratch:
         data = Path(scratch) / "images.npz"
-        np.savez(data, **cut(pool, DATA_SETS[name], seed=0))
+        np.savez(data, allow_pickle=False, **cut(pool, DATA_SETS[name], seed=0))
         flags = {"space": SPACE, "data": data, "weights": options.weights, "seed": DRAWN_BY} | {
             "backbone": FIXED["backbone"]
         }

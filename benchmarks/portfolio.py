@@ -1,0 +1,300 @@
+"""Whether a search does better if a portfolio comes first: replayed on a recorded table, a data set left out at a time.
+
+    python benchmarks/portfolio.py [--table benchmarks/portfolio_table.csv] [--metric accuracy] [--repetitions 50]
+
+For each data set of the table (portfolio_table.py) a portfolio is chosen from all others: the recipes that complement
+the default and each other, greedily (raysearch.search.portfolio; regrets are from 0 for the best recipe of a data set
+to 1 for its worst). Every arm begins with the default recipe, as a search does:
+
+    random          random recipes
+    tpe             Optuna's TPE as raysearch.search.sampler sets it up (depths aren't taken in turn here)
+    gp              Optuna's GPSampler, after as many random trials as TPE has
+    portfolio       the other seven of the portfolio, then random recipes
+    portfolio_tpe   the same, then TPE, which knows what they scored
+
+**Values off the table.** Proposals are recipes that nobody trained. For each data set a random forest on what was
+searched says what they would score ("r2": out of bag, how much of the recorded values it explains). A recorded recipe
+is judged by those of its trees that have not seen it, or the portfolio would be judged by values that remember their
+noise, and proposals by values that do not (--remember does that). A forest smooths: it has no noise, its best recipe is
+less good and its worst less bad than they are. So arms differ less here than they do, and samplers that learn are
+helped: what they see is true.
+Recorded values as they are, without a forest, compare the portfolio with the recorded recipes in random order ("pool").
+After as many trials as there are recipes both have seen everything.
+
+Regret is what the best trial so far lacks of the best of the data set, in points of accuracy (or nats, with --metric
+loss), the mean over data sets. Differences are paired by data set: the mean over the repetitions of each, and of these
+the mean with its 95 % interval (Student's, data sets are few). The portfolio "beats" an arm where the interval is above
+0. Progress is on stderr; prints one JSON line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pandas as pd
+import torch
+from machine import machine
+from numpy.typing import NDArray
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from peer import Figures, need_files, say
+from portfolio_table import FIXED, SPACE, STAGE, TABLE
+from sklearn.ensemble import RandomForestRegressor
+from sklearn.metrics import r2_score
+
+from raysearch.intervals import mean_interval
+from raysearch.search.portfolio import complementary
+from raysearch.space.load import load_space
+
+PORTFOLIO = 8
+"""Recipes of a portfolio, the default among them."""
+RANDOM_FIRST = 6
+"""Trials that TPE and GP draw at random, the default among them."""
+AT = (8, 12, 32, 50)
+"""Trials after which arms are compared."""
+DRAWS = 20_000
+"""Random recipes among which the best of a data set is looked for."""
+TREES = 300
+CONFIDENCE = 0.95
+
+Recipe = dict[str, Any]
+"""Searched values by dotted path."""
+Scores = NDArray[np.float64]
+Space = Mapping[str, BaseDistribution]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What was recorded; the first recipe is the default."""
+
+    data_sets: list[str]
+    recipes: list[Recipe]
+    scores: Scores
+    """Shape (data sets, recipes), after the last epoch; higher is better."""
+
+    def portfolio(self, without: int | None = None) -> list[int]:
+        """The default and the recipes that complement it, from all data sets but one."""
+        scores = self.scores if without is None else np.delete(self.scores, without, axis=0)
+        best, worst = scores.max(axis=1, keepdims=True), scores.min(axis=1, keepdims=True)
+        regret = (best - scores) / np.maximum(best - worst, 1e-12)
+        # With the default tried, no recipe can leave more regret than it; the default itself then lowers nothing.
+        others = complementary(np.minimum(regret, regret[:, :1]), self.scores.shape[1])
+        return [0, *[one for one in others if one != 0][: PORTFOLIO - 1]]
+
+
+def read_table(file: Path, metric: str, space: Space) -> Table:
+    """The table, with values as Optuna has them."""
+    rows = pd.read_csv(file, keep_default_na=False)
+    names = {path: path.removeprefix(STAGE) for path in space}
+    first = rows[rows["data_set"] == rows["data_set"].iloc[0]]
+    recipes = [{path: row[name] for path, name in names.items()} for row in first.to_dict("records")]
+    last = [column for column in rows if column.startswith(f"{metric}_")][-1]
+    by_set = rows.pivot_table(last, "data_set", "recipe").loc[rows["data_set"].unique()]
+    sign = -1.0 if metric == "loss" else 100.0
+    return Table([str(name) for name in by_set.index], recipes, sign * by_set.to_numpy(float))
+
+
+# ---- what a recipe would score ---------------------------------------------------------------------------------------
+
+
+class Surrogate:
+    """Says what any recipe would score on one data set.
+
+    Args:
+        recipes: that were recorded.
+        scores: of them, shape (recipes,).
+        space: what is searched.
+        remember: recorded recipes are judged by all trees, as any others are.
+    """
+
+    def __init__(self, recipes: Sequence[Recipe], scores: Scores, space: Space, *, remember: bool) -> None:
+        self._space = space
+        self._forest = RandomForestRegressor(TREES, oob_score=True, max_features=0.5, random_state=0)
+        self._forest.fit(self._columns(recipes), scores)
+        self.r2 = float(r2_score(scores, self._forest.oob_prediction_))
+        self.recorded: Scores = self(recipes) if remember else self._forest.oob_prediction_
+        """What recorded recipes would score, shape (recipes,)."""
+
+    def __call__(self, recipes: Sequence[Recipe]) -> Scores:
+        """Scores, shape (recipes,)."""
+        found: Scores = self._forest.predict(self._columns(recipes))
+        return found
+
+    def _columns(self, recipes: Sequence[Recipe]) -> NDArray[np.float64]:
+        columns = []
+        for path, distribution in self._space.items():
+            values = [recipe[path] for recipe in recipes]
+            if isinstance(distribution, CategoricalDistribution) and isinstance(distribution.choices[0], str):
+                columns += [[float(value == choice) for value in values] for choice in distribution.choices]
+            else:
+                log = isinstance(distribution, FloatDistribution) and distribution.log
+                columns.append(np.log(values) if log else np.asarray(values, float))
+        return np.column_stack(columns)
+
+
+# ---- searches --------------------------------------------------------------------------------------------------------
+
+
+def samplers(arm: str, seeds: Sequence[int]) -> list[BaseSampler]:
+    """One for each repetition of an arm."""
+    if arm.endswith("tpe"):
+        settings: Figures = {"multivariate": True, "constant_liar": True, "n_startup_trials": RANDOM_FIRST}
+        return [TPESampler(seed=seed, **settings) for seed in seeds]
+    if arm == "gp":
+        return [GPSampler(seed=seed, n_startup_trials=RANDOM_FIRST) for seed in seeds]
+    return [RandomSampler(seed=seed) for seed in seeds]
+
+
+def replayed(
+    own: Sequence[BaseSampler],
+    begin: Sequence[tuple[Recipe, float]],
+    judge: Callable[[Sequence[Recipe]], Scores],
+    space: Space,
+) -> Scores:
+    """What the trials of searches score, shape (searches, trials): those that it begins with, then the proposals.
+
+    The searches go side by side, because a forest answers fifty questions as fast as one.
+    """
+    studies = [optuna.create_study(direction="maximize", sampler=sampler) for sampler in own]
+    for study in studies:
+        study.add_trials(
+            [
+                optuna.trial.create_trial(params=recipe, distributions=dict(space), value=value)
+                for recipe, value in begin
+            ]
+        )
+    seen: list[Scores] = [np.full(len(studies), value) for _, value in begin]
+    while len(seen) < AT[-1]:
+        asked = [study.ask(dict(space)) for study in studies]
+        values = judge([trial.params for trial in asked])
+        for study, trial, value in zip(studies, asked, values, strict=True):
+            study.tell(trial, value)
+        seen.append(values)
+    return np.stack(seen, axis=1)
+
+
+def replay(table: Table, left_out: int, options: argparse.Namespace, space: Space) -> Figures:
+    """All arms on the data set that is left out: regrets after so many trials, shape (repetitions,) each."""
+    torch.set_num_threads(1)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+    surrogate = Surrogate(table.recipes, table.scores[left_out], space, remember=options.remember)
+    chosen = table.portfolio(without=left_out)
+    seeds = [1000 * left_out + number for number in range(options.repetitions)]
+    scores = {}
+    for arm in ("random", "tpe", "gp", "portfolio", "portfolio_tpe"):
+        begin = [
+            (table.recipes[one], surrogate.recorded[one]) for one in (chosen if "portfolio" in arm else chosen[:1])
+        ]
+        own = samplers(arm, seeds[: options.gp_repetitions] if arm == "gp" else seeds)
+        scores[arm] = replayed(own, begin, surrogate, space)
+    drawn = optuna.create_study(sampler=RandomSampler(seed=-1 % 2**31))
+    best = max(
+        float(surrogate.recorded.max()),
+        float(surrogate([drawn.ask(dict(space)).params for _ in range(DRAWS)]).max()),
+        *(float(found.max()) for found in scores.values()),
+    )
+    say(f"{table.data_sets[left_out]}: done")
+    return {
+        "r2": round(surrogate.r2, 3),
+        "portfolio": chosen,
+        "default": best - surrogate.recorded[0],
+        "regret": {arm: {at: best - found[:, :at].max(axis=1) for at in AT} for arm, found in scores.items()},
+        "pool": in_the_pool(table.scores[left_out], chosen, seeds),
+    }
+
+
+def in_the_pool(scores: Scores, chosen: Sequence[int], seeds: Sequence[int]) -> Figures:
+    """The same among recorded recipes alone, by what was recorded."""
+    found: Figures = {"random": {}, "portfolio": {}}
+    for arm, begin in (("random", chosen[:1]), ("portfolio", chosen)):
+        others = [one for one in range(len(scores)) if one not in begin]
+        orders = [[*begin, *np.random.default_rng(seed).permutation(others)] for seed in seeds]
+        for at in AT[:2]:
+            found[arm][at] = np.array([scores.max() - scores[order[:at]].max() for order in orders])
+    return found
+
+
+# ---- what it says ----------------------------------------------------------------------------------------------------
+
+
+def over_sets(regrets: Sequence[Figures]) -> Figures:
+    """The mean regret of each arm after so many trials, over data sets."""
+    return {
+        arm: {at: round(float(np.mean([one[arm][at].mean() for one in regrets])), 3) for at in values}
+        for arm, values in regrets[0].items()
+    }
+
+
+def less_regret(regrets: Sequence[Figures], arm: str, other: str) -> Figures:
+    """By how much an arm has less regret than another: the mean over data sets, and the ends of its interval."""
+    found: Figures = {}
+    for at in regrets[0][arm]:
+        differences = [one[other][at].mean() - one[arm][at].mean() for one in regrets]
+        found[at] = [round(value, 3) for value in mean_interval(differences, CONFIDENCE)]
+    return found
+
+
+def read_options() -> argparse.Namespace:
+    """The flags, checked."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", type=Path, default=TABLE)
+    parser.add_argument("--metric", choices=["accuracy", "loss"], default="accuracy")
+    parser.add_argument("--repetitions", type=int, default=50)
+    parser.add_argument("--gp-repetitions", type=int, default=10, help="of GPSampler, which is slow")
+    parser.add_argument("--remember", action="store_true", help="judge recorded recipes by trees that have seen them")
+    parser.add_argument("--workers", type=int, default=2, help="processes, a data set each")
+    options = parser.parse_args()
+    need_files(parser, options, ("table",))
+    return options
+
+
+def main() -> None:
+    """Replay every data set, then print the table."""
+    options = read_options()
+    loaded = load_space(str(SPACE), fixed=FIXED)
+    space = {path: loaded.distributions[path] for path in loaded.trial_paths(1)}
+    table = read_table(options.table, options.metric, space)
+    number = len(table.data_sets)
+    with ProcessPoolExecutor(options.workers) as workers:
+        found = list(workers.map(replay, [table] * number, range(number), [options] * number, [space] * number))
+    regrets = [one["regret"] for one in found]
+    against = {
+        f"{arm} against {other}": less_regret(regrets, arm, other)
+        for arm in ("portfolio", "portfolio_tpe")
+        for other in ("random", "tpe", "gp")
+    }
+    against["gp against tpe"] = less_regret(regrets, "gp", "tpe")
+    pool = [one["pool"] for one in found]
+    print(
+        json.dumps(
+            {
+                "benchmark": "portfolio",
+                "metric": options.metric,
+                "recipes": len(table.recipes),
+                "remember": options.remember,
+                "repetitions": [options.repetitions, options.gp_repetitions],
+                "r2": {name: one["r2"] for name, one in zip(table.data_sets, found, strict=True)},
+                "regret_of_default": round(float(np.mean([one["default"] for one in found])), 3),
+                "regret": over_sets(regrets),
+                "less_regret": against,
+                "pool": {"regret": over_sets(pool), "less_regret": less_regret(pool, "portfolio", "random")},
+                "portfolios": {name: one["portfolio"] for name, one in zip(table.data_sets, found, strict=True)},
+                "portfolio_of_all": table.portfolio(),
+                "machine": machine(),
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
