@@ -130,11 +130,11 @@ class Surrogate:
         return found
 
     def _columns(self, recipes: Sequence[Recipe]) -> NDArray[np.float64]:
-        columns = []
+        columns: list[NDArray[np.float64]] = []
         for path, distribution in self._space.items():
             values = [recipe[path] for recipe in recipes]
             if isinstance(distribution, CategoricalDistribution) and isinstance(distribution.choices[0], str):
-                columns += [[float(value == choice) for value in values] for choice in distribution.choices]
+                columns += [np.array(values) == choice for choice in distribution.choices]
             else:
                 log = isinstance(distribution, FloatDistribution) and distribution.log
                 columns.append(np.log(values) if log else np.asarray(values, float))
