@@ -10,8 +10,8 @@ validation accuracy and log-loss after each epoch of the stage.
 The data sets are cut from CIFAR-10 (all of it, subsets of its classes, few images, unbalanced classes), PneumoniaMNIST
 and scikit-learn's digits. **No test image of a source is touched**: training and validation images come from the
 sources' training and validation splits, and what a search has to be given as a test split is one more image of each
-class from there, whose figures nobody reads. Where a source has more images than are trained on, more of them validate
-than a person would have: the table is to say how good a recipe is, and the noise of a small validation split would
+class from there; the search is stopped when its trials are done, before it would look at them. More images validate
+than a person would spare: the table is to say how good a recipe is, and the noise of a small validation split would
 only blur that.
 
 Data sets that --table has already are left out, so that a recording that was broken off goes on. Run it alone on the
@@ -23,7 +23,13 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import os
+import signal
+import subprocess
+import sys
 import tempfile
+import time
+import uuid
 import zipfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -34,12 +40,12 @@ import numpy as np
 import pandas as pd
 from machine import machine
 from numpy.typing import NDArray
-from peer import HERE, ROOT, WEIGHTS, Figures, need_files, say
+from peer import HERE, MARK, ROOT, WEIGHTS, Figures, as_flags, need_files, say, wait_until_gone
 from PIL import Image
-from schedules import search
 from sklearn.datasets import load_digits
 
 from raysearch.recipe import Shared
+from raysearch.record.folder import RunFolder
 from raysearch.space.load import load_space
 
 DATA = ROOT.parent / "shared" / "data"
@@ -86,13 +92,13 @@ class DataSet:
 
 DATA_SETS = {
     "cifar10": DataSet("cifar10", 1000, 1000),
-    "cifar10_few": DataSet("cifar10", 300, 1000),
-    "animals": DataSet("cifar10", 600, 900, ANIMALS),
-    "vehicles": DataSet("cifar10", 400, 800, VEHICLES),
-    "cat_dog": DataSet("cifar10", 400, 800, ("cat", "dog")),
-    "unbalanced": DataSet("cifar10", 600, 1000, imbalance=10.0),
-    "pneumonia": DataSet("pneumonia", 600, 500, imbalance=1 / 3),
-    "digits": DataSet("digits", 600, 800),
+    "cifar10_few": DataSet("cifar10", 300, 600),
+    "animals": DataSet("cifar10", 400, 600, ANIMALS),
+    "vehicles": DataSet("cifar10", 400, 600, VEHICLES),
+    "cat_dog": DataSet("cifar10", 400, 600, ("cat", "dog")),
+    "unbalanced": DataSet("cifar10", 500, 600, imbalance=10.0),
+    "pneumonia": DataSet("pneumonia", 400, 500, imbalance=1 / 3),
+    "digits": DataSet("digits", 400, 600),
 }
 
 
@@ -157,13 +163,43 @@ def cut(pool: Pool, wanted: DataSet, seed: int) -> dict[str, NDArray[Any]]:
 # ---- the recording ---------------------------------------------------------------------------------------------------
 
 
-def rows_of(folder: Path, paths: Sequence[str]) -> Figures:
+def search_alone(flags: Figures, scratch: Path) -> None:
+    """A search as a process of its own, which is stopped when its trials are done: nobody asks what it would ship.
+
+    Raises:
+        RuntimeError: it ended before.
+    """
+    mark = uuid.uuid4().hex
+    own = {MARK: mark, "RAYSEARCH_CACHE": str(scratch / "cache"), "RAY_USAGE_STATS_ENABLED": "0"}
+    log, errors = scratch / "run" / "log.jsonl", scratch / "stderr"
+    command = [sys.executable, "-m", "raysearch.tune", *as_flags(flags)]
+    with errors.open("w") as told:
+        process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=subprocess.DEVNULL, stderr=told)
+        while not (log.is_file() and trials_done(log) == flags["trials"]):
+            if process.poll() is not None:
+                raise RuntimeError(
+                    f"{' '.join(command)} exited with {process.returncode}:\n{errors.read_text()[-4000:]}"
+                )
+            time.sleep(1)
+        process.send_signal(signal.SIGINT)
+        process.wait()
+    wait_until_gone(mark)
+
+
+def trials_done(log: Path) -> int:
+    """How many trials have ended, heads aside."""
+    lines = log.read_text(encoding="utf-8").splitlines()
+    return sum('"finished": true' in line and json.loads(line)["trial"].startswith("t") for line in lines)
+
+
+def rows_of(folder: Path, paths: Sequence[str]) -> list[Figures]:
     """A finished run as rows of the table, one a trial in the order in which they were drawn.
 
     Raises:
         RuntimeError: a trial failed.
     """
-    trials, history = pd.read_csv(folder / "trials.csv"), pd.read_csv(folder / "history.csv")
+    run = RunFolder.open(folder)
+    trials, history = run.trials, run.history
     if (failed := trials["state"] == "failed").any():
         raise RuntimeError(f"{failed.sum()} trials failed: {trials['trial'][failed].tolist()}")
     rows = []
@@ -173,7 +209,7 @@ def rows_of(folder: Path, paths: Sequence[str]) -> Figures:
         for column, name in (("val_accuracy", "accuracy"), ("val_loss", "loss")):
             row |= {f"{name}_{epoch}": round(value, 4) for epoch, value in enumerate(curve[column], 1)}
         rows.append(row)
-    return {"rows": rows}
+    return rows
 
 
 def brief(value: Any) -> Any:
@@ -184,16 +220,17 @@ def brief(value: Any) -> Any:
 def record(name: str, pool: Pool, options: argparse.Namespace) -> pd.DataFrame:
     """All recipes on one data set."""
     paths = load_space(str(SPACE), fixed=FIXED).trial_paths(1)
+    began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="raysearch-portfolio-") as scratch:
         data = Path(scratch) / "images.npz"
         np.savez(data, allow_pickle=False, **cut(pool, DATA_SETS[name], seed=0))
-        flags = {"space": SPACE, "data": data, "weights": options.weights, "seed": DRAWN_BY} | {
-            "backbone": FIXED["backbone"]
-        }
-        flags |= {"trials": options.recipes, "max-epochs": options.epochs, "refits": 0, "concurrent": 2}
-        found = search(flags, lambda folder: rows_of(folder, paths))
-    say(f"{name}: {len(found['rows'])} recipes in {found['seconds']} s")
-    table = pd.DataFrame(found["rows"])
+        flags = {"space": SPACE, "data": data, "weights": options.weights, "backbone": FIXED["backbone"]}
+        flags |= {"seed": DRAWN_BY, "trials": options.recipes, "max-epochs": options.epochs, "concurrent": 2}
+        search_alone(flags | {"refits": 0, "results": scratch, "run-name": "run"}, Path(scratch))
+        table = pd.DataFrame(rows_of(Path(scratch) / "run", paths))
+    if len(table) != options.recipes or table.isna().any(axis=None):
+        raise RuntimeError(f"{name}: {len(table)} of {options.recipes} recipes, or an epoch of one is missing")
+    say(f"{name}: {len(table)} recipes in {time.monotonic() - began:.0f} s")
     table.insert(0, "data_set", name)
     return table
 
