@@ -24,7 +24,6 @@ import argparse
 import io
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -181,7 +180,7 @@ def search_alone(flags: Figures, scratch: Path) -> None:
                     f"{' '.join(command)} exited with {process.returncode}:\n{errors.read_text()[-4000:]}"
                 )
             time.sleep(1)
-        process.send_signal(signal.SIGINT)
+        process.terminate()  # Ctrl-C would be the gentler word, but a process in the background may not hear it
         process.wait()
     wait_until_gone(mark)
 
