@@ -250,7 +250,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--table", type=Path, default=TABLE)
     parser.add_argument("--metric", choices=["accuracy", "loss"], default="accuracy")
     parser.add_argument("--repetitions", type=int, default=50)
-    parser.add_argument("--gp-repetitions", type=int, default=10, help="of GPSampler, which is slow")
+    parser.add_argument("--gp-repetitions", type=int, default=5, help="of GPSampler, which is slow")
     parser.add_argument("--remember", action="store_true", help="judge recorded recipes by trees that have seen them")
     parser.add_argument("--workers", type=int, default=2, help="processes, a data set each")
     options = parser.parse_args()
