@@ -18,8 +18,9 @@ is judged by those of its trees that have not seen it, or the portfolio would be
 noise, and proposals by values that do not (--remember does that). A forest smooths: it has no noise, its best recipe is
 less good and its worst less bad than they are. So arms differ less here than they do, and samplers that learn are
 helped: what they see is true.
-Recorded values as they are, without a forest, compare the portfolio with the recorded recipes in random order ("pool").
-After as many trials as there are recipes both have seen everything.
+**On the table** ("pool") only recorded recipes are tried, and what counts is what was recorded: where a forest explains
+nothing, that alone says something. A sampler's proposal stands for the nearest recorded recipe that it has not tried.
+Arms can differ only while most recipes are untried: after 8 and 12 trials.
 
 Regret is what the best trial so far lacks of the best of the data set, in points of accuracy (or nats, with --metric
 loss), the mean over data sets. Differences are paired by data set: the mean over the repetitions of each, and of these
@@ -32,114 +33,30 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import optuna
-import pandas as pd
 import torch
 from machine import machine
-from numpy.typing import NDArray
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
 from peer import Figures, need_files, say
-from portfolio_table import FIXED, SPACE, STAGE, TABLE
-from sklearn.ensemble import RandomForestRegressor
-from sklearn.metrics import r2_score
+from portfolio_scores import Recipe, Scores, Space, Surrogate, Table, columns, read_table
+from portfolio_table import FIXED, SPACE, TABLE
 
 from raysearch.intervals import mean_interval
-from raysearch.search.portfolio import complementary
 from raysearch.space.load import load_space
 
-PORTFOLIO = 8
-"""Recipes of a portfolio, the default among them."""
 RANDOM_FIRST = 6
 """Trials that TPE and GP draw at random, the default among them."""
 AT = (8, 12, 32, 50)
 """Trials after which arms are compared."""
+AT_IN_THE_POOL = (8, 12)
 DRAWS = 20_000
 """Random recipes among which the best of a data set is looked for."""
-TREES = 300
 CONFIDENCE = 0.95
-
-Recipe = dict[str, Any]
-"""Searched values by dotted path."""
-Scores = NDArray[np.float64]
-Space = Mapping[str, BaseDistribution]
-
-
-@dataclass(frozen=True)
-class Table:
-    """What was recorded; the first recipe is the default."""
-
-    data_sets: list[str]
-    recipes: list[Recipe]
-    scores: Scores
-    """Shape (data sets, recipes), after the last epoch; higher is better."""
-
-    def portfolio(self, without: int | None = None) -> list[int]:
-        """The default and the recipes that complement it, from all data sets but one."""
-        scores = self.scores if without is None else np.delete(self.scores, without, axis=0)
-        best, worst = scores.max(axis=1, keepdims=True), scores.min(axis=1, keepdims=True)
-        regret = (best - scores) / np.maximum(best - worst, 1e-12)
-        # With the default tried, no recipe can leave more regret than it; the default itself then lowers nothing.
-        others = complementary(np.minimum(regret, regret[:, :1]), self.scores.shape[1])
-        return [0, *[one for one in others if one != 0][: PORTFOLIO - 1]]
-
-
-def read_table(file: Path, metric: str, space: Space) -> Table:
-    """The table, with values as Optuna has them."""
-    rows = pd.read_csv(file, keep_default_na=False)
-    names = {path: path.removeprefix(STAGE) for path in space}
-    first = rows[rows["data_set"] == rows["data_set"].iloc[0]]
-    recipes = [{path: row[name] for path, name in names.items()} for row in first.to_dict("records")]
-    last = [column for column in rows if column.startswith(f"{metric}_")][-1]
-    by_set = rows.pivot_table(last, "data_set", "recipe").loc[rows["data_set"].unique()]
-    sign = -1.0 if metric == "loss" else 100.0
-    return Table([str(name) for name in by_set.index], recipes, sign * by_set.to_numpy(float))
-
-
-# ---- what a recipe would score ---------------------------------------------------------------------------------------
-
-
-class Surrogate:
-    """Says what any recipe would score on one data set.
-
-    Args:
-        recipes: that were recorded.
-        scores: of them, shape (recipes,).
-        space: what is searched.
-        remember: recorded recipes are judged by all trees, as any others are.
-    """
-
-    def __init__(self, recipes: Sequence[Recipe], scores: Scores, space: Space, *, remember: bool) -> None:
-        self._space = space
-        self._forest = RandomForestRegressor(TREES, oob_score=True, max_features=0.5, random_state=0)
-        self._forest.fit(self._columns(recipes), scores)
-        self.r2 = float(r2_score(scores, self._forest.oob_prediction_))
-        self.recorded: Scores = self(recipes) if remember else self._forest.oob_prediction_
-        """What recorded recipes would score, shape (recipes,)."""
-
-    def __call__(self, recipes: Sequence[Recipe]) -> Scores:
-        """Scores, shape (recipes,)."""
-        found: Scores = self._forest.predict(self._columns(recipes))
-        return found
-
-    def _columns(self, recipes: Sequence[Recipe]) -> NDArray[np.float64]:
-        columns: list[NDArray[np.float64]] = []
-        for path, distribution in self._space.items():
-            values = [recipe[path] for recipe in recipes]
-            if isinstance(distribution, CategoricalDistribution) and isinstance(distribution.choices[0], str):
-                columns += [np.array(values) == choice for choice in distribution.choices]
-            else:
-                log = isinstance(distribution, FloatDistribution) and distribution.log
-                columns.append(np.log(values) if log else np.asarray(values, float))
-        return np.column_stack(columns)
-
 
 # ---- searches --------------------------------------------------------------------------------------------------------
 
@@ -166,12 +83,7 @@ def replayed(
     """
     studies = [optuna.create_study(direction="maximize", sampler=sampler) for sampler in own]
     for study in studies:
-        study.add_trials(
-            [
-                optuna.trial.create_trial(params=recipe, distributions=dict(space), value=value)
-                for recipe, value in begin
-            ]
-        )
+        study.add_trials([known(recipe, value, space) for recipe, value in begin])
     seen: list[Scores] = [np.full(len(studies), value) for _, value in begin]
     while len(seen) < AT[-1]:
         asked = [study.ask(dict(space)) for study in studies]
@@ -209,19 +121,56 @@ def replay(table: Table, left_out: int, options: argparse.Namespace, space: Spac
         "portfolio": chosen,
         "default": best - surrogate.recorded[0],
         "regret": {arm: {at: best - found[:, :at].max(axis=1) for at in AT} for arm, found in scores.items()},
-        "pool": in_the_pool(table.scores[left_out], chosen, seeds),
+        "pool": in_the_pool(table, left_out, options, space),
     }
 
 
-def in_the_pool(scores: Scores, chosen: Sequence[int], seeds: Sequence[int]) -> Figures:
-    """The same among recorded recipes alone, by what was recorded."""
-    found: Figures = {"random": {}, "portfolio": {}}
+def in_the_pool(table: Table, left_out: int, options: argparse.Namespace, space: Space) -> Figures:
+    """The same among recorded recipes alone, by what was recorded.
+
+    A sampler's proposal stands for the recorded recipe that is nearest to it and that it has not tried.
+    """
+    scores, chosen = table.scores[left_out], table.portfolio(without=left_out)
+    seeds = [1000 * left_out + number for number in range(options.repetitions)]
+    orders: dict[str, list[list[int]]] = {}
     for arm, begin in (("random", chosen[:1]), ("portfolio", chosen)):
         others = [one for one in range(len(scores)) if one not in begin]
-        orders = [[*begin, *np.random.default_rng(seed).permutation(others)] for seed in seeds]
-        for at in AT[:2]:
-            found[arm][at] = np.array([scores.max() - scores[order[:at]].max() for order in orders])
-    return found
+        orders[arm] = [[*begin, *np.random.default_rng(seed).permutation(others)] for seed in seeds]
+    for arm in ("tpe", "gp", "portfolio_tpe"):
+        begin = chosen if "portfolio" in arm else chosen[:1]
+        own = samplers(arm, seeds[: options.gp_repetitions] if arm == "gp" else seeds)
+        orders[arm] = [nearest_order(one, begin, table.recipes, scores, space) for one in own]
+    return {
+        arm: {at: np.array([scores.max() - scores[order[:at]].max() for order in found]) for at in AT_IN_THE_POOL}
+        for arm, found in orders.items()
+    }
+
+
+def nearest_order(
+    own: BaseSampler, begin: Sequence[int], recipes: Sequence[Recipe], scores: Scores, space: Space
+) -> list[int]:
+    """The recorded recipes in the order in which a sampler tries them."""
+    study = optuna.create_study(direction="maximize", sampler=own)
+    places = columns(recipes, space)
+    spread = places.std(axis=0) + 1e-12
+    order: list[int] = []
+    while len(order) < AT_IN_THE_POOL[-1]:
+        if len(order) < len(begin):
+            one = begin[len(order)]
+        else:
+            asked = study.ask(dict(space))
+            study.tell(asked, state=optuna.trial.TrialState.FAIL)  # it is not what is tried
+            distances = np.abs((places - columns([asked.params], space)) / spread).sum(axis=1)
+            distances[order] = np.inf
+            one = int(distances.argmin())
+        order.append(one)
+        study.add_trial(known(recipes[one], scores[one], space))
+    return order
+
+
+def known(recipe: Recipe, value: float, space: Space) -> optuna.trial.FrozenTrial:
+    """A trial that was told."""
+    return optuna.trial.create_trial(params=recipe, distributions=dict(space), value=value)
 
 
 # ---- what it says ----------------------------------------------------------------------------------------------------
@@ -242,6 +191,12 @@ def less_regret(regrets: Sequence[Figures], arm: str, other: str) -> Figures:
         differences = [one[other][at].mean() - one[arm][at].mean() for one in regrets]
         found[at] = [round(value, 3) for value in mean_interval(differences, CONFIDENCE)]
     return found
+
+
+def compared(regrets: Sequence[Figures]) -> Figures:
+    """The comparisons that decide."""
+    pairs = [(arm, other) for arm in ("portfolio", "portfolio_tpe") for other in ("random", "tpe", "gp")]
+    return {f"{arm} against {other}": less_regret(regrets, arm, other) for arm, other in [*pairs, ("gp", "tpe")]}
 
 
 def read_options() -> argparse.Namespace:
@@ -268,12 +223,6 @@ def main() -> None:
     with ProcessPoolExecutor(options.workers) as workers:
         found = list(workers.map(replay, [table] * number, range(number), [options] * number, [space] * number))
     regrets = [one["regret"] for one in found]
-    against = {
-        f"{arm} against {other}": less_regret(regrets, arm, other)
-        for arm in ("portfolio", "portfolio_tpe")
-        for other in ("random", "tpe", "gp")
-    }
-    against["gp against tpe"] = less_regret(regrets, "gp", "tpe")
     pool = [one["pool"] for one in found]
     print(
         json.dumps(
@@ -286,8 +235,8 @@ def main() -> None:
                 "r2": {name: one["r2"] for name, one in zip(table.data_sets, found, strict=True)},
                 "regret_of_default": round(float(np.mean([one["default"] for one in found])), 3),
                 "regret": over_sets(regrets),
-                "less_regret": against,
-                "pool": {"regret": over_sets(pool), "less_regret": less_regret(pool, "portfolio", "random")},
+                "less_regret": compared(regrets),
+                "pool": {"regret": over_sets(pool), "less_regret": compared(pool)},
                 "portfolios": {name: one["portfolio"] for name, one in zip(table.data_sets, found, strict=True)},
                 "portfolio_of_all": table.portfolio(),
                 "machine": machine(),
