@@ -36,10 +36,18 @@ class _Frozen(BaseModel):
 class Head(_Frozen):
     """The classifier on top of the pooled features."""
 
-    kind: Literal["linear", "hidden"] = "linear"
-    """linear: one layer; hidden: one hidden layer with ReLU before it."""
+    kind: Literal["linear", "hidden", "embedding"] = "linear"
+    """linear: one layer; hidden: one hidden layer with ReLU before it; embedding: a linear projection to vectors of
+    length 1, by which images are compared, before it."""
     hidden_units: Annotated[int, Field(ge=1)] = 256
     """Width of the hidden layer; read only when kind is "hidden"."""
+    dimensions: Annotated[int, Field(ge=2)] = 128
+    """Numbers in an embedding; read only when kind is "embedding"."""
+
+    @property
+    def inner_width(self) -> int | None:
+        """Width of the layer before the last; None: there is none."""
+        return {"hidden": self.hidden_units, "embedding": self.dimensions}.get(self.kind)
 
 
 class Augmentation(_Frozen):
@@ -104,7 +112,7 @@ class Stage(_Frozen):
     strength: Fraction = 0.0
     """Strength of the augmentation."""
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
-    """Dropout before the head's last layer."""
+    """Dropout before the head's last layer; of an embedding head, before its projection."""
     class_weights: Literal["none", "balanced"] | Effective | Fraction | dict[str, Positive] = "none"
     """none; balanced = n / (classes * count); a power p: balanced ** p; "effective:0.999": by the effective number of
     images at that beta (Cui et al. 2019); or a weight per class name, 1 for those left out."""
@@ -115,6 +123,11 @@ class Stage(_Frozen):
     """Focal: the power of 1 - p that an image counts with; 0 is cross_entropy."""
     adjustment_tau: NonNegative = 1.0
     """Logit_adjusted: the logits are shifted by this times the logarithm of each class's share; 0 is cross_entropy."""
+    contrastive: NonNegative = 0.0
+    """What the supervised contrastive loss of an embedding head counts beside `loss` (Khosla et al. 2020): in a batch,
+    embeddings of one class are pulled together and pushed from all others. 0: it is not computed; depth 0 only."""
+    contrastive_temperature: Positive = 0.1
+    """Contrastive: cosine similarities are divided by this; the lower it is, the more the nearest images count."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Mass taken from the true class and spread over all of them."""
     mixing: Literal["none", "mixup", "cutmix"] = "none"
@@ -138,6 +151,15 @@ class Stage(_Frozen):
     def _mixes_what_is_trained(self) -> Stage:
         if self.mixing != "none" and not self.depth:
             raise ValueError(f"mixing {self.mixing} needs an unfrozen block: at depth 0 there is a head alone")
+        return self
+
+    @model_validator(mode="after")
+    def _contrasts_whole_batches(self) -> Stage:
+        if self.contrastive and self.depth:
+            raise ValueError(
+                f"contrastive {self.contrastive:g} needs depth 0, got {self.depth}: it compares all images of a batch "
+                "with each other, and where blocks are open a batch may be trained in pieces"
+            )
         return self
 
     @model_validator(mode="after")

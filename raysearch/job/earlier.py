@@ -109,7 +109,7 @@ def grown(head: StartingHead, classes: Sequence[str], same: dict[str, str]) -> d
 
     Returns: by name, "head.linear.weight" of shape (c, features) among them.
     """
-    first = "head.hidden.weight" if head.recipe.head.kind == "hidden" else "head.linear.weight"
+    first = f"head.{head.recipe.head.kind}.weight"  # a head's kind is the name of its first layer
     fresh = make_head(head.tensors[first].shape[1], head.recipe.head, len(classes), head.recipe.seed).state_dict()
     found = {f"head.{name}": tensor for name, tensor in fresh.items()}
     known = {name: number for number, name in enumerate(head.info["classes"])}

@@ -165,4 +165,4 @@ def starting_head(run: RunFolder, like: Recipe | None = None, flag: str = "--hea
 
 
 def _shape(head: Head) -> str:
-    return f"{head.kind}, {head.hidden_units} units" if head.kind == "hidden" else head.kind
+    return head.kind if head.inner_width is None else f"{head.kind}, {head.inner_width} units"

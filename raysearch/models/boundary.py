@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from raysearch.errors import InputError
-from raysearch.models.head import Pool, make_head
+from raysearch.models.head import Pool, make_head, projection
 from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.models.registry import backbone_spec
 from raysearch.recipe import Recipe
@@ -65,6 +65,17 @@ def cut(classifier: nn.Sequential, depth: int) -> tuple[nn.Sequential, nn.Sequen
     for name, child in classifier.named_children():
         (suffix if name in opened else prefix)[name] = child
     return nn.Sequential(prefix), nn.Sequential(suffix)
+
+
+def up_to_embedding(classifier: nn.Sequential) -> nn.Sequential:
+    """What makes the vectors (n, width) by which images are compared, over the classifier's own children.
+
+    That are the pooled features, or the embeddings of an embedding head.
+    """
+    prefix, suffix = cut(classifier, 0)
+    head = suffix[-1]
+    assert isinstance(head, nn.Sequential)
+    return nn.Sequential(*prefix, *projection(head))
 
 
 def pin(prefix: nn.Sequential) -> nn.Sequential:

@@ -12,6 +12,8 @@ from raysearch.models.spec import Tokens
 from raysearch.recipe import Head
 
 POOLINGS: tuple[str, ...] = ("avg", "max", "both")
+LEAST_LENGTH = 1e-12
+"""The shortest vector that is brought to length 1."""
 
 
 class Pool(nn.Module):
@@ -76,11 +78,21 @@ class Dropout(nn.Module):
         return f"p={self.p}"
 
 
+class Unit(nn.Module):
+    """Vectors (n, width) with length 1."""
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Divides each by its length; one that is nearly 0 stays near 0."""
+        return functional.normalize(vectors, dim=1, eps=LEAST_LENGTH)
+
+
 def make_head(in_features: int, head: Head, n_classes: int, seed: int) -> nn.Sequential:
     """The classifier on (n, in_features) pooled features; returns logits (n, n_classes).
 
-    Its child `dropout`, before the last layer, drops nothing until a stage sets its `p`. The first weights are torch's
-    own initialisation of linear layers, drawn from `seed`; the process's random state stays as it was.
+    Its child `dropout`, before the last layer or before the projection of an embedding head, drops nothing until a
+    stage sets its `p`. On embeddings the last layer is a prototype a class, with a length and a bias of its own. The
+    first weights are torch's own initialisation of linear layers, drawn from `seed`; the process's random state stays
+    as it was.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     with torch.random.fork_rng(devices=[]):
@@ -90,5 +102,31 @@ def make_head(in_features: int, head: Head, n_classes: int, seed: int) -> nn.Seq
             layers["relu"] = nn.ReLU()
             in_features = head.hidden_units
         layers["dropout"] = Dropout()
+        if head.kind == "embedding":
+            layers["embedding"] = nn.Linear(in_features, head.dimensions)
+            layers["unit"] = Unit()
+            in_features = head.dimensions
         layers["linear"] = nn.Linear(in_features, n_classes)
     return nn.Sequential(layers)
+
+
+def projection(head: nn.Sequential) -> nn.Sequential:
+    """What of a head turns pooled features (n, in_features) into embeddings: nothing, but in an embedding head.
+
+    It has the head's own layers. Embeddings are (n, dimensions), of length 1; elsewhere the features are the embedding.
+    """
+    return head[:-1] if hasattr(head, "embedding") else nn.Sequential()
+
+
+def embeds(network: nn.Module) -> bool:
+    """Whether a network ends with an embedding head."""
+    return isinstance(network, nn.Sequential) and hasattr(network[-1], "embedding")
+
+
+def logits_and_embeddings(network: nn.Sequential, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits (n, n_classes) and embeddings (n, width), in one pass through a network whose last child is the head."""
+    head = network[-1]
+    assert isinstance(head, nn.Sequential)
+    project = projection(head)
+    embeddings = project(network[:-1](inputs))
+    return head[len(project) :](embeddings), embeddings

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from raysearch.errors import InputError
-from raysearch.record.metric import check_metric, larger_is_better, measured, parts, score
+from raysearch.record.metric import RETRIEVAL, check_metric, larger_is_better, measured, parts, score
 
 _WRITTEN = re.compile(r"^(?P<metric>.+?)\s*(?P<sign>>=|<=)\s*(?P<bound>[^<>=]+)$", re.DOTALL)
 _BELOW_ALL = -1e6
@@ -100,7 +100,16 @@ class Goal:
                 check_metric(name, classes)
             except InputError as error:
                 problems += [one for one in error.problems if one not in problems]
+        if self.require and (found := [one for one in self.metrics if one in RETRIEVAL]):
+            problems.append(
+                f"--require: {found[0]} is of embeddings, and bounds are for answers; search by it without --require"
+            )
         return problems
+
+    @property
+    def of_answers(self) -> Goal:
+        """What answers are compared by, where no embeddings are at hand: accuracy in the place of what needs them."""
+        return Goal("accuracy") if self.metric in RETRIEVAL else self
 
     def shortfall(self, figures: Mapping[str, float]) -> float:
         """By how much figures miss the bounds, added up; 0 where they keep all."""

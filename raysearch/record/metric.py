@@ -17,13 +17,17 @@ METRICS: dict[str, Literal["max", "min"]] = {
     "loss": "min",
     "auroc": "max",
     "average_precision": "max",
+    "precision_at_10": "max",
+    "precision_at_20": "max",
 }
 """Names for `--metric`, and which way is better; those of a class (`OF_A_CLASS`), all "max", may be named too."""
 OF_A_CLASS = ("recall", "precision", "f1")
 """Written with the class behind a colon, which may hold anything: `recall:no ship`."""
 RANKED = ("auroc", "average_precision")
 """How well the probabilities of a class rank its images before all others, a mean over the classes."""
-_OLD = re.compile(rf"^((?:val_|cv_)?)({'|'.join(OF_A_CLASS[:2])})_")
+RETRIEVAL: dict[str, int] = {"precision_at_10": 10, "precision_at_20": 20}
+"""Of the images that are most like one, the first so many: the share of its class, a mean over the images."""
+_OLD = re.compile(rf"^((?:val_|cv_)?)(?!(?:{'|'.join(RETRIEVAL)})(?:_std)?$)({'|'.join(OF_A_CLASS[:2])})_")
 _BETWEEN = re.compile(rf",\s*(?=(?:{'|'.join(METRICS)})\s*(?:,|$)|(?:{'|'.join(OF_A_CLASS)}):)")
 _NAMED = 8
 
@@ -79,7 +83,7 @@ def larger_is_better(metric: str) -> bool:
 def is_share(metric: str) -> bool:
     """Whether it is a share of images, or a mean of such shares: its differences are told in points."""
     of_class = class_metric(metric)
-    return metric in ("accuracy", "balanced_accuracy") or (of_class is not None and of_class[0] != "f1")
+    return metric in ("accuracy", "balanced_accuracy", *RETRIEVAL) or (of_class is not None and of_class[0] != "f1")
 
 
 def in_words(metric: str) -> str:
@@ -108,9 +112,12 @@ def check_metric(metric: str, classes: Sequence[str] | None) -> None:
         classes: their names; None where they are not known yet: then only what no data has is refused.
 
     Raises:
-        InputError: an unknown name or class; the nearest is suggested. Of several, the first that is wrong.
+        InputError: an unknown name or class; the nearest is suggested. Of several, the first that is wrong, or that
+            goes with no other.
     """
     if len(several := parts(metric)) > 1:
+        if alone := [one for one in several if one in RETRIEVAL]:
+            raise InputError(f"metric {metric!r}: {alone[0]} leads a search alone; name no other beside it")
         for one in several:
             check_metric(one, classes)
         if twice := sorted({one for one in several if several.count(one) > 1}):

@@ -19,8 +19,10 @@ from raysearch.models.boundary import train_mode
 from raysearch.models.precision import autocast
 from raysearch.recipe import Stage
 from raysearch.record.goal import Goal
+from raysearch.training.answers import answers
 from raysearch.training.best import BestEpoch, on_cpu
 from raysearch.training.calibration import calibrated_losses, fitted_temperature
+from raysearch.training.contrast import Contrast
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
 from raysearch.training.distillation import summed_by
@@ -30,11 +32,12 @@ from raysearch.training.losses import Loss
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.mixing import Mixing, Step
-from raysearch.training.numerics import full_precision, seeded
+from raysearch.training.numerics import seeded
 from raysearch.training.optimizer import make_optimizer
 from raysearch.training.order import EpochOrder, epoch_order
 from raysearch.training.penalties import Penalties
 from raysearch.training.ranks import ALONE, Ranks
+from raysearch.training.retrieval import retrieval_metrics, wants_embeddings
 
 
 class Trainer:
@@ -84,6 +87,7 @@ class Trainer:
         self.val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
         self.loss = Loss.of(stage, self.train_labels, images.classes)
         self.summed = summed_by(self.loss, images.train.teacher, device)
+        self.contrast = Contrast.of(stage, self.suffix, self.loss.weights, ranks)
         self.penalties = Penalties.of(stage, self.suffix, pretrained or {})
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.suffix, stage, device)
@@ -195,8 +199,8 @@ class Trainer:
                 places = mine[piece]
                 inputs, share = step.inputs(places, lambda indices: train.batch(indices, view))
                 with autocast(self.device, self.precision):
-                    logits = self.suffix(inputs).float()
-                    summed = step.summed(places, share, functools.partial(self.summed, logits))
+                    logits, pull = self.contrast(inputs, step.own_labels(places))
+                    summed = step.summed(places, share, functools.partial(self.summed, logits)) + pull
                 self.scaler.scale(summed / total_weight).backward()
                 loss += summed.detach() / total_weight
                 hits += (logits.detach().argmax(dim=1) == step.own_labels(places)).sum()
@@ -204,38 +208,34 @@ class Trainer:
                 self.scaler.scale(penalty).backward()
             return loss, hits
 
-        at_least = 2 if self.stage.batch_norm == "train" else 1  # one image has no batch statistics
-        result, self.at.micro_batch = within_memory(in_pieces_of, self.at.micro_batch, at_least=at_least)
+        size, at_least = self.at.micro_batch, self.contrast.images_at_least
+        result, self.at.micro_batch = within_memory(in_pieces_of, size, at_least=at_least)
         self.ranks.sum_gradients(self.trained)
         return result
 
     @torch.no_grad()
     def evaluate(self, epoch: int = 0, step: int = 0) -> Row:
-        """The suffix as it is, on the validation images, fp32, eval mode: val_ and each of `classification_metrics`.
+        """The suffix as it is, on the validation images, fp32, eval mode: val_ and each of `classification_metrics`,
+        and of `retrieval_metrics` if the goal names one.
 
         Raises:
             NonFiniteLossError: after `step` of `epoch`.
         """
-        self.val_logits = self._logits(self.images.val.activations)
+        embed = wants_embeddings(self.goal.measured)
+        self.val_logits, embeddings = self._answers(self.images.val.activations, embed)
         figures = classification_metrics(self.val_logits, self.val_labels, self.images.classes, self.goal.measured)
+        if embed:
+            figures |= retrieval_metrics(embeddings, self.val_labels)
         figures = self.ranks.agree(figures, self.device)
         if not math.isfinite(figures["loss"]):
             raise NonFiniteLossError(step=step, epoch=epoch, value=figures["loss"], split="validation")
         return {f"val_{name}": value for name, value in figures.items()}
 
-    def _logits(self, images: Activations) -> Tensor:
-        """The logits (n, c) that the suffix gives as it is: view 0, fp32, eval mode; on the CPU."""
-        self.suffix.eval()
-        n = len(images)
-        mine, none = np.arange(n)[self.ranks.share(n)], torch.empty(0, len(self.images.classes), device=self.device)
-
-        def in_pieces_of(size: int) -> Tensor:
-            batches = (images.batch(mine[piece], 0) for piece in slices(len(mine), size))
-            return torch.cat([none, *(self.suffix(batch) for batch in batches)])
-
-        with full_precision(self.device), autocast(self.device, "fp32"):
-            logits, self.at.evaluation_batch = within_memory(in_pieces_of, self.at.evaluation_batch)
-        return self.ranks.gather(logits.float(), n).cpu()
+    def _answers(self, images: Activations, embed: bool = False) -> tuple[Tensor, Tensor]:
+        size, classes = self.at.evaluation_batch, len(self.images.classes)
+        found = answers(self.suffix, images, classes, device=self.device, ranks=self.ranks, batch=size, embed=embed)
+        self.at.evaluation_batch = found.batch
+        return found.logits, found.embeddings
 
     def evaluate_start(self) -> Row:
         """Evaluates the state that the stage was handed, as epoch 0: the best one until an epoch is better."""
@@ -256,7 +256,7 @@ class Trainer:
             return []
         temperature = fitted_temperature(self.val_logits, self.val_labels)  # of the same state
         labels = torch.tensor(np.asarray(held_out.labels)).long()
-        return calibrated_losses(self._logits(held_out.activations), labels, temperature).tolist()
+        return calibrated_losses(self._answers(held_out.activations)[0], labels, temperature).tolist()
 
     def state(self) -> dict[str, Any]:
         """All that the next epoch depends on, copied to the CPU, loadable with weights_only=True.

@@ -1,11 +1,12 @@
 """Whether an image is like none that the classifier was trained on: how far it is from these in the network's features.
 
-The distance is the mean cosine distance to the five nearest training images in the pooled features of the first network
-(k nearest neighbours of normalised features, Sun et al. 2022). A network keeps images that it was trained on nearer to
-each other than new ones of the same kind. So the limit is from images that a network had not trained on. Where all
-labelled images trained the network that is shipped, these are the held-out images of the final comparison, each in the
-features of its fold's network. Networks differ in how near everything is, so what is carried over from one to another
-is the ratio of a new image's distance to the typical distance among training images in the same network.
+The distance is the mean cosine distance to the five nearest training images in the pooled features of the first
+network, or in its embeddings (k nearest neighbours of normalised features, Sun et al. 2022). A network keeps images
+that it was trained on nearer to each other than new ones of the same kind. So the limit is from images that a network
+had not trained on. Where all labelled images trained the network that is shipped, these are the held-out images of the
+final comparison, each in the features of its fold's network. Networks differ in how near everything is, so what is
+carried over from one to another is the ratio of a new image's distance to the typical distance among training images in
+the same network.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from torch import nn
 from raysearch.activations.neighbours import Neighbours, unit
 from raysearch.data.selection import Pixels
 from raysearch.errors import InputError
-from raysearch.models.boundary import cut, prepare
+from raysearch.models.boundary import prepare, up_to_embedding
 from raysearch.training.numerics import full_precision
 
 Floats = NDArray[np.float64]
@@ -154,7 +155,7 @@ class Stranger:
 def features(
     network: nn.Sequential, images: Pixels, device: torch.device, batch_size: int = 256
 ) -> NDArray[np.float32]:
-    """The pooled features of images, float32 (n, width), in eval mode and fp32.
+    """The pooled features of images, or the embeddings of an embedding head, float32 (n, width), in eval mode and fp32.
 
     Args:
         network: a classifier; it stays on the device.
@@ -162,7 +163,7 @@ def features(
         device: where the network runs.
         batch_size: images at a time.
     """
-    body = cut(network.to(device).eval(), 0)[0]
+    body = up_to_embedding(network.to(device).eval())
     found = []
     with full_precision(device), torch.inference_mode():
         for start in range(0, len(images), batch_size):

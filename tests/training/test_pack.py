@@ -22,6 +22,7 @@ from raysearch.training.heads import pack as pack_module
 from raysearch.training.heads.pack import HeadPack, pack_key
 from raysearch.training.images import Images, Labelled
 from raysearch.training.loop import Trainer
+from raysearch.training.retrieval import retrieval_metrics
 from tests.training.tiny import CLASSES, CPU, InMemory
 
 WIDTH = 12
@@ -41,6 +42,12 @@ EVERY_KIND: list[dict[str, Any]] = [
     {"loss": "logit_adjusted", "class_weights": {"owl": 3.0}, "label_smoothing": 0.1},
     {"learning_rate": 0.5, "early_stopping_epochs": 1},
     {"learning_rate": 0.5, "early_stopping_epochs": 1, "keep": "last"},
+]
+CONTRASTIVE: list[dict[str, Any]] = [
+    {"contrastive": 1.0},
+    {"contrastive": 0.3, "contrastive_temperature": 0.5, "dropout": 0.5, "class_weights": "balanced"},
+    {"contrastive": 3.0, "contrastive_temperature": 0.05, "loss": "focal", "l2": 0.1, "label_smoothing": 0.1},
+    {},
 ]
 
 
@@ -102,12 +109,38 @@ def assert_equal_to_alone(pack: HeadPack, rows: list[list[dict[str, Any]]], **gi
             torch.testing.assert_close(pack.best_state(head)[name], tensor, rtol=1e-4, atol=1e-4, msg=name)
 
 
-@pytest.mark.parametrize("head", [Head(), Head(kind="hidden", hidden_units=7)], ids=["linear", "hidden"])
+@pytest.mark.parametrize(
+    "head",
+    [Head(), Head(kind="hidden", hidden_units=7), Head(kind="embedding", dimensions=5)],
+    ids=["linear", "hidden", "embedding"],
+)
 @pytest.mark.parametrize("pass_bytes", [1, 700, 1 << 20], ids=["one by one", "a few at a time", "all at once"])
 def test_a_head_in_a_pack_is_the_head_alone(head, pass_bytes, monkeypatch):
     monkeypatch.setitem(pack_module.PASS_BYTES, "cpu", pass_bytes)
     pack = packed([recipe(head, **changes) for changes in EVERY_KIND])
     assert_equal_to_alone(pack, run(pack))
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "precision_at_10"])
+@pytest.mark.parametrize("batch_size", [8, 20, 1])
+def test_an_embedding_head_contrasts_in_a_pack_as_it_does_alone(batch_size, metric):
+    """Batches of 20 leave a last one of a single image, which is like no other."""
+    given = around(metric)
+    head = Head(kind="embedding", dimensions=5)
+    pack = packed([recipe(head, batch_size=batch_size, **changes) for changes in CONTRASTIVE], **given)
+    assert_equal_to_alone(pack, run(pack), **given)
+
+
+@pytest.mark.parametrize("head", [Head(), Head(kind="hidden", hidden_units=7)], ids=["linear", "hidden"])
+def test_a_head_without_embeddings_reads_no_contrast_and_finds_images_by_their_features(head):
+    given = around("precision_at_20")
+    pack = packed([recipe(head, epochs=2, contrastive=value) for value in (0.0, 2.0)], **given)
+    rows = run(pack)
+    assert_equal_to_alone(pack, rows, **given)
+    assert all(torch.equal(pack.best_state(0)[name], tensor) for name, tensor in pack.best_state(1).items())
+    val = given["images"].val
+    expected = retrieval_metrics(torch.from_numpy(val.activations.values), torch.from_numpy(np.asarray(val.labels)))
+    assert {row["val_precision_at_20"] for row in rows[0]} == {expected["precision_at_20"]}
 
 
 @pytest.mark.parametrize("metric", ["loss", "auroc", "macro_f1", "average_precision", "recall:ill"])

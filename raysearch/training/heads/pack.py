@@ -28,6 +28,7 @@ from raysearch.training.memory import slices
 from raysearch.training.metrics import stacked_metrics
 from raysearch.training.numerics import full_precision
 from raysearch.training.order import EpochOrder, epoch_order
+from raysearch.training.retrieval import retrieval_metrics, wants_embeddings
 
 PASS_BYTES = {"cpu": 1 << 20}
 """Weights that go through an epoch together: on a CPU as many as stay in its cache with their gradients and moments."""
@@ -50,9 +51,8 @@ def pack_key(recipe: Recipe) -> tuple[Any, ...]:
     stage = recipe.schedule[0]
     features = (recipe.backbone, recipe.weights, recipe.image_size, recipe.fit, recipe.pooling)
     views = (stage.strength, recipe.augmentation.model_dump_json()) if stage.strength else (0.0, None)
-    hidden_units = recipe.head.hidden_units if recipe.head.kind == "hidden" else None
     part = (stage.part, stage.epochs if stage.part.startswith("grow/") else None)
-    return (*features, *views, recipe.head.kind, hidden_units, stage.batch_size, *part, recipe.seed)
+    return (*features, *views, recipe.head.kind, recipe.head.inner_width, stage.batch_size, *part, recipe.seed)
 
 
 class HeadPack:
@@ -251,17 +251,26 @@ class HeadPack:
         return readings(features, one_hot, order, self.seed, dropouts, hidden_units)
 
     def _evaluate(self, stack: Stack) -> dict[str, np.ndarray]:
-        """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout."""
+        """val_ and each of `classification_metrics`, of each head, in fp32 and without dropout; of embeddings, too."""
         figures = stacked_metrics(self._logits(stack), self._val_labels, self.images.classes, self.goal.measured)
-        return {f"val_{name}": values.numpy() for name, values in figures.items()}
+        columns = {name: values.numpy() for name, values in figures.items()}
+        if wants_embeddings(self.goal.measured):
+            with full_precision(self.device):
+                each = [retrieval_metrics(one, self._val_labels) for one in stack.embeddings(self._read_val())]
+            columns |= {name: np.broadcast_to([one[name] for one in each], len(stack)) for name in each[0]}
+        return {f"val_{name}": values for name, values in columns.items()}
 
     def _logits(self, stack: Stack) -> Tensor:
         """Of the validation images, (heads, n, classes)."""
         with full_precision(self.device):
-            if self._val_features is None:
-                val = self.images.val
-                self._val_features = read_view(val.activations, np.arange(len(val)), 0, self.device)
-            return stack.logits(self._val_features).transpose(1, 2)
+            return stack.logits(self._read_val()).transpose(1, 2)
+
+    def _read_val(self) -> Tensor:
+        """The features of the validation images, (n, width)."""
+        if self._val_features is None:
+            val = self.images.val
+            self._val_features = read_view(val.activations, np.arange(len(val)), 0, self.device)
+        return self._val_features
 
     def _note(
         self, rows: Mapping[int, Row], worths: Mapping[int, Worth | NonFiniteLossError], losses: np.ndarray

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch.nn import functional
 from torch.optim.adamw import adamw
 
 from raysearch.recipe import Stage
+from raysearch.training.heads.embedded import contrast, through_length_one, to_length_one
 from raysearch.training.losses import LEAST_REST, Loss
 
 Tensors = dict[str, Tensor]
@@ -39,23 +41,38 @@ class Terms:
     """(k,)."""
     l2: Tensor
     """(k,)."""
+    contrastive: Tensor
+    """(k,): what the contrastive loss of embeddings counts."""
+    temperature: Tensor
+    """(k,): of the contrastive loss."""
 
     @classmethod
     def of(cls, stages: Sequence[Stage], losses: Sequence[Loss]) -> Terms:
         """The terms of one stage a head, on the device of what each minimises."""
         class_weights = torch.stack([loss.weights for loss in losses])
-        columns = [(o.smoothing, o.gamma, s.weight_decay, s.l1, s.l2) for s, o in zip(stages, losses, strict=True)]
-        smoothing, gamma, weight_decay, l1, l2 = torch.tensor(columns, device=class_weights.device).unbind(1)
+        of_stages = [(s.weight_decay, s.l1, s.l2, s.contrastive, s.contrastive_temperature) for s in stages]
+        of_losses = [(loss.smoothing, loss.gamma) for loss in losses]
+        smoothing, gamma = torch.tensor(of_losses, device=class_weights.device).unbind(1)
         c = class_weights.shape[1]
         # torch's smoothed cross-entropy: each class counts with its own weight, not with that of the label.
         share = (
             torch.eye(c, device=class_weights.device) * (1 - smoothing)[:, None, None] + smoothing[:, None, None] / c
         )
         shift = torch.stack([loss.shift for loss in losses])
-        return cls(class_weights, share * class_weights[:, :, None], shift, gamma, weight_decay, l1, l2)
+        columns = torch.tensor(of_stages, device=class_weights.device).unbind(1)
+        return cls(class_weights, share * class_weights[:, :, None], shift, gamma, *columns)
 
     def __getitem__(self, heads: slice | Tensor) -> Terms:
         return Terms(*(getattr(self, field.name)[heads] for field in fields(self)))
+
+
+class Inner(NamedTuple):
+    """What the layer before the last gives."""
+
+    output: Tensor
+    """(k, width, n)."""
+    lengths: Tensor | None = None
+    """Of what became embeddings, (k, 1, n)."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +118,14 @@ class Stack:
     @torch.no_grad()
     def logits(self, inputs: Tensor) -> Tensor:
         """The logits (k, c, n) of features (n, width), without dropout."""
-        return self._last(inputs, self._hidden(inputs, None))
+        return self._last(inputs, self._inner(inputs, None))
+
+    @torch.no_grad()
+    def embeddings(self, inputs: Tensor) -> list[Tensor]:
+        """The embeddings (n, dimensions) of features (n, width) by each head; without any, the features once for all."""
+        if "embedding.weight" not in self.weights:
+            return [inputs]
+        return [one.T for one in to_length_one(self._of_inputs("embedding", inputs))[0]]
 
     @torch.no_grad()
     def train(self, reading: Reading, terms: Terms, rates: Tensor, steps_before: int) -> tuple[Tensor, Tensor]:
@@ -122,7 +146,9 @@ class Stack:
         totals = (labels_by_step @ terms.class_weights.T)[:, :, None, None]
         kept = (1 - rates * terms.weight_decay)[:, :, None, None]
         rates = rates[:, :, None, None]
-        penalties, focal, shifted = (bool(t.any()) for t in (terms.l1 + terms.l2, terms.gamma, terms.shift))
+        asked = (terms.l1 + terms.l2, terms.gamma, terms.shift, terms.contrastive)
+        penalties, focal, shifted, contrasts = (bool(values.any()) for values in asked)
+        contrasts = contrasts and "embedding.weight" in self.weights
         gradients = {name: torch.empty_like(tensor) for name, tensor in self.weights.items()}
         updates = {name: torch.zeros_like(tensor) for name, tensor in self.weights.items()}
         counters = [torch.tensor(float(steps_before), device=rates.device) for _ in self.weights]
@@ -130,8 +156,8 @@ class Stack:
         for step, batch in enumerate(reading.batches):
             inputs, truth = reading.inputs[batch], reading.one_hot[:, batch]
             noise = None if reading.noise is None else reading.noise[:, batch]
-            hidden = self._hidden(inputs, noise)
-            logits = self._last(inputs, hidden)
+            inner = self._inner(inputs, noise)
+            logits = self._last(inputs, inner)
             # This says the same as argmax(1) == label, ties aside, which is ten times as slow.
             hits += (logits.amax(1) <= (logits * truth).sum(1)).sum(1)
             wanted = (mass @ truth).view(k, c, -1)
@@ -142,7 +168,13 @@ class Stack:
             else:
                 losses[step] = (wanted * logs).flatten(1).sum(1)
             errors = logs.exp_().mul_(wanted.sum(1, keepdim=True)).sub_(wanted).div_(totals[step])
-            self._fill(gradients, inputs, hidden, noise, errors)
+            pull = None
+            if contrasts and inner is not None:
+                counts = (terms.class_weights @ truth).mul_(terms.contrastive[:, None])
+                pulled, pull = contrast(inner.output, truth, counts, terms.temperature)
+                losses[step] -= pulled  # those of the logits are negative until the end
+                pull.div_(totals[step])
+            self._fill(gradients, inputs, inner, noise, errors, pull)
             if penalties:
                 self._add_penalties(gradients, terms)
             self._update(gradients, updates, counters, kept[step], rates[step])
@@ -185,36 +217,54 @@ class Stack:
             else:
                 tensor.addcmul_(updates[name], rates[:, 0])
 
-    def _hidden(self, inputs: Tensor, noise: Tensor | None) -> Tensor | None:
-        """The hidden layer's output (k, hidden_units, n), dropout included; None for linear heads."""
+    def _inner(self, inputs: Tensor, noise: Tensor | None) -> Inner | None:
+        """What the layer before the last gives: embeddings; hidden units, dropout included; None for linear heads."""
+        if "embedding.weight" in self.weights:
+            return Inner(*to_length_one(self._of_inputs("embedding", inputs)))
         if "hidden.weight" not in self.weights:
             return None
-        weight, bias = self.weights["hidden.weight"], self.weights["hidden.bias"]
-        hidden = torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), inputs.T).view(*bias.shape, -1).relu_()
-        return hidden if noise is None else hidden.mul_(noise)
+        hidden = self._of_inputs("hidden", inputs).relu_()
+        return Inner(hidden if noise is None else hidden.mul_(noise))
 
-    def _last(self, inputs: Tensor, hidden: Tensor | None) -> Tensor:
-        """Logits (k, c, n): one product for all heads where they share their inputs, else one each."""
-        weight, bias = self.weights["linear.weight"], self.weights["linear.bias"]
-        if hidden is not None:
-            return torch.baddbmm(bias[:, :, None], weight, hidden)
+    def _last(self, inputs: Tensor, inner: Inner | None) -> Tensor:
+        """Logits (k, c, n)."""
+        if inner is None:
+            return self._of_inputs("linear", inputs)
+        return torch.baddbmm(self.weights["linear.bias"][:, :, None], self.weights["linear.weight"], inner.output)
+
+    def _of_inputs(self, layer: str, inputs: Tensor) -> Tensor:
+        """A layer's output (k, width, n) on what all heads share, (n, in_features): one product for all of them."""
+        weight, bias = self.weights[f"{layer}.weight"], self.weights[f"{layer}.bias"]
         return torch.addmm(bias.reshape(-1, 1), weight.flatten(0, 1), inputs.T).view(*bias.shape, -1)
 
     def _fill(
-        self, gradients: Tensors, inputs: Tensor, hidden: Tensor | None, noise: Tensor | None, errors: Tensor
+        self,
+        gradients: Tensors,
+        inputs: Tensor,
+        inner: Inner | None,
+        noise: Tensor | None,
+        errors: Tensor,
+        pull: Tensor | None,
     ) -> None:
-        """Gradients from those of the logits (k, c, n), backwards through dropout and ReLU."""
+        """Gradients from those of the logits (k, c, n) and what pulls at embeddings, backwards through the layers."""
         torch.sum(errors, 2, out=gradients["linear.bias"])
-        if hidden is None:
+        if inner is None:
             torch.mm(errors.flatten(0, 1), inputs, out=gradients["linear.weight"].flatten(0, 1))
             return
-        torch.bmm(errors, hidden.mT, out=gradients["linear.weight"])
+        torch.bmm(errors, inner.output.mT, out=gradients["linear.weight"])
         back = torch.bmm(self.weights["linear.weight"].mT, errors)
-        if noise is not None:
-            back.mul_(noise)
-        back.mul_(hidden > 0)
-        torch.sum(back, 2, out=gradients["hidden.bias"])
-        torch.mm(back.flatten(0, 1), inputs, out=gradients["hidden.weight"].flatten(0, 1))
+        if inner.lengths is not None:
+            layer, back = (
+                "embedding",
+                through_length_one(inner.output, inner.lengths, back if pull is None else back + pull),
+            )
+        else:
+            layer = "hidden"
+            if noise is not None:
+                back.mul_(noise)
+            back.mul_(inner.output > 0)
+        torch.sum(back, 2, out=gradients[f"{layer}.bias"])
+        torch.mm(back.flatten(0, 1), inputs, out=gradients[f"{layer}.weight"].flatten(0, 1))
 
     def _add_penalties(self, gradients: Tensors, terms: Terms) -> None:
         l1, l2 = terms.l1[:, None, None], terms.l2[:, None, None]
