@@ -133,7 +133,7 @@ def _check(
     problems: Problems,
 ) -> None:
     """Note what is wrong with the flags, as far as they say it themselves."""
-    from raysearch.record.metric import check_metric
+    from raysearch.record.metric import RETRIEVAL, check_metric
 
     check_ending("--out", out, (".html", ".csv"), problems)
     problems.check(seed >= 0, f"--seed must be 0 or more, got {seed}")
@@ -143,6 +143,11 @@ def _check(
         f"--weights {weights}: a folder or a file is looked for here; name it by network, --backbones NAME={weights}",
     )
     problems.attempt(check_metric, metric, None)
+    problems.check(
+        metric not in RETRIEVAL,
+        f"--metric {metric}: heads are compared by their answers here; compare what networks make of images by "
+        "raysearch embed --backbone NAME and raysearch similar features.parquet --measure",
+    )
 
 
 def _words_of(data: str, images: Path | None, columns: str | None, seed: int, metric: str) -> list[str]:

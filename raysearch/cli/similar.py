@@ -48,7 +48,11 @@ def embed(
     ),
     run: Annotated[
         str | None,
-        tyro.conf.arg(metavar="RUN", help="Look with this run's best network instead of a pretrained one."),
+        tyro.conf.arg(
+            metavar="RUN",
+            help="Look with this run's best network instead of a pretrained one; with an embedding head "
+            "(--space similarity), vectors are its embeddings, not the pooled features.",
+        ),
     ] = None,
     backbone: Backbone = "densenet121",
     weights: WeightsName = "auto",
@@ -67,11 +71,13 @@ def embed(
 ) -> int:
     """Make an index of images: what a frozen network makes of each, to search in.
 
+    A network that was trained for it finds more: python -m raysearch.tune --space similarity, then --run RUN.
+
     The index names the network and the source, so that raysearch similar needs nothing else. Images that a run's
     network was trained on look more alike than they are.
 
     raysearch embed --data photos/ --out features.parquet
-    raysearch embed --data photos/ --run fine_tune-1
+    raysearch embed --data photos/ --run similarity-1
     raysearch similar features.parquet cat.jpg
     """
     from raysearch.data.reading import Reading

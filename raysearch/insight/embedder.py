@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from raysearch.activations.cache import CachedActivations, provenance
 from raysearch.activations.live import LiveActivations
 from raysearch.activations.store import Store
 from raysearch.data.dataset import Dataset, Split
+from raysearch.errors import InputError
 from raysearch.models.boundary import build_classifier, cut
-from raysearch.models.head import Pool
+from raysearch.models.head import Pool, projection
 from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import Weights, digest
 from raysearch.recipe import Recipe, Stage
@@ -33,19 +34,26 @@ def silent(images: int) -> None:
 
 @dataclass(frozen=True, eq=False)
 class Embedder:
-    """A frozen network up to its pooling.
+    """A frozen network up to its pooling, and the projection of an embedding head.
 
     Attributes:
         network: the backbone's blocks and the pooling.
         recipe: names the backbone, the image size, the fit and the pooling.
         digest: of the backbone's tensors.
         device: where it runs.
+        projection: what an embedding head makes of what is pooled; empty: that is the vector.
     """
 
     network: nn.Sequential
     recipe: Recipe
     digest: str
     device: torch.device
+    projection: nn.Sequential = field(default_factory=nn.Sequential)
+
+    @property
+    def identity(self) -> str:
+        """Of all tensors that make the vectors: two embedders with one identity make the same."""
+        return f"{self.digest}+{digest(self.projection.state_dict())}" if len(self.projection) else self.digest
 
     @classmethod
     def of_backbone(
@@ -72,22 +80,32 @@ class Embedder:
 
     @classmethod
     def of_best(cls, best: Best, pooling: str | None, device: torch.device) -> Embedder:
-        """The trained network of a run; of several networks, the first.
+        """The trained network of a run, up to the embedding if its head makes any; of several networks, the first.
 
         Args:
             best: the run's winner.
             pooling: avg, max or both; None: its own.
             device: where it runs.
+
+        Raises:
+            InputError: another pooling than that which the head makes its embeddings of.
         """
-        network = cut(best.network(), 0)[0]
+        network, head = cut(best.network(), 0)
+        assert isinstance(head[-1], nn.Sequential)
+        project = projection(head[-1])
         recipe = best.recipe
+        if len(project) and pooling not in (None, recipe.pooling):
+            raise InputError(
+                f"--pooling {pooling}: the embeddings of this run are made of what is pooled by {recipe.pooling}; "
+                "leave it out"
+            )
         if pooling is not None:
             own = network[-1]
             assert isinstance(own, Pool)
             network[-1] = Pool(pooling, own.tokens)
             recipe = recipe.model_copy(update={"pooling": pooling})
         state = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("pool.")}
-        return cls(network, recipe, digest(state), device)
+        return cls(network, recipe, digest(state), device, project)
 
     def vectors(self, split: Split, name: str, fingerprint: str, progress: Progress = silent) -> NDArray[np.float32]:
         """The vectors of a split, shape (n, width); kept in the cache of activations, as a search's are.
@@ -100,11 +118,11 @@ class Embedder:
         """
         live = _Counted(split, self, progress)
         if not len(split):
-            return np.empty((0, live.width), np.float32)
+            return self._projected(torch.empty(0, live.width))
         about = provenance(self.recipe, self.digest, fingerprint, name, split)
         # As a search stores them, so that it finds these, and these are found if it was there first.
         cached = CachedActivations(live, about, Store(), dtype="fp16" if name == "train" else "fp32")
-        found: NDArray[np.float32] = read_view(cached, np.arange(len(split)), 0, torch.device("cpu")).numpy()
+        found = self._projected(read_view(cached, np.arange(len(split)), 0, torch.device("cpu")))
         progress(len(split) - live.counted)
         return found
 
@@ -117,7 +135,12 @@ class Embedder:
     def of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The vectors of a few images, uint8 (n, size, size, 3), which are not kept; shape (n, width)."""
         split = Split(pixels, np.zeros(len(pixels), np.int64), tuple(map(str, range(len(pixels)))))
-        found: NDArray[np.float32] = _Counted(split, self, silent).batch(np.arange(len(pixels)), 0).cpu().numpy()
+        return self._projected(_Counted(split, self, silent).batch(np.arange(len(pixels)), 0).cpu())
+
+    def _projected(self, pooled: Tensor) -> NDArray[np.float32]:
+        """The vectors of what is pooled, (n, features)."""
+        with torch.inference_mode():
+            found: NDArray[np.float32] = self.projection.eval()(pooled.float()).numpy()
         return found
 
 
@@ -133,7 +156,7 @@ class _Counted(LiveActivations):
 
     @property
     def width(self) -> int:
-        """Numbers in a vector."""
+        """Numbers in what is pooled."""
         channels = backbone_spec(self._recipe.backbone).channels
         return Pool(self._recipe.pooling).features(channels)
 

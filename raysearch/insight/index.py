@@ -51,7 +51,7 @@ class Maker:
         images: the folder that its table's paths start from; None: the table's own.
         backbone: name.
         weights: what loads them again.
-        digest: of the backbone's tensors.
+        digest: of the tensors that make the vectors.
         pooling: avg, max or both.
         image_size: pixels.
         fit: squash, crop or pad.
@@ -81,7 +81,7 @@ class Maker:
             None if reading.images is None else str(reading.images),
             recipe.backbone,
             recipe.weights,
-            embedder.digest,
+            embedder.identity,
             recipe.pooling,
             recipe.image_size,
             recipe.fit,
@@ -101,7 +101,7 @@ class Maker:
         else:
             loaded = load_weights(self.backbone, self.weights, 0)
             made = Embedder.of_backbone(self.backbone, loaded, self.image_size, self.fit, self.pooling, chosen)
-        if made.digest != self.digest:
+        if made.identity != self.digest:
             whose = self.run or f"{self.backbone}, weights {self.weights}"
             raise InputError(f"The network of the index ({whose}) is another by now: make the index anew.")
         return made

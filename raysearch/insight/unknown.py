@@ -28,7 +28,7 @@ def known_by_index(index: Index, best: Best) -> Known:
     problems.check(not test.all(), "--known: the index has no training images")
     own = Embedder.of_best(best, None, torch.device("cpu"))
     problems.check(
-        (index.maker.digest, index.maker.pooling) == (own.digest, own.recipe.pooling),
+        (index.maker.digest, index.maker.pooling) == (own.identity, own.recipe.pooling),
         "--known: the index is not by this run's network; make it by raysearch embed --run RUN, without --pooling",
     )
     problems.stop_if_any()

@@ -106,8 +106,9 @@ class Flags:
     metric: Annotated[str | None, _unset("NAME")] = None
     """What the search maximises on validation: accuracy, balanced_accuracy, macro_f1, auroc, average_precision (these
     two are means over the classes of each against all others), recall:CLASS, precision:CLASS, f1:CLASS, or loss
-    (minimised). Several, with commas between them, are searched for their front: the recipes that no other beats in
-    one of them without being worse in another. Default: accuracy."""
+    (minimised); or precision_at_10 and precision_at_20, of the images most like one, the share of its class.
+    Several, with commas between them, are searched for their front: the recipes that no other beats in
+    one of them without being worse in another. Default: the space's, which is accuracy in all but similarity."""
     require: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, _unset("METRIC>=NUMBER")] = ()
     """A bound that counts before the metric, e.g. "recall:pneumonia>=0.97" (or "loss<=0.3"): the best of the metric
     among those that keep it on validation, and the nearest where none does. May be given more than once."""

@@ -37,6 +37,7 @@ from raysearch.record.goal import Goal, Requirement
 from raysearch.reporting.tracking.process import check_tracking
 from raysearch.space.load import load_space
 from raysearch.space.networks import backbones_of, unsized
+from raysearch.space.search import Search
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
 from raysearch.training.stratified import check_folds
@@ -71,7 +72,8 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     networks = _networks(wanted, at_hand, problems)
     weights = _weights(wanted, problems) if not wanted.networks else None
     dataset, classes = wanted_images(wanted, flags, earlier, problems)
-    goal = _goal(wanted.metric, flags.requirements, classes, problems)
+    metric = wanted.metric or (Search() if space is None else space.search).metric
+    goal = _goal(metric, flags.requirements, classes, problems)
     _check_ship_point(flags.ship_point, goal, problems)
     if dataset is not None:
         dataset = checked(dataset, goal, flags.strict, problems)
@@ -87,6 +89,11 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
         networks = networks if wanted.networks else None
     elif not wanted.networks:
         _check_image_size(wanted, dataset, problems)
+    problems.check(
+        not wanted.networks or goal.of_answers == goal,
+        f"--metric {metric}: networks are compared by their answers to validation images, which {metric} is not of; "
+        "search each network by itself (--backbone NAME)",
+    )
     unlabelled = unlabelled_images(flags, dataset, space, problems)
     head = _head(flags, problems) if earlier is None else earlier.head
     problems.check(
@@ -100,7 +107,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     assert space is not None and dataset is not None and weights is not None and machine is not None
     if head is not None:
         space = space.with_head(head.recipe)
-    settings = _settings(flags, wanted, space, dataset, weights, machine, head, storage, time_budget)
+    settings = _settings(flags, wanted, metric, space, dataset, weights, machine, head, storage, time_budget)
     space = settled(space, settings)
     prior = learned(flags.learn_from, flags.results, space, settings.backbone) if flags.learn_from else None
     return Job(settings, space, dataset, weights, machine, head, storage, networks, unlabelled, prior)
@@ -229,6 +236,7 @@ def _head(flags: Flags, problems: Problems) -> StartingHead | None:
 def _settings(
     flags: Flags,
     wanted: Wanted,
+    metric: str,
     space: Space,
     dataset: Dataset,
     weights: Weights,
@@ -258,7 +266,7 @@ def _settings(
         backbone=wanted.backbone,
         weights=weights.again,
         networks=wanted.networks,
-        metric=wanted.metric,
+        metric=metric,
         require=tuple(str(Requirement.parse(one)) for one in flags.requirements),
         seed=max(0, wanted.seed),
         device=device,

@@ -23,7 +23,8 @@ class Wanted:
     data: str = "cifar10-mini"
     backbone: str = "densenet121"
     weights: str = "auto"
-    metric: str = "accuracy"
+    metric: str | None = None
+    """None: the space's."""
     device: str = "auto"
     fit: Fit = "squash"
     image_size: int | Literal["native"] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -118,7 +119,7 @@ def projection(head: nn.Sequential) -> nn.Sequential:
     return head[:-1] if hasattr(head, "embedding") else nn.Sequential()
 
 
-def embeds(network: nn.Module) -> bool:
+def embeds(network: nn.Module) -> TypeGuard[nn.Sequential]:
     """Whether a network ends with an embedding head."""
     return isinstance(network, nn.Sequential) and hasattr(network[-1], "embedding")
 
@@ -130,3 +131,15 @@ def logits_and_embeddings(network: nn.Sequential, inputs: Tensor) -> tuple[Tenso
     project = projection(head)
     embeddings = project(network[:-1](inputs))
     return head[len(project) :](embeddings), embeddings
+
+
+class WithEmbeddings(nn.Module):
+    """A network whose last child is the head, asked for logits and embeddings at once, (n, n_classes + width)."""
+
+    def __init__(self, network: nn.Sequential) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Both of (n, ...) inputs, the logits first."""
+        return torch.cat(logits_and_embeddings(self.network, inputs), dim=1)

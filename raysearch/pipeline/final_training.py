@@ -128,12 +128,17 @@ class FinalTraining:
             against = f" against {', '.join(one.trial for one in others)}" if others else ""
             self._progress.note(
                 f"Final comparison on {effort.folds} folds of all {len(finals.labels)} labelled images: "
-                f"{first.trial} (the default){against}; then {effort.refits} refits"
+                f"{self._named(first.trial)}{against}; then {effort.refits} refits"
                 + ", and students that learn from all their answers"
                 * bool(effort.student)
             )
         else:
             self._progress.note(f"Training {first.trial} again with {effort.refits} fresh seeds")
+
+    def _named(self, trial: str) -> str:
+        """A trial, and whether it is the default."""
+        default = self._controller.default
+        return f"{trial} (the default)" if default is not None and trial == default.name else trial
 
     def _took(self, outcome: Outcome) -> None:
         training = outcome.training
@@ -154,7 +159,7 @@ class FinalTraining:
         default = finish.finals.finalists[0].trial
         kept = finish.chosen.trial == default
         if finish.finals.effort.folds:
-            said = f"{default}, the default, is kept" if kept else f"{finish.chosen.trial} replaces the default"
+            said = f"{self._named(default)} is kept" if kept else f"{finish.chosen.trial} replaces the default"
             if finish.finals.asked is not None:
                 said = f"{finish.chosen.trial} is taken, as --ship-point asks"
             self._progress.note(f"{said}; shipped: {finish.shipped}")

@@ -42,10 +42,12 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
     winner = asked or controller.winner
     assert winner is not None
     default = controller.default
-    first = default if effort.folds and default is not None and default.finished and not default.failed else winner
+    # Folds leave answers behind, and no embeddings: what is of these cannot hold a challenger against the default.
+    compares = bool(effort.folds) and job.goal.of_answers == job.goal
+    first = default if compares and default is not None and default.finished and not default.failed else winner
     most = effort.challengers if asked is None else max(1, effort.challengers)
     others = [trial for trial in _ranked(controller, winner) if trial is not first][:most]
-    if not effort.folds:
+    if not compares:
         first, others = winner, []
     labelled = Split.join(job.dataset.train, job.dataset.val)
     return Finals(
@@ -53,7 +55,7 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
         replace(effort, challengers=len(others)),
         labelled.labels,
         job.dataset.classes,
-        job.goal,
+        job.goal.of_answers,
         job.settings.seed,
         max_batches=job.settings.max_batches,
         asked=None if asked is None else asked.name,

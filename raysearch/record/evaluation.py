@@ -26,6 +26,9 @@ class Metrics(TypedDict):
     """The mean over the classes of each one's against all others; it is missing where there are not images of two."""
     average_precision: NotRequired[float]
     """The same."""
+    precision_at_10: NotRequired[float]
+    """Of embeddings, where the head makes any, of which there are not too many."""
+    precision_at_20: NotRequired[float]
     per_class: dict[str, ClassFigures]
     confusion: list[list[int]]
     """Images: rows are the true class, columns the predicted one."""
@@ -58,6 +61,8 @@ class Figures(TypedDict):
     macro_f1: Spread
     auroc: NotRequired[Spread]
     average_precision: NotRequired[Spread]
+    precision_at_10: NotRequired[Spread]
+    precision_at_20: NotRequired[Spread]
     per_class: dict[str, ClassSpreads]
     confusion: list[list[float]]
     """The mean over the models."""

@@ -15,7 +15,13 @@ from raysearch.record.tables import cell, deciding, missing, recipe_cells, stage
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table
 from raysearch.reporting.intake import Intake, caveats
-from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence, student_sentence
+from raysearch.reporting.measured import (
+    measured_models,
+    plus_minus,
+    retrieval_sentence,
+    shipped_sentence,
+    student_sentence,
+)
 from raysearch.reporting.required import objectives_of, requirements_of
 
 
@@ -79,7 +85,7 @@ def answer_section(
     answer["notes"] += [one.sentence for one in requirements_of(evaluation) if one.met]
     answer["notes"] += objectives_of(evaluation)
     answer["notes"] += _how_to_read(evaluation)
-    answer["notes"] += [sentence] if (sentence := student_sentence(evaluation)) is not None else []
+    answer["notes"] += [told for told in (student_sentence(evaluation), retrieval_sentence(evaluation)) if told]
     answer["notes"] += caveats(intake, evaluation)
     if evaluation.get("optimism") is not None:
         answer["notes"].append(
@@ -125,7 +131,9 @@ def recipe_sentence(row: Mapping[str, Any]) -> str:
         stages.append(f"{opened} for {most}{int(values['epochs'])} epochs at {rate} ({values.get('course')}{mixed})")
     if not stages:
         return "the log has lost its recipe."
-    start = f"{row.get('backbone')} with {row.get('pooling')} pooling and a {row.get('head.kind')} head"
+    kind = row.get("head.kind")
+    head = f"{'an' if kind == 'embedding' else 'a'} {kind} head"
+    start = f"{row.get('backbone')} with {row.get('pooling')} pooling and {head}"
     return f"{start}, trained in {len(stages)} stage{'s' * (len(stages) != 1)}: {'; then '.join(stages)}."
 
 

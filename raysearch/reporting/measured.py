@@ -103,6 +103,17 @@ def student_sentence(evaluation: EvaluationDocument) -> str | None:
     )
 
 
+def retrieval_sentence(evaluation: EvaluationDocument) -> str | None:
+    """Says how well test images are found by embeddings; None where the head makes none."""
+    test = evaluation["test"]
+    if "precision_at_10" not in test:
+        return None
+    return (
+        f"Among the test images, of the first 10 results {plus_minus(test['precision_at_10'])} are of the class "
+        f"that was asked for, of the first 20 {plus_minus(test['precision_at_20'])}, by embeddings of single trainings."
+    )
+
+
 def support(per_class: Mapping[str, ClassFigures]) -> int:
     """How many images a model was measured on."""
     return sum(one["support"] for one in per_class.values())

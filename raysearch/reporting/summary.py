@@ -21,7 +21,13 @@ from raysearch.reporting.comparison import comparison_line, comparison_of
 from raysearch.reporting.continued import continued_sentences
 from raysearch.reporting.front import how_to_ship, on_the_front
 from raysearch.reporting.intake import caveats, leak
-from raysearch.reporting.measured import measured_models, plus_minus, student_sentence, threshold_sentence
+from raysearch.reporting.measured import (
+    measured_models,
+    plus_minus,
+    retrieval_sentence,
+    student_sentence,
+    threshold_sentence,
+)
 from raysearch.reporting.required import objectives_of, requirements_of
 from raysearch.reporting.sentences import incidents, short, verdict_line
 from raysearch.reporting.trials import compared_images
@@ -106,7 +112,7 @@ def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, conso
             f"(its best validation {metric} minus the mean over fresh seeds of the same recipe)"
         )
     lines += continued_sentences(evaluation)
-    lines += [sentence] if (sentence := student_sentence(evaluation)) is not None else []
+    lines += [told for told in (student_sentence(evaluation), retrieval_sentence(evaluation)) if told]
     lines += [one.sentence for one in requirements_of(evaluation) if one.met]
     lines += objectives_of(evaluation)
     for line in lines:

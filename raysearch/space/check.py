@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 # nothing. The leaf's name -> the other field (in the same stage, unless it is a whole path), what it must be, in words.
 _READ_WHEN: dict[str, tuple[str, Callable[[Any], bool], str]] = {
     "hidden_units": ("head.kind", lambda kind: kind == "hidden", "hidden"),
+    "dimensions": ("head.kind", lambda kind: kind == "embedding", "embedding"),
+    "contrastive": ("head.kind", lambda kind: kind == "embedding", "embedding"),
+    "contrastive_temperature": ("contrastive", lambda weight: weight > 0, "above 0"),
     "plateau_factor": ("course", lambda course: course == "plateau", "plateau"),
     "plateau_patience_epochs": ("course", lambda course: course == "plateau", "plateau"),
     "min_learning_rate": ("course", lambda course: course in ("plateau", "cosine"), "plateau or cosine"),
@@ -100,12 +103,11 @@ def _nearest(place: str) -> str:
 def read_fields(recipe: Recipe) -> Tree:
     """The recipe as a space without distributions would give it: no defaults, and nothing that is not read."""
     tree = recipe.model_dump(mode="json", exclude_defaults=True)
-    for stage, given in zip(recipe.schedule, tree["schedule"], strict=True):
+    levels = [(recipe.head, tree.get("head", {})), *zip(recipe.schedule, tree["schedule"], strict=True)]
+    for level, given in levels:
         for leaf, (other, reads, _) in _READ_WHEN.items():
-            if leaf in given and not reads(getattr(stage, other)):
+            if leaf in given and not reads(recipe.head.kind if other == "head.kind" else getattr(level, other)):
                 del given[leaf]
-    if recipe.head.kind != "hidden":
-        tree.pop("head", None)
     if not any(stage.strength for stage in recipe.schedule):
         tree.pop("augmentation", None)
     return tree

@@ -12,6 +12,8 @@ class Search(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    metric: str = "accuracy"
+    """What leads the search where --metric does not say it."""
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     """Optuna's TPE or random sampler; or every combination in turn, of values that are choices or in steps."""
     heads: int = Field(default=8, ge=0)

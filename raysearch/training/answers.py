@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raysearch.activations.base import Activations
-from raysearch.models.head import logits_and_embeddings
+from raysearch.models.head import WithEmbeddings
 from raysearch.models.precision import autocast
 from raysearch.training.memory import slices, within_memory
 from raysearch.training.numerics import full_precision
@@ -51,10 +51,7 @@ def answers(
     """
     suffix.eval()
     n = len(images)
-    mine = np.arange(n)[ranks.share(n)]
-
-    def rows(inputs: Tensor) -> Tensor:
-        return torch.cat(logits_and_embeddings(suffix, inputs), 1) if embed else suffix(inputs)
+    mine, rows = np.arange(n)[ranks.share(n)], WithEmbeddings(suffix) if embed else suffix
 
     def in_pieces_of(size: int) -> Tensor:
         found = [rows(images.batch(mine[piece], 0)) for piece in slices(len(mine), size)]

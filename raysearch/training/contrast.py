@@ -11,7 +11,6 @@ from raysearch.models.head import embeds, logits_and_embeddings
 from raysearch.recipe import Stage
 from raysearch.training.ranks import ALONE, Ranks
 
-
 ITSELF = -1e30
 """In the place of an image's similarity to itself: it adds nothing to a sum, and a lone image still has one."""
 

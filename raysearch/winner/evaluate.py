@@ -22,17 +22,22 @@ from raysearch.data.pixels import load
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
+from raysearch.models.head import WithEmbeddings, embeds
 from raysearch.models.precision import autocast
 from raysearch.record.evaluation import ClassFigures, ClassSpreads, EvaluationDocument, Figures, Metrics, Spread
-from raysearch.record.metric import RANKED, class_metric, larger_is_better, measured, parts
+from raysearch.record.metric import RANKED, RETRIEVAL, class_metric, larger_is_better, measured, parts
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import full_precision
+from raysearch.training.retrieval import retrieval_metrics
 from raysearch.winner.best import Best
 
 logger = logging.getLogger(__name__)
 
 _MOST_RANKED = 50_000_000
 """Logits in all of which images are ranked class by class, which sorts them: a minute's work."""
+
+_MOST_RETRIEVED = 20_000
+"""Images that are compared with each other: some seconds' work."""
 
 
 class Augment(Protocol):
@@ -61,7 +66,7 @@ def evaluate_model(
     view: int = 1,
     batch_size: int = 256,
 ) -> Evaluation:
-    """Measures one model on one split, in eval mode and fp32.
+    """Measures one model on one split, in eval mode and fp32; with an embedding head, by its embeddings too.
 
     Args:
         model: takes prepared images, returns logits (n, classes).
@@ -75,8 +80,13 @@ def evaluate_model(
     Raises:
         InputError: the split has no images.
     """
-    logits = torch.cat(list(logits_of(model, split, device, augment=augment, view=view, batch_size=batch_size)))
-    return Evaluation(detailed_metrics(logits, split.labels, classes), torch.softmax(logits.double(), dim=1).numpy())
+    asked = WithEmbeddings(model) if embeds(model) and len(split.labels) <= _MOST_RETRIEVED else model
+    rows = torch.cat(list(logits_of(asked, split, device, augment=augment, view=view, batch_size=batch_size)))
+    logits, embeddings = rows[:, : len(classes)], rows[:, len(classes) :]
+    metrics = detailed_metrics(logits, split.labels, classes)
+    if embeddings.shape[1]:
+        metrics = cast("Metrics", metrics | retrieval_metrics(embeddings, torch.as_tensor(split.labels)))
+    return Evaluation(metrics, torch.softmax(logits.double(), dim=1).numpy())
 
 
 def logits_of(
@@ -222,7 +232,7 @@ def evaluation_document(
         others: "default" and "head": the trial's name, and its models' metrics on test.
     """
     optimism = None
-    ranked = [one for one in parts(metric) if one in RANKED]
+    ranked = [one for one in parts(metric) if one in (*RANKED, *RETRIEVAL)]
     if chosen_by and all(name in one for one in chosen_by for name in ranked):
         flattery = best_validation - figure(over_models(chosen_by), metric)["mean"]
         optimism = flattery if larger_is_better(metric) else -flattery

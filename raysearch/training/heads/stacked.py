@@ -122,7 +122,7 @@ class Stack:
 
     @torch.no_grad()
     def embeddings(self, inputs: Tensor) -> list[Tensor]:
-        """The embeddings (n, dimensions) of features (n, width) by each head; without any, the features once for all."""
+        """The embeddings (n, dimensions) of features (n, width) by each head; without any, the features, once."""
         if "embedding.weight" not in self.weights:
             return [inputs]
         return [one.T for one in to_length_one(self._of_inputs("embedding", inputs))[0]]
