@@ -40,8 +40,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 BEST, LAST = "best.safetensors", "last.pt"
-_OLD_COLUMN = re.compile(rb'"((?:val|cv)_(?:recall|precision))_')  # as earlier versions wrote "val_recall:cat"
 """A trial's files, in the order in which they are written: a kill between them costs an epoch, never a checkpoint."""
+_OLD_COLUMN = re.compile(rb'"((?:val|cv)_(?:recall|precision))_(?!at_(?:10|20)(?:_std)?")')
+"""As earlier versions wrote "val_recall:cat"; what the lookahead spares are names of today."""
 
 _PACKAGES = ("ray", "torch", "torchvision", "optuna", "albumentations", "numpy", "pandas", "pydantic", "safetensors")
 

@@ -108,6 +108,8 @@ def read_fields(recipe: Recipe) -> Tree:
         for leaf, (other, reads, _) in _READ_WHEN.items():
             if leaf in given and not reads(recipe.head.kind if other == "head.kind" else getattr(level, other)):
                 del given[leaf]
+    if not tree.get("head"):
+        tree.pop("head", None)
     if not any(stage.strength for stage in recipe.schedule):
         tree.pop("augmentation", None)
     return tree

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.models.head import Dropout, Pool, make_head
+from raysearch.models.head import Dropout, Pool, make_head, projection
 from raysearch.recipe import Head
 
 
@@ -25,7 +25,7 @@ def test_an_unknown_pooling_is_refused():
         Pool("sum")
 
 
-@pytest.mark.parametrize("kind", ["linear", "hidden"])
+@pytest.mark.parametrize("kind", ["linear", "hidden", "embedding"])
 def test_head_depends_on_the_seed_alone(kind):
     before = torch.get_rng_state()
     heads = [make_head(6, Head(kind=kind), 3, seed).state_dict() for seed in (1, 1, 2)]
@@ -44,6 +44,16 @@ def test_dropout_stands_before_the_last_layer_and_does_nothing_at_first(kind):
     assert isinstance(dropout, Dropout)
     dropout.p = 0.5
     assert not torch.equal(head(features), head(features))
+
+
+def test_dropout_stands_before_the_projection_of_an_embedding_head():
+    """Dropped numbers of an embedding would leave it shorter than 1."""
+    head = make_head(6, Head(kind="embedding", dimensions=5), 3, 0).train()
+    assert [name for name, _ in head.named_children()] == ["dropout", "embedding", "unit", "linear"]
+    head.get_submodule("dropout").p = 0.5
+    embeddings = projection(head)(torch.randn(4, 6))
+    torch.testing.assert_close(embeddings.norm(dim=1), torch.ones(4))
+    assert head.get_submodule("embedding").weight.shape == (5, 6)
 
 
 def test_the_hidden_layer_has_the_width_asked_for():

@@ -28,13 +28,17 @@ def stages(draw, depth):
         strength=draw(st.sampled_from([0.0, 0.5])),
         class_weights=draw(st.sampled_from(["none", 0.3, {"cat's": 2.0, "größe": 1.0}])),
         keep=draw(st.sampled_from(["best", "last"])),
+        contrastive=0.0 if depth else draw(st.sampled_from([0.0, 2.0])),
+        contrastive_temperature=draw(st.sampled_from([0.1, 0.5])),
     )
 
 
 @st.composite
 def recipes(draw):
     depths = draw(st.sampled_from([(0,), (0, 1), (0, 0), (0, 1, 2, 3), (0, 2, 2), (3,)]))
-    head = Head(kind=draw(st.sampled_from(["linear", "hidden"])), hidden_units=draw(st.sampled_from([8, 256])))
+    head = Head(
+        kind=draw(st.sampled_from(["linear", "hidden", "embedding"])), hidden_units=draw(st.sampled_from([8, 256]))
+    )
     schedule = tuple(draw(stages(depth)) for depth in depths)
     return Recipe(backbone="simple_cnn", weights="random", image_size=32, head=head, schedule=schedule, seed=3)
 

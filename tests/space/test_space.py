@@ -308,6 +308,13 @@ IN_VAIN = [
     ("batch_norm is set, but it is read only when schedule.0.depth is above 0", head('"batch_norm": "train"')),
     ("schedule.0.plateau_factor is set, but it is read only when schedule.0.course", head('"plateau_factor": 0.1')),
     ("head.hidden_units is set, but it is read only when head.kind is hidden", top('"head": {"hidden_units": 3}')),
+    ("head.dimensions is set, but it is read only when head.kind is embedding", top('"head": {"dimensions": 3}')),
+    ("schedule.0.contrastive is set, but it is read only when head.kind is embed", head('"contrastive": 1.0')),
+    (
+        "contrastive_temperature is set, but it is read only when schedule.0.contrastive is above 0",
+        top('"head": {"kind": "embedding"}'),
+        head('"contrastive_temperature": 0.2'),
+    ),
     ("augmentation.zoom is set, but it is read only when a stage's strength", top('"augmentation": {"zoom": 0.1}')),
     (
         "schedule.1.plateau_factor is searched, but it is read only when schedule.1.course is plateau",
