@@ -103,11 +103,16 @@ def _nearest(place: str) -> str:
 def read_fields(recipe: Recipe) -> Tree:
     """The recipe as a space without distributions would give it: no defaults, and nothing that is not read."""
     tree = recipe.model_dump(mode="json", exclude_defaults=True)
-    levels = [(recipe.head, tree.get("head", {})), *zip(recipe.schedule, tree["schedule"], strict=True)]
+    levels: list[tuple[BaseModel, Tree]] = [
+        (recipe.head, tree.get("head", {})),
+        *zip(recipe.schedule, tree["schedule"], strict=True),
+    ]
     for level, given in levels:
         for leaf, (other, reads, _) in _READ_WHEN.items():
             if leaf in given and not reads(recipe.head.kind if other == "head.kind" else getattr(level, other)):
                 del given[leaf]
+                # It is back at its default, so that what is read only with it goes, too.
+                level = level.model_copy(update={leaf: type(level).model_fields[leaf].default})
     if not tree.get("head"):
         tree.pop("head", None)
     if not any(stage.strength for stage in recipe.schedule):
