@@ -12,9 +12,10 @@ over seeds and samples with the standard deviations over either, and what chance
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,44 +44,45 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--heads", type=int, default=64)
     parser.add_argument("--epochs", type=int, default=15, help="of the network from scratch")
+    parser.add_argument("--results", type=Path, help="keeps the runs there, and takes those that are there already")
     options = parser.parse_args()
     dataset = load(options.data, progress=False)
     found: dict[str, list[list[Measured]]] = {}
-    seconds: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory(prefix="raysearch-similarity-") as scratch:
-        for name, embedder, spent in embedders(options, Path(scratch), dataset):
+        for name, embedder in embedders(options, options.results or Path(scratch), dataset):
             index = of_test_images(dataset, embedder)
             found.setdefault(name, []).append(measure(index, repeats=options.samples))
-            seconds.setdefault(name, []).append(round(spent, 1))
     line = {
         "benchmark": "similarity",
         "data": Path(options.data).name,
         "images": {name: len(split) for name, split in dataset.splits.items()},
         "seeds": options.seeds,
         "samples": options.samples,
-        "networks": {name: {**over_seeds(rows), "training_seconds": seconds[name]} for name, rows in found.items()},
+        "networks": {name: over_seeds(rows) for name, rows in found.items()},
     }
     print(json.dumps({**line, "machine": machine()}))
 
 
-def embedders(options: argparse.Namespace, scratch: Path, dataset: Dataset) -> Iterator[tuple[str, Embedder, float]]:
-    """Each network, and how long its training took; those that are trained once a seed."""
+def embedders(options: argparse.Namespace, scratch: Path, dataset: Dataset) -> Iterator[tuple[str, Embedder]]:
+    """Each network; those that are trained once a seed."""
     weights = load_weights(FROZEN, "bundled", 0)
     for pooling in ("avg", "max"):
         how = (dataset.image_size, "squash", pooling, CPU)
-        yield f"{FROZEN} {pooling}", Embedder.of_backbone(FROZEN, weights, *how), 0.0
+        yield f"{FROZEN} {pooling}", Embedder.of_backbone(FROZEN, weights, *how)
     for seed in options.seeds:
         how_trained = {"data": options.data, "seed": seed, "results": scratch, "quiet": True, "refits": 1, "folds": 0}
-        yield "simple_cnn from scratch", *trained("baseline", trials=1, max_epochs=options.epochs, **how_trained)
         frozen = {"backbone": FROZEN, "weights": "bundled", "trials": options.heads}
-        yield "embedding head", *trained("similarity", **frozen, **how_trained)
+        yield "embedding head", trained("similarity", **frozen, **how_trained)
+        yield "simple_cnn from scratch", trained("baseline", trials=1, max_epochs=options.epochs, **how_trained)
 
 
-def trained(space: str, **flags: Any) -> tuple[Embedder, float]:
-    """The winner of a search, and its seconds."""
-    began = time.perf_counter()
-    run = Run.start(space, run_name=f"{space}-{flags['seed']}", **flags)
-    return Embedder.of_best(run.best, None, CPU), time.perf_counter() - began
+def trained(space: str, **flags: Any) -> Embedder:
+    """The winner of a search."""
+    folder = flags["results"] / f"{space}-{flags['seed']}"
+    with contextlib.redirect_stdout(sys.stderr):
+        there = (folder / "evaluation.json").is_file()
+        run = Run.open(folder) if there else Run.start(space, run_name=folder.name, **flags)
+    return Embedder.of_best(run.best, None, CPU)
 
 
 def of_test_images(dataset: Dataset, embedder: Embedder) -> Index:

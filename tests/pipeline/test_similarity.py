@@ -12,6 +12,7 @@ from raysearch.cli.main import main as raysearch
 from raysearch.insight.index import Index
 from raysearch.record.folder import RunFolder
 from raysearch.tune import main as tune
+from raysearch.winner.best import load_best
 from tests.in_process import without_ray
 from tests.insight.photos import splits
 
@@ -42,7 +43,7 @@ def test_a_search_for_embeddings_ends_in_an_index_by_them(capsys):
     assert "of the first 10 results" in (run.folder / "report.html").read_text(encoding="utf-8")
     assert raysearch(["embed", "--data", "photos", "--run", "s"]) == 0
     index = Index.read(Path("features.parquet"))
-    assert index.vectors.shape[1] == run.best_recipe["head"]["dimensions"]
+    assert index.vectors.shape[1] == load_best(run.folder).recipe.head.dimensions
     assert np.allclose(np.linalg.norm(index.vectors, axis=1), 1, atol=1e-5)
     file = "photos/test/red/001.png"
     np.testing.assert_allclose(
