@@ -90,8 +90,8 @@ def clone(desk):
 def test_a_submitted_search_runs_on_the_cluster_and_its_lines_come_back(desk, head, clone):
     photos, results = write_pictures(desk.folder / "photos", 20), desk.folder / "results"
     search = (
-        "python -m raysearch.tune --space baseline --backbone simple_cnn --fast-dev-run --refits 0 --address auto --concurrent 1 "
-        f"--data '{photos}' --results '{results}' --run-name sent"
+        "python -m raysearch.tune --space baseline --backbone simple_cnn --fast-dev-run --refits 0 --address auto "
+        f"--concurrent 1 --data '{photos}' --results '{results}' --run-name sent"
     )
     look = "ls results && python -c 'import raysearch; print(raysearch.__file__)'"
     submitted = ray(
