@@ -11,12 +11,10 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from raysearch.activations.store import default_limit
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import MIN_IMAGE_SIZE
-from raysearch.data.source import in_full
 from raysearch.errors import InputError, Problems
-from raysearch.job.budget import budget_of, trial_rungs
+from raysearch.job.decided import decided
 from raysearch.job.earlier import Earlier
 from raysearch.job.flags import Flags
 from raysearch.job.intake import checked
@@ -25,7 +23,7 @@ from raysearch.job.learned import learned
 from raysearch.job.networks import Networks, in_all_sizes
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
-from raysearch.job.settings import BALANCE, Settings
+from raysearch.job.settings import BALANCE
 from raysearch.job.starting_head import StartingHead, starting_head
 from raysearch.job.wanted import Wanted
 from raysearch.job.wanted_images import in_another_size, unlabelled_images, wanted_images
@@ -41,7 +39,7 @@ from raysearch.space.search import Search
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
 from raysearch.training.stratified import check_folds
-from raysearch.workers.machine import Machine, ask_numerics
+from raysearch.workers.machine import Machine
 
 
 def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = None) -> Job:
@@ -107,7 +105,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     assert space is not None and dataset is not None and weights is not None and machine is not None
     if head is not None:
         space = space.with_head(head.recipe)
-    settings = _settings(flags, wanted, metric, space, dataset, weights, machine, head, storage, time_budget)
+    settings = decided(flags, wanted, metric, space, dataset, weights, machine, head, storage, time_budget)
     space = settled(space, settings)
     prior = learned(flags.learn_from, flags.results, space, settings.backbone) if flags.learn_from else None
     return Job(settings, space, dataset, weights, machine, head, storage, networks, unlabelled, prior)
@@ -231,74 +229,3 @@ def _head(flags: Flags, problems: Problems) -> StartingHead | None:
         problems.found += [f"--head: {problem}" for problem in error.problems]
         return None
     return problems.attempt(starting_head, run)
-
-
-def _settings(
-    flags: Flags,
-    wanted: Wanted,
-    metric: str,
-    space: Space,
-    dataset: Dataset,
-    weights: Weights,
-    machine: Machine,
-    head: StartingHead | None,
-    storage: Storage | None,
-    time_budget: float | None,
-) -> Settings:
-    """What is kept of a search, once all that its flags name is there."""
-    assert flags.space is not None
-    device, precision = ask_numerics(machine, wanted.device)
-    budget = budget_of(space, flags, has_head=head is not None)
-    epochs = space.level_epochs(budget.max_epochs)
-    return Settings(
-        space=flags.space,
-        data=in_full(wanted.data),
-        images=None if flags.images is None else in_full(str(flags.images)),
-        unlabelled=None if flags.unlabelled is None else in_full(str(flags.unlabelled)),
-        columns=flags.columns,
-        group_by=flags.group_by,
-        fraction=1.0 if flags.fraction is None else flags.fraction,
-        subsets=flags.subsets or 1,
-        subset=flags.subset or 0,
-        keep_copies=flags.keep_copies,
-        image_size=dataset.image_size,
-        fit=wanted.fit,
-        backbone=wanted.backbone,
-        weights=weights.again,
-        networks=wanted.networks,
-        metric=metric,
-        require=tuple(str(Requirement.parse(one)) for one in flags.requirements),
-        seed=max(0, wanted.seed),
-        device=device,
-        precision=precision,
-        preset=flags.preset,
-        concurrent=machine.concurrent,
-        workers_per_trial=machine.workers,
-        cpus_per_trial=machine.cpus,
-        trials=budget.trials,
-        heads=budget.heads,
-        head=head.run if head is not None and flags.continue_ is None else None,
-        continues=head.run if head is not None and flags.continue_ is not None else None,
-        learn_from=flags.learn_from,
-        max_epochs=budget.max_epochs,
-        rungs=trial_rungs(space, epochs),
-        reduction=space.search.reduction,
-        cache=flags.cache,
-        cache_bytes=int(flags.cache_gb * 1e9) if flags.cache_gb is not None else default_limit(),
-        refits=budget.refits,
-        refit_on=flags.refit_on,
-        folds=budget.folds,
-        challengers=budget.challengers,
-        fold_seeds=budget.fold_seeds,
-        fold_length=budget.fold_length,
-        final_length=budget.final_length,
-        ship=flags.ship,
-        ship_point=flags.ship_point or BALANCE,
-        max_batches=budget.max_batches,
-        max_failures=3 if flags.max_failures is None else flags.max_failures,
-        time_budget=time_budget,
-        wandb=flags.wandb,
-        wandb_mode=flags.wandb_mode,
-        tensorboard=flags.tensorboard,
-        storage=storage.uri if storage is not None else None,
-    )
