@@ -22,7 +22,7 @@ from raysearch.intervals import mean_interval
 from raysearch.record.folder import locate
 from raysearch.winner.answers import probabilities
 from raysearch.winner.best import load_best
-from raysearch.winner.evaluate import dataset_for
+from raysearch.winner.dataset import dataset_for
 
 VIEWS = 8
 BATCH = 250

@@ -18,8 +18,8 @@ from machine import machine
 
 from raysearch.record.folder import locate
 from raysearch.winner.best import load_best
+from raysearch.winner.dataset import dataset_for
 from raysearch.winner.detection import measure_detection
-from raysearch.winner.evaluate import dataset_for
 
 
 def main() -> None:

@@ -123,7 +123,7 @@ def _images(best: Best, folder: Path, data: str | None, reading: Reading) -> tup
     from raysearch.data.reading import Reading
     from raysearch.job.images import images_of, settings_of
     from raysearch.run import Run
-    from raysearch.winner.evaluate import dataset_for
+    from raysearch.winner.dataset import dataset_for
 
     info = Run.open(folder).info if (folder / "run.json").is_file() else {}
     settings = info.get("settings", {})

@@ -21,8 +21,8 @@ from raysearch.recipe import Augmentation
 from raysearch.training.metrics import classification_metrics
 from raysearch.winner.best import load_best
 from raysearch.winner.best_files import write_best
+from raysearch.winner.dataset import dataset_for
 from raysearch.winner.evaluate import (
-    dataset_for,
     detailed_metrics,
     evaluate_model,
     evaluation_document,
