@@ -76,7 +76,7 @@ def decided(
         heads=budget.heads,
         head=head.run if head is not None and flags.continue_ is None else None,
         continues=head.run if head is not None and flags.continue_ is not None else None,
-        learn_from=flags.learn_from,
+        learn_from=flags.earlier_runs,
         max_epochs=budget.max_epochs,
         rungs=trial_rungs(space, epochs),
         reduction=space.search.reduction,

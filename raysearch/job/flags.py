@@ -182,8 +182,19 @@ class Flags:
     @property
     def requirements(self) -> tuple[str, ...]:
         """Each bound of `require`, which from Python may be a single text."""
-        given: object = self.require
-        return (given,) if isinstance(given, str) else tuple(self.require)
+        return _each(self.require)
+
+    @property
+    def earlier_runs(self) -> tuple[str, ...]:
+        """Each run of `learn_from`, in the same way."""
+        return _each(self.learn_from)
+
+
+def _each(given: object) -> tuple[str, ...]:
+    if isinstance(given, str):
+        return (given,)
+    assert isinstance(given, list | tuple)
+    return tuple(map(str, given))
 
 
 # With --resume, all other flags are the run's own.

@@ -107,7 +107,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
         space = space.with_head(head.recipe)
     settings = decided(flags, wanted, metric, space, dataset, weights, machine, head, storage, time_budget)
     space = settled(space, settings)
-    prior = learned(flags.learn_from, flags.results, space, settings.backbone) if flags.learn_from else None
+    prior = learned(flags.earlier_runs, flags.results, space, settings.backbone) if flags.earlier_runs else None
     return Job(settings, space, dataset, weights, machine, head, storage, networks, unlabelled, prior)
 
 

@@ -144,6 +144,16 @@ def test_runs_that_can_tell_nothing_are_refused_with_the_reason(desk, tmp_path, 
     assert told in capsys.readouterr().err
 
 
+def test_the_plan_says_what_comes_from_elsewhere(desk, third, capsys, monkeypatch, tmp_path):
+    root, flags = desk
+    monkeypatch.chdir(tmp_path)  # plan.png
+    more = ["--space", str(root / "mine.py"), "--data", str(root / "one"), "--trials", "4", "--learn-from", "one"]
+    assert main([*flags, *more, "--plan"]) == 0
+    shown = capsys.readouterr().out
+    assert "Tried first, after the default: 1 recipe(s) that the space names" in shown
+    assert "Learning from trials of one (5 of 5): up to 16 of them stand beside" in shown
+
+
 def test_runs_of_another_family_are_refused(desk, capsys):
     root, flags = desk
     more = ["--space", str(root / "space.py"), "--data", str(root / "one"), "--learn-from", "one", "--plan"]

@@ -46,6 +46,7 @@ class RunOf:
     folder: Path = Path("no such folder")
     info: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] | None = None
+    prior: dict[str, Any] | None = None
 
     @property
     def trials(self) -> pd.DataFrame:

@@ -27,6 +27,7 @@ from raysearch.record.metric import (
     tracked_name,
 )
 from raysearch.training.metrics import classification_metrics
+from raysearch.training.retrieval import retrieval_metrics
 
 CLASSES = ("a", "b", "c")
 
@@ -159,7 +160,8 @@ def test_score_is_larger_for_better_by_either_name():
 def test_every_metric_that_may_be_named_is_measured(metric):
     check_metric(metric, ("healthy", "ill"))
     logits, labels = some(20, 2, 0)
-    score(classification_metrics(logits, labels, ("healthy", "ill"), also=[metric]), metric)
+    figures = classification_metrics(logits, labels, ("healthy", "ill"), also=[metric])
+    score(figures | retrieval_metrics(logits, labels), metric)
 
 
 @pytest.mark.parametrize(
