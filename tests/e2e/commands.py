@@ -209,9 +209,9 @@ class Command:
         """Ctrl-C in a terminal reaches the driver and, as Ray starts its own in other sessions, nothing else."""
         os.killpg(self.process.pid, signal.SIGINT)
 
-    def left_behind(self) -> list[str]:
+    def left_behind(self, seconds: float = 30.0) -> list[str]:
         """See `left_behind`."""
-        return left_behind(self.mark)
+        return left_behind(self.mark, seconds)
 
 
 def free_port() -> int:

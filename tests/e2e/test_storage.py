@@ -114,7 +114,8 @@ def test_kill_9_and_a_disk_that_is_lost_too_cost_what_the_storage_did_not_have(
     command.until(has_trained(run, "t0000", 7))
     os.kill(command.process.pid, signal.SIGKILL)
     assert command.wait(10).code == -signal.SIGKILL
-    assert command.left_behind() == [], "Ray's processes end with the driver"
+    # Ray's agents try for a minute to tell of their raylet's end, if whom they tell is gone before.
+    assert command.left_behind(90) == [], "Ray's processes end with the driver"
     assert not any(event["event"] == "finished" for event in events(run))
     assert len(in_storage(s3, "two").get("log.jsonl", b"")) < (run / "log.jsonl").stat().st_size
     assert "checkpoints/t0000/last.pt" in in_storage(s3, "two")
