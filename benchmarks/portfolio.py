@@ -41,16 +41,15 @@ import numpy as np
 import optuna
 import torch
 from machine import machine
-from optuna.samplers import BaseSampler, GPSampler, RandomSampler, TPESampler
+from optuna.samplers import BaseSampler, GPSampler, RandomSampler
 from peer import Figures, need_files, say
 from portfolio_scores import Recipe, Scores, Space, Surrogate, Table, columns, read_table
 from portfolio_table import FIXED, SPACE, TABLE
 
 from raysearch.intervals import mean_interval
+from raysearch.search.sampler import STARTUP_TRIALS, tpe
 from raysearch.space.load import load_space
 
-RANDOM_FIRST = 6
-"""Trials that TPE and GP draw at random, the default among them."""
 AT = (8, 12, 32, 50)
 """Trials after which arms are compared."""
 AT_IN_THE_POOL = (8, 12)
@@ -64,10 +63,9 @@ CONFIDENCE = 0.95
 def samplers(arm: str, seeds: Sequence[int]) -> list[BaseSampler]:
     """One for each repetition of an arm."""
     if arm.endswith("tpe"):
-        settings: Figures = {"multivariate": True, "constant_liar": True, "n_startup_trials": RANDOM_FIRST}
-        return [TPESampler(seed=seed, **settings) for seed in seeds]
+        return [tpe(seed) for seed in seeds]
     if arm == "gp":
-        return [GPSampler(seed=seed, n_startup_trials=RANDOM_FIRST) for seed in seeds]
+        return [GPSampler(seed=seed, n_startup_trials=STARTUP_TRIALS) for seed in seeds]
     return [RandomSampler(seed=seed) for seed in seeds]
 
 

@@ -41,9 +41,7 @@ class Table:
         scores = self.scores if without is None else np.delete(self.scores, without, axis=0)
         best, worst = scores.max(axis=1, keepdims=True), scores.min(axis=1, keepdims=True)
         regret = (best - scores) / np.maximum(best - worst, 1e-12)
-        # With the default tried, no recipe can leave more regret than it; the default itself then lowers nothing.
-        others = complementary(np.minimum(regret, regret[:, :1]), self.scores.shape[1])
-        return [0, *[one for one in others if one != 0][: PORTFOLIO - 1]]
+        return [0, *complementary(regret, PORTFOLIO - 1, tried=[0])]
 
 
 def read_table(file: Path, metric: str, space: Space) -> Table:

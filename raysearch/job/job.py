@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -12,12 +13,14 @@ from raysearch.job.networks import Networks
 from raysearch.job.settings import Settings
 from raysearch.job.starting_head import StartingHead
 from raysearch.models.weights import Weights
-from raysearch.recipe import Recipe, named_network, network_name
+from raysearch.recipe import Recipe, named_network, network_name, networks_of
 from raysearch.record.goal import Goal
+from raysearch.record.info import RunInfo
 from raysearch.record.metric import larger_is_better
 from raysearch.record.prior import Prior
 from raysearch.search.asha import rungs_for
 from raysearch.search.rules import Rules
+from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
@@ -123,3 +126,18 @@ def settled(space: Space, settings: Settings) -> Space:
     elif space.networks or space.own:
         space = space.only(network_name(settings.backbone, settings.weights, settings.image_size))
     return replace(space, tree=space.tree | settings.shared | {"schedule": schedule}, fixed={})
+
+
+def space_of_run(file: Path, settings: Settings, saved: RunInfo) -> Space:
+    """The space of a run that has begun, with the head that its trials start from, if it was given one; not settled.
+
+    Args:
+        file: the run's space.py.
+        settings: of the run.
+        saved: its run.json.
+
+    Raises:
+        InputError: the file is gone, or cannot be read.
+    """
+    space = load_space(str(file), fixed=settings.shared, networks=networks_of(settings.model_dump()))
+    return space.with_head(Recipe.model_validate(saved["head"]["recipe"])) if "head" in saved else space

@@ -5,20 +5,18 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from raysearch.errors import InputError
 from raysearch.job.images import settings_of
-from raysearch.job.job import rules_of, settled
+from raysearch.job.job import rules_of, settled, space_of_run
 from raysearch.job.settings import Settings
-from raysearch.recipe import Recipe, Values, flatten, networks_of
+from raysearch.recipe import Values, flatten
 from raysearch.record.folder import RunFolder
 from raysearch.record.trial import Trial
 from raysearch.search.compared import comparable, shortfall
 from raysearch.search.state import SearchState
-from raysearch.space.load import load_space
 from raysearch.space.space import Space, encode
 
 
@@ -55,7 +53,7 @@ class PastSearch:
         """
         run = RunFolder.open(name, results)
         settings = settings_of(run)
-        space = space_of_run(run, settings)
+        space = settled(space_of_run(run.folder / "space.py", settings, run.info), settings)
         state = SearchState(rules_of(settings, space))
         state.replay(run.events())
         return PastSearch(run, settings, space, state)
@@ -87,19 +85,6 @@ class PastSearch:
         short = np.array([(shortfall(one, rungs) or 0.0) > 0 for one in known])
         found = [PastTrial(one, float(each)) for one, each in zip(known, np.where(short, 1.0, regret), strict=True)]
         return sorted(found, key=lambda one: one.regret)  # stable: the earlier of equals first
-
-
-def space_of_run(run: RunFolder, settings: Settings) -> Space:
-    """The space from which the trials of a run were drawn.
-
-    Raises:
-        InputError: its space.py is gone, or cannot be read.
-    """
-    space = load_space(str(run.folder / "space.py"), fixed=settings.shared, networks=networks_of(settings.model_dump()))
-    head: Any = run.info.get("head")
-    if head is not None:
-        space = space.with_head(Recipe.model_validate(head["recipe"]))
-    return settled(space, settings)
 
 
 def family_of(backbone: str) -> str:

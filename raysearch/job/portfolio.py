@@ -110,9 +110,7 @@ def portfolio(names: Sequence[str], results: Path, size: int) -> Portfolio:
             for of_run, ranks in zip(tried, ranked, strict=True)
         ]
     )
-    # The default is tried first, whatever is chosen: what it is good for already needs no recipe.
-    left = np.minimum(regret[:, 1:], regret[:, :1])
-    order = [1 + place for place in complementary(left, size)]
+    order = complementary(regret, size, tried=[0])  # the default
     after = regret_after(regret, [0, *order])
     picks = [
         Pick(*origins[place], wanted[place], sum(wanted[place] in of_run for of_run in tried), float(reached))

@@ -15,17 +15,15 @@ from raysearch.errors import InputError, Problems
 from raysearch.job.budget import most_to_start
 from raysearch.job.flags import Flags
 from raysearch.job.images import images_of
-from raysearch.job.job import Job, settled
+from raysearch.job.job import Job, settled, space_of_run
 from raysearch.job.networks import Networks
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import BALANCE, Settings
 from raysearch.models.weights import Weights, load_weights
-from raysearch.recipe import Recipe, networks_of
 from raysearch.record.goal import Goal
 from raysearch.record.info import Fingerprints, RunInfo
 from raysearch.record.prior import PRIOR
-from raysearch.space.load import load_space
 from raysearch.space.space import Space
 from raysearch.workers.machine import Machine
 
@@ -122,11 +120,9 @@ def _counted(settings: Settings) -> str:
 
 def _space(settings: Settings, saved: RunInfo, file: Path, problems: Problems) -> Space | None:
     """The run's own space, with as many combinations as there are to be trials."""
-    space = problems.attempt(load_space, str(file), fixed=settings.shared, networks=networks_of(settings.model_dump()))
+    space = problems.attempt(space_of_run, file, settings, saved)
     if space is None:
         return None
-    if "head" in saved:
-        space = space.with_head(Recipe.model_validate(saved["head"]["recipe"]))
     trials, most = getattr(settings, _counted(settings)), most_to_start(space)
     problems.check(
         trials <= most, f"--trials {trials}: the space has {most} combinations; widen it and start a new run"

@@ -29,7 +29,7 @@ from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.events import Event
 from raysearch.record.goal import Goal
 from raysearch.record.info import RunInfo
-from raysearch.record.metric import current_name
+from raysearch.record.metric import RETRIEVAL, current_name
 from raysearch.record.prior import PRIOR, Prior
 from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.storage.files import insist, json_text, replace_json, replace_with
@@ -41,7 +41,9 @@ logger = logging.getLogger(__name__)
 
 BEST, LAST = "best.safetensors", "last.pt"
 """A trial's files, in the order in which they are written: a kill between them costs an epoch, never a checkpoint."""
-_OLD_COLUMN = re.compile(rb'"((?:val|cv)_(?:recall|precision))_(?!at_(?:10|20)(?:_std)?")')
+_OLD_COLUMN = re.compile(
+    rf'"(?!(?:val|cv)_(?:{"|".join(RETRIEVAL)})(?:_std)?")((?:val|cv)_(?:recall|precision))_'.encode()
+)
 """As earlier versions wrote "val_recall:cat"; what the lookahead spares are names of today."""
 
 _PACKAGES = ("ray", "torch", "torchvision", "optuna", "albumentations", "numpy", "pandas", "pydantic", "safetensors")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 
-def complementary(regret: NDArray[np.float64], size: int) -> list[int]:
+def complementary(regret: NDArray[np.float64], size: int, *, tried: Sequence[int] = ()) -> list[int]:
     """Recipes in the order in which they are best tried, chosen greedily.
 
     Each next recipe lowers the mean over the runs of the least regret so far the most. What a set of recipes lowers
@@ -21,9 +23,10 @@ def complementary(regret: NDArray[np.float64], size: int) -> list[int]:
         regret: runs x recipes; how much worse than the run's best each recipe is. Only runs that are on one scale can
             be averaged, e.g. 0 for the best and 1 for the worst of each.
         size: how many recipes; all of them, where there are fewer.
+        tried: recipes that are tried before, whatever is chosen: what one of them is good for needs no other.
 
     Returns:
-        Columns of `regret`, the first to try first.
+        Columns of `regret` that are not among `tried`, the first to try first.
 
     Raises:
         ValueError: a table without a run or a recipe, one with values that aren't finite, or a size below 1.
@@ -35,10 +38,13 @@ def complementary(regret: NDArray[np.float64], size: int) -> list[int]:
         )
     if size < 1:
         raise ValueError(f"size has to be at least 1, got {size=}")
+    before = list(tried)
+    if before:
+        regret = np.minimum(regret, regret[:, before].min(axis=1, keepdims=True))
     alone = _mean_over_runs(regret)
     so_far = np.full((len(regret), 1), np.inf)
     order: list[int] = []
-    left = np.arange(regret.shape[1])
+    left = np.setdiff1d(np.arange(regret.shape[1]), before)
     while len(order) < size and len(left):
         then = _mean_over_runs(np.minimum(so_far, regret[:, left]))
         chosen = int(left[np.lexsort((left, alone[left], then))[0]])

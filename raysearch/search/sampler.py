@@ -35,6 +35,9 @@ from raysearch.space.space import Space
 Params = Json
 """Searched values by dotted path."""
 
+STARTUP_TRIALS = 6
+"""Trials that the learning sampler draws at random before it learns."""
+
 
 @dataclass(frozen=True)
 class _Drawn:
@@ -243,9 +246,7 @@ class OptunaProposer:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed=stream)
             if self.space.search.sampler != "random":
-                sampler = optuna.samplers.TPESampler(
-                    seed=stream, multivariate=True, constant_liar=True, n_startup_trials=6
-                )  # trials that miss what is required are the worst to it, the nearest before the others
+                sampler = tpe(stream)
             metrics = max(1, len(self.rules.several))
             study = optuna.create_study(directions=["maximize"] * metrics, sampler=sampler)
             if distributions and self.space.search.sampler != "random":
@@ -273,6 +274,11 @@ class OptunaProposer:
                 return study.ask(dict(distributions)).params
             finally:
                 study.sampler = sampler
+
+
+def tpe(seed: int) -> optuna.samplers.TPESampler:
+    """The sampler that learns. Trials that miss what is required are the worst to it, the nearest before the others."""
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True, n_startup_trials=STARTUP_TRIALS)
 
 
 def _child(parent: Trial, stage: Stage) -> Recipe:

@@ -38,7 +38,7 @@ _READ_WHEN: dict[str, tuple[str, Callable[[Any], bool], str]] = {
 }
 
 _TO_ZERO = {"one_cycle", "cosine"}
-_UNBOUNDED_EPOCHS = 1_000_000  # so that the space's own epochs are what is checked
+UNBOUNDED_EPOCHS = 1_000_000  # so that the space's own epochs are what is checked
 _LEVELS: dict[str, type[BaseModel]] = {"": Recipe, "head": Head, "augmentation": Augmentation, "schedule": Stage}
 
 
@@ -61,7 +61,7 @@ def _out_of_range(space: Space, unusable: Collection[str]) -> Iterator[str]:
         for key in ("", *space.distributions):
             for value in space.corners(key) if key else [None]:
                 try:
-                    space.recipe(chosen | ({key: value} if key else {}), _UNBOUNDED_EPOCHS)
+                    space.recipe(chosen | ({key: value} if key else {}), UNBOUNDED_EPOCHS)
                 except ValidationError as error:
                     yield from _sentences(error, unusable)
 

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from raysearch.recipe import Values, flatten, named_network
+from raysearch.space.check import UNBOUNDED_EPOCHS
 from raysearch.space.domains import contains
 from raysearch.space.space import Space, decode, describe, encode
-
-_UNBOUNDED_EPOCHS = 1_000_000  # so that the recipe's own epochs are what is checked
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ def _problems(space: Space, number: int, given: Values, unusable: Collection[str
 def _refused(space: Space, given: Values) -> list[str]:
     """What a recipe of these values may not be."""
     try:
-        space.recipe(given, _UNBOUNDED_EPOCHS)
+        space.recipe(given, UNBOUNDED_EPOCHS)
     except ValidationError as error:
         return [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
     return []

@@ -5,7 +5,6 @@ The figures are those of `raysearch.training.metrics`, the ones that the search 
 
 from __future__ import annotations
 
-import logging
 import math
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +25,6 @@ from raysearch.record.metric import RANKED, RETRIEVAL, class_metric, larger_is_b
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.numerics import full_precision
 from raysearch.training.retrieval import retrieval_metrics
-
-logger = logging.getLogger(__name__)
 
 _MOST_RANKED = 50_000_000
 """Logits in all of which images are ranked class by class, which sorts them: a minute's work."""

@@ -254,10 +254,8 @@ class Stack:
         torch.bmm(errors, inner.output.mT, out=gradients["linear.weight"])
         back = torch.bmm(self.weights["linear.weight"].mT, errors)
         if inner.lengths is not None:
-            layer, back = (
-                "embedding",
-                through_length_one(inner.output, inner.lengths, back if pull is None else back + pull),
-            )
+            layer = "embedding"
+            back = through_length_one(inner.output, inner.lengths, back if pull is None else back + pull)
         else:
             layer = "hidden"
             if noise is not None:
