@@ -9,8 +9,14 @@ image by image). Each run is a whole process with an empty cache. Of one run com
 their own: "default" is the default recipe as the search trains it (on the training images alone, for the preset's
 epochs), "single" a fresh training of the chosen recipe on all labelled images for as long as it is trained for good,
 "averaged" the mean of several such trainings' tensors, "mirror" that with the mirror image, "ensemble" several
-networks, "shipped" what best/ holds, "head" the best head alone. The preset "sceptic" is what somebody would do with
-the same seconds who believes in no search: the default recipe alone, longer, on all labelled images, several times.
+networks, "shipped" what best/ holds, "head" the best head alone.
+
+Beside the presets of `raysearch.tune`, --presets takes what trains the default recipe alone and does a part of what
+`quick` does. "sceptic" is what somebody does who believes in no search: trainings as long as quick's for good, on all
+labelled images, averaged; with --refits as many as the seconds of a search last for. "labels" has trainings as long as
+a trial, on all labelled images; "longer" trainings as long as for good, on the training images, and so has its arm
+"default". What averaging is worth is the arm "averaged" less "single".
+
 --unlabelled N gives the next N training images of the source without their labels, from which a student learns:
 the arm "student", whether it is shipped or not.
 --stage fixes fields of the space's last stage, e.g. --stage l2_sp=0.01 weight_decay=0: with --presets sceptic, and the
@@ -44,6 +50,12 @@ from raysearch.space.names import find_space
 
 DATA = ROOT.parent / "shared" / "data" / "cifar10.zip"
 ARMS = ("shipped", "averaged", "single", "student", "mirror", "ensemble", "head", "default")
+ALONE: dict[str, dict[str, Any]] = {
+    "sceptic": {"preset": "quick"},
+    "labels": {"preset": "best", "max-epochs": 6, "folds": 2, "refits": 3},  # best trains no longer for good
+    "longer": {"preset": "quick", "max-epochs": 16, "refit-on": "train"},
+}
+"""Flags of what trains the default recipe alone."""
 CONFIDENCE = 0.95
 PROMISED = (0.02, 0.05, 0.10)
 """Errors that abstention is held to."""
@@ -186,11 +198,9 @@ def run_arm(preset: str, task: Task, options: argparse.Namespace) -> Figures:
         flags: dict[str, Any] = {"space": space, "data": data, "weights": options.weights, "seed": task.seed}
         flags |= {"backbone": options.backbone, "metric": options.metric, "concurrent": task.concurrent}
         flags |= {"image-size": options.image_size} if options.image_size else {}
-        flags |= {"unlabelled": Path(scratch) / UNLABELLED} if options.unlabelled and preset != "sceptic" else {}
-        if preset == "sceptic":  # one recipe, as long as the seconds last, on everything that has a label
-            flags |= {"trials": 1, "max-epochs": task.epochs, "folds": 0, "refits": options.sceptic_refits}
-        else:
-            flags |= {"preset": preset}
+        flags |= {"unlabelled": Path(scratch) / UNLABELLED} if options.unlabelled else {}
+        flags |= {"trials": 1, **ALONE[preset]} if preset in ALONE else {"preset": preset}
+        flags |= {} if options.refits is None else {"refits": options.refits}
         return search(flags, figures_of)
 
 
@@ -241,9 +251,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--images", type=int, default=1500, help="to train on")
     parser.add_argument("--val", type=int, default=500, help="to validate on")
     parser.add_argument("--unlabelled", type=int, default=0, help="images of the source to give without labels")
-    parser.add_argument("--presets", nargs="+", default=["quick"], help="quick, default, best, sceptic")
-    parser.add_argument("--sceptic-epochs", type=int, default=18, help="of the default recipe, as a sceptic trains it")
-    parser.add_argument("--sceptic-refits", type=int, default=3)
+    parser.add_argument("--presets", nargs="+", default=["quick"], help=f"quick, default, best; {', '.join(ALONE)}")
+    parser.add_argument("--refits", type=int, help="trainings for good; the preset's by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
@@ -263,11 +272,11 @@ def main() -> None:
     options = read_options()
     arms = Arms(options.out)
     for preset in options.presets:
-        epochs = options.sceptic_epochs if preset == "sceptic" else 0
         words = f"{options.data.name}, {options.images} + {options.val}, {options.space}, {options.metric}"
         words += f", {options.unlabelled} without labels" * bool(options.unlabelled)
+        words += f", {options.refits} refits" * (options.refits is not None)
         words += "".join(f", {name}={value}" for name, value in options.stage.items())
-        tasks = [Task(0, seed, epochs, options.concurrent, words) for seed in options.seeds]
+        tasks = [Task(0, seed, 0, options.concurrent, words) for seed in options.seeds]
         arms.fill([preset], tasks, lambda name, task: run_arm(name, task, options), go_on=options.go_on)
         rows = [arms.there[preset, task] for task in tasks]
         for arm in ARMS:

@@ -160,8 +160,9 @@ def _problems(
         what, counted = "groups", np.array([len(np.unique(groups[free & (labels == k)])) for k in range(len(classes))])
     few = [f"{classes[k]} ({counted[k]})" for k in np.flatnonzero((pool > 0) & (counted <= len(missing)))]
     if missing and few:
+        have = "has" if len(few) == 1 else "have"
         problems.append(
-            f"{source}: {some(few)} has fewer {what} than the {len(missing) + 1} splits that they must fill "
+            f"{source}: {some(few)} {have} fewer {what} than the {len(missing) + 1} splits that they must fill "
             f"(train, {', '.join(missing)})."
         )
     return problems, doubts

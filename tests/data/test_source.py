@@ -148,6 +148,7 @@ def test_a_torchvision_set_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -
     [
         ({"cat": 9}, "only the class cat"),
         ({"cat": 9, "dog": 2}, r"dog (2) has fewer images than the 3 splits"),
+        ({"cat": 9, "cow": 1, "dog": 2}, r"cow (1), dog (2) have fewer images than the 3 splits"),
         ({"cat": 9, "dog": 0}, "class folders without images: dog"),
         ({"train/cat": 9, "test/dog": 9, "test/cat": 9}, "only test has dog"),
         ({"test/dog": 9, "test/cat": 9}, "no training images"),
