@@ -65,10 +65,13 @@ UNLABELLED = "unlabelled"
 """The folder, beside the images of a seed, of those that it gives without labels."""
 
 
-def drawn(source: Path, folder: Path, images: int, val: int, seed: int, unlabelled: int = 0) -> Path:
+def drawn(
+    source: Path, folder: Path, images: int, val: int, seed: int, unlabelled: int = 0, classes: Sequence[str] = ()
+) -> Path:
     """A manifest of the source with this seed's training and validation images, and all of its test images.
 
     The next images of the source, in an order of the seed that knows no classes, are put into a folder without labels.
+    Of some classes alone, where they are named.
 
     Raises:
         SystemExit: the source has fewer.
@@ -76,15 +79,18 @@ def drawn(source: Path, folder: Path, images: int, val: int, seed: int, unlabell
     listing = list_source(str(source), seed=0)
     labels, splits = np.asarray(listing.labels), np.asarray(listing.splits)
     random, rows = np.random.default_rng(seed), []
-    for label in range(len(listing.classes)):
+    taken = [label for label, name in enumerate(listing.classes) if not classes or name in classes]
+    if len(taken) < len(classes):
+        raise SystemExit(f"{source} has the classes {', '.join(listing.classes)}, not all of {', '.join(classes)}")
+    for label in taken:
         places = np.flatnonzero((labels == label) & (splits != "test"))
-        share = (images + val) // len(listing.classes)
+        share = (images + val) // len(taken)
         if len(places) < share:
             raise SystemExit(f"{source} has {len(places)} images of {listing.classes[label]}, {share} are asked for")
         chosen = random.permutation(places)[:share]
-        cut = images // len(listing.classes)
+        cut = images // len(taken)
         rows += [(place, "train" if number < cut else "val") for number, place in enumerate(chosen.tolist())]
-    rows += [(place, "test") for place in np.flatnonzero(splits == "test").tolist()]
+    rows += [(place, "test") for place in np.flatnonzero((splits == "test") & np.isin(labels, taken)).tolist()]
     rest = np.setdiff1d(np.flatnonzero(splits != "test"), [place for place, _ in rows])
     if len(rest) < unlabelled:
         raise SystemExit(f"{source} has {len(rest)} more training images, {unlabelled} are asked for without labels")
@@ -193,7 +199,8 @@ def run_arm(preset: str, task: Task, options: argparse.Namespace) -> Figures:
     with tempfile.TemporaryDirectory(prefix="raysearch-payoff-") as scratch:
         data = options.data
         if not options.own_splits:
-            data = drawn(options.data, Path(scratch), options.images, options.val, task.seed, options.unlabelled)
+            counts = (options.images, options.val, task.seed, options.unlabelled, options.classes)
+            data = drawn(options.data, Path(scratch), *counts)
         space = space_with(options.space, options.stage, Path(scratch))
         flags: dict[str, Any] = {"space": space, "data": data, "weights": options.weights, "seed": task.seed}
         flags |= {"backbone": options.backbone, "metric": options.metric, "concurrent": task.concurrent}
@@ -250,6 +257,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--metric", default="accuracy")
     parser.add_argument("--images", type=int, default=1500, help="to train on")
     parser.add_argument("--val", type=int, default=500, help="to validate on")
+    parser.add_argument("--classes", nargs="+", default=[], help="of the source; all by default")
     parser.add_argument("--unlabelled", type=int, default=0, help="images of the source to give without labels")
     parser.add_argument("--presets", nargs="+", default=["quick"], help=f"quick, default, best; {', '.join(ALONE)}")
     parser.add_argument("--refits", type=int, help="trainings for good; the preset's by default")
@@ -262,6 +270,8 @@ def read_options() -> argparse.Namespace:
     options.stage = {name: value_of(text) for name, text in (one.split("=", 1) for one in options.stage)}
     if options.unlabelled and options.own_splits:
         parser.error("--unlabelled N draws from what a seed leaves of the source, and --own-splits leaves nothing")
+    if options.classes and options.own_splits:
+        parser.error("--classes is for what a seed draws, and --own-splits takes the source as it is")
     if options.go_on and options.out is None:
         parser.error("--go-on needs --out")
     return options
@@ -273,6 +283,7 @@ def main() -> None:
     arms = Arms(options.out)
     for preset in options.presets:
         words = f"{options.data.name}, {options.images} + {options.val}, {options.space}, {options.metric}"
+        words += f", {' '.join(options.classes)}" * bool(options.classes)
         words += f", {options.unlabelled} without labels" * bool(options.unlabelled)
         words += f", {options.refits} refits" * (options.refits is not None)
         words += "".join(f", {name}={value}" for name, value in options.stage.items())
