@@ -39,8 +39,6 @@ def ray_session(address: str | None, cpus: int | None = None) -> Iterator[None]:
         InputError: there is no cluster at `address`, or it does not take the caller's token.
     """
     os.environ.update(_QUIET)
-    # Workers of several threads would otherwise burn a busy machine's cores by waiting for each other.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     # A process more for each crew or job of Ray Train, to be warned of a machine that goes; what is lost with one is
     # trained again anyway, from an epoch ago or, after the search, a training.
     os.environ.setdefault("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
