@@ -134,7 +134,7 @@ class Flags:
     cache_gb: Annotated[float | None, _unset("GB")] = None
     """Disk that cached activations may take. Default: a quarter of what is free."""
     refits: Annotated[int | None, _unset("N")] = None
-    """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (4, 4, 5)."""
+    """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (3, 4, 5)."""
     refit_on: Literal["train", "train+val"] = "train+val"
     """What the refits train on. train+val uses every labelled image, with as many epochs as the search found well, and
     more; train keeps the validation images to stop by and to choose the best refit, and compares nothing on folds."""

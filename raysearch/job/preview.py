@@ -161,13 +161,16 @@ def work_table(plan: Plan) -> Table:
     table.add_row("heads", heads if plan.head is None else plan.head)
     rungs = ", ".join(map(str, plan.rungs))
     if plan.trials:
-        table.add_row("trials", f"{plan.trials}, compared after {rungs} epochs; only the better go on (ASHA)")
+        whole = len(plan.rungs) == 1
+        how = "trained whole" if whole else f"compared after {rungs} epochs; only the better go on (ASHA)"
+        table.add_row("trials", f"{plan.trials}, {how}")
         if plan.levels > 1:
             verdict = "a control and a test, of which no gain ends the search" if plan.tested else "no test"
             table.add_row(
                 "levels", f"{plan.levels}, each from the best of the one before; at the end of each {verdict}"
             )
-        table.add_row("epochs of all trials", f"{plan.trials * plan.rungs[0]} to {plan.trials * plan.rungs[-1]}")
+        epochs = [plan.trials * rung for rung in (plan.rungs[:1] if whole else (plan.rungs[0], plan.rungs[-1]))]
+        table.add_row("epochs of all trials", " to ".join(map(str, epochs)))
     else:
         table.add_row("trials", "none: only heads are searched")
     table.add_row("refits of the winner", f"{plan.refits}, with fresh seeds, then one look at the test images")
