@@ -39,8 +39,8 @@ class Search(BaseModel):
     reduction: int = Field(default=3, ge=2)
     """ASHA: 1 in `reduction` goes on at each rung."""
     first_rung_epochs: int | None = Field(default=None, ge=1)
-    """ASHA's shortest rung; None: trials of up to 12 epochs are trained whole, longer ones are first compared after about
-    a sixth of theirs."""
+    """ASHA's shortest rung; None: trials of up to 12 epochs are trained whole, and longer ones are first compared after
+    about a sixth of theirs."""
     beam: int = Field(default=3, ge=1)
     """How many of a level's best trials those of the next level start from."""
     levels: int | None = Field(default=None, ge=1)
