@@ -10,7 +10,8 @@ Copies: `--planted` test images each are put among the training images as they a
 mirrored and cropped; said are the shares that are found, and, against false alarms,
 other pairs that are found, for 1,000 images: all but true copies that the source has itself are false alarms.
 
-Prints one JSON line for each seed and each of the two.
+Prints one JSON line for each seed and each of the two. With --whole, first one more: seconds and peak memory of the
+command `raysearch audit --out` on all images, with an empty cache and again with what the first left in it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -27,6 +30,7 @@ import numpy as np
 import torch
 from machine import machine
 from numpy.typing import NDArray
+from peer import run
 from PIL import Image
 
 from raysearch.activations.neighbours import Neighbours
@@ -48,10 +52,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--weights", default="bundled")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument(
+        "--seeds", type=int, nargs="*", default=[0, 1, 2], help="of what is planted; none: --whole alone"
+    )
     parser.add_argument("--planted", type=int, default=60)
+    parser.add_argument("--whole", action="store_true")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
+    if options.whole:
+        print(json.dumps({"what": "whole", **whole(options.data, options.weights), **machine()}), flush=True)
     weights = load_weights(BACKBONE, options.weights, 0)
     dataset = load(options.data, keep_copies=True)
     embedder = _embedder(dataset, weights)
@@ -69,6 +78,20 @@ def main() -> None:
             if options.out is not None:
                 with options.out.open("a", encoding="utf-8") as file:
                     file.write(text + "\n")
+
+
+def whole(data: str, weights: str) -> dict[str, object]:
+    """Seconds and peak memory of the command, twice; it is the only child whose memory is looked at."""
+    found: dict[str, object] = {"data": Path(data).name}
+    source = str(Path(data).resolve()) if Path(data).exists() else data
+    with tempfile.TemporaryDirectory(prefix="raysearch-audit-") as folder:
+        words = ["audit", "--data", source, "--weights", weights, "--out", f"{folder}/audit", "--json"]
+        for name in ("cold", "warm"):
+            ended = run([sys.executable, "-m", "raysearch", *words], Path(folder), Path(folder) / "cache")
+            peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024  # Linux has KiB
+            found |= {f"{name}_seconds": round(ended.seconds, 1), f"{name}_peak_mib": round(peak)}
+        found["page_mib"] = round((Path(folder) / "audit" / "audit.html").stat().st_size / 2**20, 1)
+    return found
 
 
 def labels(features: NDArray[np.float32], true: NDArray[np.int64], classes: int, seed: int) -> dict[str, float]:
