@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from raysearch.recipe import Recipe
 from raysearch.workers.order import On
@@ -70,22 +71,30 @@ def smallest(effort: Effort) -> Effort:
     return effort
 
 
-def final_recipe(recipe: Recipe, kept_epochs: Sequence[int], length: float) -> Recipe:
+def final_recipe(
+    recipe: Recipe, kept_epochs: Sequence[int], length: float, ended_rates: Sequence[float | None] = ()
+) -> Recipe:
     """The recipe as it is trained where no image is left to stop by.
 
     Each stage ends with as many epochs as the search kept of it; those after the head's are `length` times as long, for
     there is no rival to be compared with after equal epochs any more. A plateau would wait for validation images: the
-    rate falls by a cosine instead.
+    rate falls by a cosine instead. That leaves nothing to inherit: a stage that takes over the rate of the one before
+    gets the rate that it began with in the search. Where that is not known, the one before it keeps its own rate.
 
     Args:
         recipe: of the trial.
         kept_epochs: of each stage; 0 where the stage kept what it began with.
         length: at least 1.
+        ended_rates: the learning rate of each stage's last step in the search; None, or left out: it is not known.
     """
-    schedule = []
+    schedule, rates = [], [*ended_rates, *[None] * len(recipe.schedule)]
     for index, (stage, epochs) in enumerate(zip(recipe.schedule, kept_epochs, strict=True)):
         longer = length if index or len(recipe.schedule) == 1 else 1.0
-        course = "cosine" if stage.course == "plateau" else stage.course
-        changes = {"epochs": max(1, round(longer * epochs)), "course": course}
+        changes: dict[str, Any] = {"epochs": max(1, round(longer * epochs))}
+        if stage.course == "plateau":
+            heir = any(after.inherit is not None for after in recipe.schedule[index + 1 : index + 2])
+            changes["course"] = "constant" if heir and not rates[index] else "cosine"
+        if stage.inherit is not None and (rate := rates[index - 1]):
+            changes |= {"learning_rate": stage.inherit * rate, "inherit": None}
         schedule.append(stage.model_copy(update={**changes, "early_stopping_epochs": None, "keep": "last"}))
     return recipe.model_copy(update={"schedule": tuple(schedule)})

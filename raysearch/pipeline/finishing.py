@@ -88,9 +88,10 @@ def _ranked(controller: Controller, winner: Trial) -> list[Trial]:
 def _finalist(controller: Controller, trial: Trial, effort: Effort) -> Finalist:
     if effort.on == "train":  # its validation images are there to stop by, as in the search
         return Finalist(trial.name, trial.recipe, trial.recipe)
-    kept = [int(one.best["epoch"]) for one in controller.path(trial) if one.best is not None]
+    path = controller.path(trial)
+    kept, ended = [int(one.best["epoch"]) for one in path if one.best is not None], [one.rate for one in path]
     lengths = (effort.fold_length, effort.final_length)
-    return Finalist(trial.name, *(final_recipe(trial.recipe, kept, length) for length in lengths))
+    return Finalist(trial.name, *(final_recipe(trial.recipe, kept, length, ended) for length in lengths))
 
 
 @dataclass(frozen=True)

@@ -208,3 +208,39 @@ def test_refits_on_the_training_images_are_as_they_were(given):
     assert run.evaluation["shipped"]["kind"] == "single"
     assert len(run.evaluation["val"]["accuracy"]["values"]) == 2
     assert run.evaluation["optimism"] is not None
+
+
+INHERITS = """
+from raysearch.space import Search
+
+plateau = {"batch_size": 16, "course": "plateau"}
+space = {
+    "pooling": "avg",
+    "schedule": [
+        {"depth": 0, "epochs": 2, "learning_rate": 3e-3, **plateau},
+        {"depth": 1, "learning_rate": 1e-2, **plateau},
+        {"depth": 2, "inherit": 0.5, **plateau},
+    ],
+}
+default: dict = {}
+search = Search(heads=1, beam=1, levels=2)
+"""
+
+
+def test_a_stage_that_inherits_is_shipped_with_the_rate_of_the_search_and_its_recipe_can_be_trained_anew(
+    given, tmp_path
+):
+    (tmp_path / "inherits.py").write_text(INHERITS, encoding="utf-8")
+    flags = list(given)
+    for flag, value in (("--space", tmp_path / "inherits.py"), ("--trials", 2), ("--max-epochs", 4), ("--refits", 1)):
+        flags[flags.index(flag) + 1] = str(value)
+    run = searched(flags, "inherits", "--folds", "0")
+    ended = [event["lr"] for event in events(run, "epoch") if event["trial"] == "t0000"][-1]
+    shipped = json.loads((run.folder / "best" / "recipe.json").read_text(encoding="utf-8"))["schedule"][2]
+    assert (shipped["inherit"], shipped["learning_rate"]) == (None, ended / 2)
+    again = [
+        "--recipe",
+        str(run.folder / "best" / "recipe.json"),
+        *flags[flags.index("--data") : flags.index("--backbone")],
+    ]
+    assert main([*again, "--plan", "--results", str(tmp_path), "--quiet"]) == 0

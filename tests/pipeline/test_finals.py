@@ -183,6 +183,30 @@ def test_a_recipe_is_trained_longer_for_good_and_has_nothing_to_stop_by():
     assert final_recipe(before, kept_epochs=(3, 0), length=2.0).schedule[1].epochs == 1
 
 
+def inheriting() -> Recipe:
+    """Three stages, each on a plateau, the last of which takes over half the rate of the one before."""
+    stages = (
+        Stage(depth=0, epochs=4),
+        Stage(depth=1, epochs=6, learning_rate=1e-3),
+        Stage(depth=2, epochs=6, inherit=0.5),
+    )
+    schedule = tuple(stage.model_copy(update={"course": "plateau"}) for stage in stages)
+    return recipe().model_copy(update={"schedule": schedule})
+
+
+def test_a_stage_that_inherits_begins_for_good_at_the_rate_that_it_began_with_in_the_search():
+    schedule = final_recipe(inheriting(), (3, 5, 4), 2.0, ended_rates=(1e-3, 2e-4, None)).schedule
+    assert [stage.course for stage in schedule] == ["cosine"] * 3
+    assert (schedule[2].inherit, schedule[2].learning_rate) == (None, 1e-4)
+    assert schedule[1].learning_rate == 1e-3
+
+
+def test_where_that_rate_is_not_known_the_stage_before_does_not_end_at_none():
+    schedule = final_recipe(inheriting(), (3, 5, 4), 2.0, ended_rates=(1e-3, None, None)).schedule
+    assert [stage.course for stage in schedule] == ["cosine", "constant", "cosine"]
+    assert schedule[2].inherit == 0.5
+
+
 def test_less_effort_ends_with_the_refits_alone():
     effort, seen = Effort(folds=5, challengers=3, seeds=2, refits=3, on="train+val"), []
     while effort is not None:
