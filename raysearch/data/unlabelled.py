@@ -33,7 +33,8 @@ def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache
         cache: folder for decoded images; None: `cache_root()`.
 
     Raises:
-        InputError: there is no such folder, or no image in it, or too many cannot be read.
+        InputError: there is no such folder, no image in it or none but copies of labelled ones, or too many cannot be
+            read.
     """
     if not folder.is_dir():
         raise InputError(f"--unlabelled {folder}: no such folder; name one with images")
@@ -53,7 +54,11 @@ def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache
         decoded(listing, size, like.fit, cache=cache, progress=progress, pixel_range=used, measuring=True)
         for size in like.sizes
     )
-    return first.with_sizes(others)
+    found = first.with_sizes(others)
+    if not len(without_copies(found, like).images[found.image_size]):
+        told = f"all {len(found.train)} images are copies of labelled ones"
+        raise InputError(f"--unlabelled {folder}: {told}; name a folder with others")
+    return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -66,7 +66,7 @@ def answers_of(
 
     Args:
         networks: prepared images to logits (m, c); they are put on the device, and left in eval mode.
-        images: whose labels are not looked at.
+        images: at least one; their labels are not looked at.
         recipe: whose augmentation makes the views.
         device: where they run.
         views: augmented ones that must agree.
@@ -127,8 +127,9 @@ def before_student(
     fingerprint = hashlib.sha256(f"{data.fingerprint} and {unlabelled.fingerprint}".encode()).hexdigest()
     if (answers := _kept(file, fingerprint)) is None:
         answers = _to_all(images, train, answers_of(networks, images.take(train), recipe, bench.device, views=0))
-        found = _to_all(images, without, answers_of(networks, images.take(without), recipe, bench.device))
-        answers = Answers(answers.probabilities + found.probabilities, found.confidence)
+        if len(without):
+            found = _to_all(images, without, answers_of(networks, images.take(without), recipe, bench.device))
+            answers = Answers(answers.probabilities + found.probabilities, found.confidence)
         _keep(file, answers, fingerprint)
     labels = images.labels.copy()
     labels[n:] = answers.probabilities[n:].argmax(axis=1)

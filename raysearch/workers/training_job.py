@@ -208,7 +208,7 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
             teachers = _teachers(bench, training, folder.parent)
             seen, unlabelled = before_student(bench, teachers, training.recipe, folder / ANSWERS, seed, training.fold)
         trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed, evaluate=False)
-    except RuntimeError as error:  # a loss that is not finite, a hand-over, memory
+    except (ValueError, RuntimeError) as error:  # a loss that is not finite, a hand-over, memory, too few images
         replace_text(folder / ERROR, f"{type(error).__name__}: {error}")
         return folder / ERROR
     tensors = dict(trainer.best_state)

@@ -44,6 +44,14 @@ def test_a_folder_is_read_to_its_bottom_and_copies_of_labelled_images_are_left_o
     assert again.fingerprint == found.fingerprint
 
 
+def test_a_folder_of_copies_of_labelled_images_is_refused(labelled, tmp_path):
+    (tmp_path / "copies").mkdir()
+    for number in range(5):
+        picture(number).save(tmp_path / "copies" / f"{number}.png")
+    with pytest.raises(InputError, match="--unlabelled .*copies: all 5 images are copies of labelled ones; name"):
+        load_unlabelled(tmp_path / "copies", labelled, progress=False, cache=tmp_path / "cache")
+
+
 def test_nothing_there_is_told(labelled, tmp_path):
     with pytest.raises(InputError, match="--unlabelled .*nowhere: no such folder"):
         load_unlabelled(tmp_path / "nowhere", labelled)

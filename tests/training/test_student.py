@@ -127,6 +127,14 @@ def test_answers_are_kept_and_are_not_asked_for_again(tmp_path):
         before_student(other, [], one, file, 0, None)
 
 
+def test_where_every_image_without_a_label_is_a_copy_of_one_that_has_one_the_labelled_ones_are_left(tmp_path):
+    on, one = taught()
+    on = replace(on, unlabelled=Unlabelled({32: split(40, 9, 32).take(np.arange(0))}, "beef"))
+    student, unlabelled = before_student(on, [Channels()], one, tmp_path / "answers.safetensors", 0, (0, 3))
+    assert unlabelled == 0
+    assert student.fold.train.tolist() == on.seeing("train+val", (0, 3), 0).fold.train.tolist()
+
+
 def test_the_teachers_are_asked_of_no_image_that_is_held_out_and_in_a_quick_look_of_few(tmp_path, monkeypatch):
     on, one = taught()
     student, _ = before_student(on, [Channels()], one, tmp_path / "whole.safetensors", 0, (0, 3))

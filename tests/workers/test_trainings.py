@@ -10,10 +10,12 @@ import torch
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.folder import BEST
 from raysearch.training.checkpoint import save_tensors
+from raysearch.workers import training_job
 from raysearch.workers.board import Board
 from raysearch.workers.order import Training
 from raysearch.workers.session import ray_session
-from raysearch.workers.training_job import train_all
+from raysearch.workers.training_job import train_all, train_one
+from tests.training.bench import bench
 
 RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=(Stage(depth=0, epochs=1),))
 
@@ -29,13 +31,13 @@ def test_a_job_that_is_lost_costs_what_it_had_not_trained(tmp_path):
     row = {"epoch": 1, "val_loss": 0.5}
     save_tensors(tmp_path / "checkpoints" / trained.name / BEST, {"bias": torch.ones(3)}, {"row": row, "seconds": 2.0})
     gone = tmp_path / "gone"  # every worker fails over it, as it would on a machine that loses its disk
-    bench = {"dataset": str(gone), "backbone": "simple_cnn", "weights": "random", "seed": 0, "device": "cpu"}
-    bench |= {"precision": "fp32", "metric": "accuracy"}
+    told = {"dataset": str(gone), "backbone": "simple_cnn", "weights": "random", "seed": 0, "device": "cpu"}
+    told |= {"precision": "fp32", "metric": "accuracy"}
     took, lost = [], []
     with ray_session(None, cpus=2):
         found = train_all(
             tmp_path,
-            bench,
+            told,
             lambda done: [trained, untrained],
             workers=2,
             gpus=0.0,
@@ -48,6 +50,16 @@ def test_a_job_that_is_lost_costs_what_it_had_not_trained(tmp_path):
     assert str(gone) in found[untrained.name].error
     assert [outcome.training.name for outcome in took] == [trained.name, untrained.name]
     assert lost == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError("diverged"), ValueError("nothing to concatenate")])
+def test_a_training_that_breaks_off_says_why_and_costs_no_other(tmp_path, monkeypatch, error):
+    def breaks_off(*arguments, **keywords):
+        raise error
+
+    monkeypatch.setattr(training_job, "train_recipe", breaks_off)
+    left = train_one(bench(), Training("refit-t0001-1000", RECIPE, 1000, "train"), tmp_path / "refit-t0001-1000", 0)
+    assert left.read_text(encoding="utf-8") == f"{type(error).__name__}: {error}"
 
 
 def test_a_board_gives_each_order_once_and_ends_who_waits():
