@@ -90,6 +90,7 @@ def train_all(
             _job(work, bench, min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, storage)
         except TrainingFailedError as error:
             reason = str(error).strip().splitlines()[-1]
+            work.take_back()
             work.look()
             if not max_failures:
                 work.give_up(reason)
@@ -104,15 +105,13 @@ def _job(work: Work, bench: BenchConfig, workers: int, resources: dict[str, floa
     # Where the driver is: a spot node would take the board along.
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     board: Any = ray.remote(Board).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
-    told: set[str] = set()
 
     def put_up() -> None:
-        missing = [training for training in work.missing() if training.name not in told]
-        for training in missing:
+        new = work.to_give()
+        for training in new:
             (work.checkpoints / training.name / HISTORY).unlink(missing_ok=True)  # of a job that was broken off
-        told.update(training.name for training in missing)
-        if missing:
-            ray.get(board.put.remote(missing))
+        if new:
+            ray.get(board.put.remote(new))
 
     def watch() -> None:
         work.look()

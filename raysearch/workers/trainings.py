@@ -6,7 +6,6 @@ What is wanted next may depend on what came of the others, so it is no list, but
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +69,7 @@ class Work:
         self._storage = storage
         self.done: dict[str, Outcome] = {}
         self._all: dict[str, Training] = {}
+        self._given: set[str] = set()  # what workers train, and hand over to the storage themselves
         self._asked_at = -1  # outcomes that were known when it was last asked what is wanted
 
     def missing(self) -> list[Training]:
@@ -83,6 +83,12 @@ class Work:
             if not self._take_found():
                 return [training for name, training in self._all.items() if name not in self.done]
 
+    def to_give(self) -> list[Training]:
+        """What is missing, and was not given to the job that runs; from now on it is that job's."""
+        new = [training for training in self.missing() if training.name not in self._given]
+        self._given.update(training.name for training in new)
+        return new
+
     def look(self) -> None:
         """Take what was brought since, and tell how far all of it is."""
         self._take_found()
@@ -91,6 +97,10 @@ class Work:
         of = sum(stage.epochs for training in self._all.values() for stage in training.recipe.schedule)
         self._watch(epochs, of)
 
+    def take_back(self) -> None:
+        """The job is over: nobody else hands over what its workers left here."""
+        self._given.clear()
+
     def give_up(self, reason: str) -> None:
         """The rest of what is wanted counts as failed."""
         for training in self.missing():
@@ -98,25 +108,35 @@ class Work:
 
     def _take_found(self) -> bool:
         found = False
-        for name, training in self._all.items():
-            if name in self.done:
-                continue
-            folder = self.checkpoints / name
-            if self._storage is not None:
-                for file in (BEST, ERROR):
-                    with suppress(FileNotFoundError):
-                        self._storage.get(f"checkpoints/{name}/{file}", folder / file)
-            if (folder / BEST).exists():
-                about = load_tensors(folder / BEST)[1]
-                found_here = Outcome(
-                    training, about["seconds"], about["row"], file=folder / BEST, unlabelled=about.get("unlabelled")
-                )
-                self._note(found_here)
-                found = True
-            elif (folder / ERROR).exists():
-                self._note(Outcome(training, error=(folder / ERROR).read_text(encoding="utf-8")))
+        for training in self._all.values():
+            if training.name not in self.done and (outcome := self._found(training)) is not None:
+                self._note(outcome)
                 found = True
         return found
+
+    def _found(self, training: Training) -> Outcome | None:
+        """What came of a training; where there is a storage, as soon as it is there for every machine to read."""
+        folder = self.checkpoints / training.name
+        if self._brought(training.name, BEST):
+            about, file = load_tensors(folder / BEST)[1], folder / BEST
+            return Outcome(training, about["seconds"], about["row"], file=file, unlabelled=about.get("unlabelled"))
+        if self._brought(training.name, ERROR):
+            return Outcome(training, error=(folder / ERROR).read_text(encoding="utf-8"))
+        return None
+
+    def _brought(self, name: str, file: str) -> bool:
+        """Whether a training has left such a file, which is here then."""
+        here, stored = self.checkpoints / name / file, f"checkpoints/{name}/{file}"
+        if self._storage is None:
+            return here.exists()
+        if name not in self._given and here.exists() and not self._storage.exists(stored):
+            self._storage.put(here, stored)  # whoever trained it was broken off before that
+            return True
+        try:
+            self._storage.get(stored, here)
+        except FileNotFoundError:
+            return False
+        return True
 
     def _note(self, outcome: Outcome) -> None:
         self.done[outcome.training.name] = outcome

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 import torch
 
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.folder import BEST
+from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import save_tensors
 from raysearch.workers import training_job
 from raysearch.workers.board import Board
 from raysearch.workers.order import Training
 from raysearch.workers.session import ray_session
 from raysearch.workers.training_job import train_all, train_one
+from raysearch.workers.trainings import Work
 from tests.training.bench import bench
 
 RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=(Stage(depth=0, epochs=1),))
@@ -60,6 +63,42 @@ def test_a_training_that_breaks_off_says_why_and_costs_no_other(tmp_path, monkey
     monkeypatch.setattr(training_job, "train_recipe", breaks_off)
     left = train_one(bench(), Training("refit-t0001-1000", RECIPE, 1000, "train"), tmp_path / "refit-t0001-1000", 0)
     assert left.read_text(encoding="utf-8") == f"{type(error).__name__}: {error}"
+
+
+def work_on(tmp_path, *trainings: Training) -> tuple[Work, Storage, Path]:
+    """Work with a storage, and where the first training's tensors come to lie on this machine."""
+    (tmp_path / "bucket").mkdir(exist_ok=True)
+    storage = Storage((tmp_path / "bucket" / "run").as_uri())
+    work = Work(tmp_path / "checkpoints", lambda done: trainings, lambda *_: None, lambda outcome: None, storage)
+    return work, storage, work.checkpoints / trainings[0].name / BEST
+
+
+ONE = Training("refit-t0001-1000", RECIPE, 1000, "train")
+ABOUT = {"row": {"epoch": 1, "val_loss": 0.5}, "seconds": 2.0}
+
+
+def test_a_training_is_done_when_its_tensors_are_where_every_machine_can_have_them(tmp_path):
+    """Else a student may be given to a machine that has not its teachers."""
+    work, storage, file = work_on(tmp_path, ONE)
+    assert work.to_give() == [ONE]
+    assert work.to_give() == []
+    save_tensors(file, {"bias": torch.ones(3)}, ABOUT)  # its worker has still to hand it over
+    work.look()
+    assert work.missing() == [ONE]
+    storage.put(file, f"checkpoints/{ONE.name}/{BEST}")
+    assert work.missing() == []
+    assert work.done[ONE.name].seconds == 2.0
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_what_a_job_that_is_gone_left_here_alone_is_handed_over_and_not_trained_again(tmp_path, given):
+    work, storage, file = work_on(tmp_path, ONE)
+    if given:
+        assert work.to_give() == [ONE]
+    save_tensors(file, {"bias": torch.ones(3)}, ABOUT)
+    work.take_back()
+    assert work.missing() == []
+    assert storage.exists(f"checkpoints/{ONE.name}/{BEST}")
 
 
 def test_a_board_gives_each_order_once_and_ends_who_waits():
