@@ -162,17 +162,20 @@ class _Place:
             self._train = replace(self._train, places=self._without_label_errors(stage.drop_label_errors))
 
     def _without_label_errors(self, share: float) -> NDArray[np.int64]:
-        """The places of the training images that are left when this share, of the most doubted labels, is dropped.
+        """The places of the training images that are left when this share of the labels, the most doubted, is dropped.
 
         The first of several workers says which: the others' last digits might say otherwise.
         """
         bench, part = self._bench, self._train
         places = np.arange(len(part.split)) if part.places is None else part.places
-        left = torch.zeros(len(places), dtype=torch.int32)
+        # A label that is a teacher's answer is none that somebody may have got wrong.
+        given = places if part.teacher is None else places[part.teacher.hard[places] > 0]
+        labelled = replace(part, places=given)
+        left = torch.zeros(len(given), dtype=torch.int32)
         if bench.ranks.first:
-            left[least_sure(self._label_doubts(part, places), part.labels, share)] = 1
+            left[least_sure(self._label_doubts(labelled, given), labelled.labels, share)] = 1
         left = bench.ranks.total(left.to(bench.device)).cpu()
-        return places[np.flatnonzero(left.numpy())]
+        return places[~np.isin(places, given[np.flatnonzero(left.numpy() == 0)])]
 
     def _label_doubts(self, part: _Part, places: NDArray[np.int64]) -> NDArray[np.float64]:
         """How sure it is that each label is wrong; computed once for all trials of this process."""

@@ -116,8 +116,8 @@ def before_student(
     unlabelled = bench.unlabelled
     assert unlabelled is not None
     data, new = bench.dataset.at(recipe.image_size), unlabelled.images[recipe.image_size]
-    n = len(data.train) + len(data.val)
-    images = Split.join(data.train, data.val, new)
+    labelled = Split.join(data.train, data.val)
+    n, images = len(labelled), Split.join(labelled, _apart(new, labelled))
     other = bench.seeing("train+val", fold, seed)
     train, val = np.arange(n), np.arange(len(data.train), n)
     if other.fold is not None:
@@ -142,6 +142,13 @@ def before_student(
     # Its activations are of other images than those of the search, under the same names.
     student.dataset = replace(data, train=images, fingerprint=fingerprint, others={})
     return student, len(chosen)
+
+
+def _apart(new: Split, labelled: Split) -> Split:
+    """The new images with other group numbers than the labelled ones have, for both count from 0."""
+    if new.groups is None or labelled.groups is None:
+        return new
+    return replace(new, groups=new.groups - new.groups.min(initial=0) + labelled.groups.max() + 1)
 
 
 def _to_all(images: Split, places: NDArray[np.int64], answers: Answers) -> Answers:

@@ -15,6 +15,7 @@ from raysearch.recipe import Recipe
 from raysearch.training.bench import Bench
 from raysearch.training.distillation import HARD_SHARE
 from raysearch.training.path import train_recipe
+from raysearch.training.stage import open_stage
 from raysearch.training.student import Answers, answers_of, before_student
 from tests.training.bench import bench, recipe, split
 
@@ -155,3 +156,27 @@ def test_a_student_trains_as_any_recipe_does(tmp_path):
     assert trainer.images.train.teacher is not None
     assert len(trainer.images.train) == len(student.fold.train)
     assert one.depth == two.depth
+
+
+def test_groups_of_images_without_labels_are_none_of_the_labelled_ones(tmp_path):
+    on, one = taught()
+    train, val = (replace(each, groups=np.arange(len(each))) for each in (on.dataset.train, on.dataset.val))
+    on.dataset = replace(on.dataset, train=train, val=val)
+    new = split(40, 9, 32)
+    on.unlabelled = Unlabelled({32: replace(new, groups=np.arange(40) // 2)}, "beef")
+    student, _ = before_student(on, [Channels()], one, tmp_path / "answers.safetensors", 0, None)
+    groups, n = student.dataset.train.groups, len(train) + len(val)
+    assert not set(groups[:n]) & set(groups[n:])
+    assert np.unique(groups[n:]).tolist() == list(range(24, 44))
+
+
+def test_labels_that_teachers_gave_have_no_part_in_label_errors(tmp_path):
+    """The share is of the labels that somebody gave, and none of the others leaves."""
+    on, one = taught()
+    cleaning = one.model_copy(update={"schedule": (one.schedule[0].model_copy(update={"drop_label_errors": 0.2}),)})
+    student, unlabelled = before_student(on, [Channels()], one, tmp_path / "answers.safetensors", 0, None)
+    hard = open_stage(student, cleaning, 0).images.train.teacher.hard
+    assert (hard > 0).sum() == 36 - int(0.2 * 36)
+    assert (hard == 0).sum() == unlabelled > 0
+    (doubt,) = student.label_doubts.values()
+    assert len(doubt) == 36
