@@ -125,13 +125,18 @@ def grown(head: StartingHead, classes: Sequence[str], same: dict[str, str]) -> d
 
 
 def _default(space: Space, recipe: Recipe) -> dict[str, Any]:
-    """The recipe's value of each searched field but the network; the space's where it has none, or one out of range."""
+    """The value of each searched field but the network that becomes the recipe's, where its network has own ranges.
+
+    It is the space's default where the recipe has none, or one out of range.
+    """
     given = {path: encode(value) for path, value in flatten(recipe.model_dump(), whole=space.distributions).items()}
-    return {
-        path: given[path] if path in given and contains(distribution, given[path]) else space.default[path]
-        for path, distribution in space.distributions.items()
-        if path != "backbone"
-    }
+    own, found = space.own.get(recipe.backbone, {}), {}
+    for path, distribution in space.distributions.items():
+        if path in given and contains(own.get(path, distribution), given[path]):
+            found[path] = space.common_value(recipe.backbone, path, given[path])
+        else:
+            found[path] = space.default[path]
+    return {path: value for path, value in found.items() if path != "backbone"}
 
 
 def _tree(space: Space, values: dict[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,13 @@ class Space:
         own = self.own.get(named_network(network)[0], {}).get(path)
         return value if own is None else moved(value, self.distributions.get(path), own)
 
+    def common_value(self, network: str, path: str, value: Any) -> Any:
+        """The inverse of `own_value` for a searched value; the default's, where a network makes the same of all."""
+        own = self.own.get(named_network(network)[0], {}).get(path)
+        if isinstance(own, CategoricalDistribution) and len(own.choices) == 1:
+            return self.default[path]
+        return value if own is None else moved(value, own, self.distributions[path])
+
     @property
     def heads(self) -> int:
         """Recipes of the head search, of all networks together."""

@@ -90,6 +90,19 @@ def test_the_recipe_of_the_run_is_the_default(desk, second):
     assert space.default["schedule.1.learning_rate"] == chosen.schedule[1].learning_rate
 
 
+def test_the_recipe_is_the_default_where_its_network_has_ranges_of_its_own(desk):
+    root, _ = desk
+    shutil.copytree(root / "results" / "first", root / "results" / "own")
+    file = root / "results" / "own" / "space.py"
+    wider = '{"simple_cnn": {"schedule.1.learning_rate": tune.loguniform(1e-5, 1.0)}}'
+    file.write_text(SPACE.replace("heads=2", f"heads=2, per_backbone={wider}"), encoding="utf-8")
+    earlier = Earlier.open("own", root / "results")
+    (root / "own.py").write_text(earlier.space_text(), encoding="utf-8")
+    default = load_space(str(root / "own.py"), fixed=earlier.settings.shared).only("simple_cnn").default
+    assert default["schedule.1.learning_rate"] == pytest.approx(earlier.recipe.schedule[1].learning_rate)
+    assert default["pooling"] == earlier.recipe.pooling
+
+
 def test_the_head_begins_with_the_rows_of_the_classes_that_are_the_same(desk, second):
     earlier = earlier_of(desk)
     same = {"blue": "blue", "red": "red"}

@@ -108,6 +108,9 @@ def test_a_network_has_ranges_of_its_own_place_for_place(tmp_path: Path) -> None
     alone = space.only("resnet18=imagenet")
     assert alone.every_value("schedule.1.depth") == [3, 1], "the default's first"
     assert alone.networks == ()
+    values = {path: space.own_value("resnet18", path, value) for path, value in drawn.items()}
+    back = {path: space.common_value("resnet18", path, value) for path, value in values.items()}
+    assert back == pytest.approx(drawn), "what was moved comes back"
     assert alone.recipe({}, 6) == space.recipe({"backbone": "resnet18=imagenet"}, 6)
 
 
