@@ -5,6 +5,8 @@ Nothing here imports torch: the board's own process would take seconds to start,
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,7 +20,7 @@ class Training:
     """One recipe to train whole."""
 
     name: str
-    """The name of its folder under checkpoints/; what is there already is not trained again."""
+    """The name of its folder under checkpoints/; what is there already, of the same digest, is not trained again."""
     recipe: Recipe
     head_seed: int
     """Seeds the first stage of several: trainings that share it (and their images) share their head."""
@@ -27,3 +29,13 @@ class Training:
     """The stratified part of the images that is held out, and how many parts there are; None: none is held out."""
     teachers: tuple[str, ...] = ()
     """Names of the trainings, of the same recipe but for their seeds, that a student learns from; none: it is none."""
+
+    @property
+    def digest(self) -> str:
+        """Of all that its tensors follow from, the images aside.
+
+        Defaults have no part in it: a field that a later version adds leaves it as it was.
+        """
+        recipe = self.recipe.model_dump(mode="json", exclude_defaults=True)
+        told = [recipe, self.head_seed, self.on, self.fold, self.teachers]
+        return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

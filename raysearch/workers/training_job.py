@@ -35,7 +35,7 @@ from raysearch.workers.cluster import look_at_cluster
 from raysearch.workers.config import BenchConfig, TuneDict
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.order import Training
-from raysearch.workers.trainings import ERROR, HISTORY, LOGITS, Outcome, Wanted, Work
+from raysearch.workers.trainings import DIGEST, ERROR, HISTORY, LOGITS, Outcome, Wanted, Work
 
 logger = logging.getLogger(__name__)
 
@@ -205,7 +205,8 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
         seen, unlabelled = bench.seeing(training.on, training.fold, seed), None
         if training.teachers:
             teachers = _teachers(bench, training, folder.parent)
-            seen, unlabelled = before_student(bench, teachers, training.recipe, folder / ANSWERS, seed, training.fold)
+            answers = folder / f"{training.digest[:16]}-{ANSWERS}"  # of these teachers
+            seen, unlabelled = before_student(bench, teachers, training.recipe, answers, seed, training.fold)
         trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed, evaluate=False)
     except (ValueError, RuntimeError) as error:  # a loss that is not finite, a hand-over, memory, too few images
         replace_text(folder / ERROR, f"{type(error).__name__}: {error}")
@@ -213,7 +214,7 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
     tensors = dict(trainer.best_state)
     if training.fold is not None:
         tensors[LOGITS] = trainer.val_logits
-    about = {**best_metadata(trainer), "seconds": round(time.perf_counter() - began, 3)}
+    about = {**best_metadata(trainer), "seconds": round(time.perf_counter() - began, 3), DIGEST: training.digest}
     save_tensors(folder / BEST, tensors, about if unlabelled is None else {**about, "unlabelled": unlabelled})
     return folder / BEST
 
@@ -226,10 +227,9 @@ def _teachers(bench: Bench, training: Training, checkpoints: Path) -> list[nn.Se
 
 
 def _bring_teachers(storage: Storage, training: Training, checkpoints: Path) -> None:
-    """Bring their tensors, which another machine may have trained."""
+    """Bring their tensors, which another machine may have trained; those here may be of an earlier training."""
     for name in training.teachers:
-        if not (checkpoints / name / BEST).exists():
-            storage.get(f"checkpoints/{name}/{BEST}", checkpoints / name / BEST)
+        storage.get(f"checkpoints/{name}/{BEST}", checkpoints / name / BEST)
 
 
 class _Recorder:

@@ -19,6 +19,8 @@ from raysearch.workers.order import Training
 
 ERROR = "error.txt"
 """Why a training has no tensors."""
+DIGEST = "training"
+"""What the metadata of a training's tensors call `Training.digest`."""
 HISTORY = "history.jsonl"
 """Its epochs, a line each."""
 LOGITS = "held_out_logits"
@@ -119,10 +121,18 @@ class Work:
         folder = self.checkpoints / training.name
         if self._brought(training.name, BEST):
             about, file = load_tensors(folder / BEST)[1], folder / BEST
-            return Outcome(training, about["seconds"], about["row"], file=file, unlabelled=about.get("unlabelled"))
+            if about.get(DIGEST, training.digest) == training.digest:  # files of earlier versions have none
+                return Outcome(training, about["seconds"], about["row"], file=file, unlabelled=about.get("unlabelled"))
+            self._forget(training.name)
         if self._brought(training.name, ERROR):
             return Outcome(training, error=(folder / ERROR).read_text(encoding="utf-8"))
         return None
+
+    def _forget(self, name: str) -> None:
+        """A training left tensors of what is not wanted any more: where they stay, they look like the new ones."""
+        (self.checkpoints / name / BEST).unlink()
+        if self._storage is not None:
+            self._storage.delete(f"checkpoints/{name}/{BEST}")
 
     def _brought(self, name: str, file: str) -> bool:
         """Whether a training has left such a file, which is here then."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import torch
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.folder import BEST
 from raysearch.storage.remote import Storage
-from raysearch.training.checkpoint import save_tensors
+from raysearch.training.checkpoint import load_tensors, save_tensors
 from raysearch.workers import training_job
 from raysearch.workers.board import Board
 from raysearch.workers.order import Training
@@ -99,6 +100,42 @@ def test_what_a_job_that_is_gone_left_here_alone_is_handed_over_and_not_trained_
     work.take_back()
     assert work.missing() == []
     assert storage.exists(f"checkpoints/{ONE.name}/{BEST}")
+
+
+def without_storage(tmp_path, training: Training) -> Work:
+    return Work(tmp_path / "checkpoints", lambda done: [training], lambda *_: None, lambda outcome: None, None)
+
+
+def test_what_was_trained_is_known_by_its_recipe_and_its_teachers_too(tmp_path):
+    train_one(bench(), ONE, tmp_path / "checkpoints" / ONE.name, 0)
+    assert without_storage(tmp_path, ONE).missing() == []
+    longer = replace(ONE, recipe=RECIPE.model_copy(update={"schedule": (Stage(depth=0, epochs=2),)}))
+    for changed in (longer, replace(ONE, teachers=("refit-t0001-1001",))):
+        train_one(bench(), ONE, tmp_path / "checkpoints" / ONE.name, 0)
+        assert without_storage(tmp_path, changed).missing() == [changed]
+
+
+def test_tensors_of_a_version_that_kept_no_digest_are_taken_as_they_are(tmp_path):
+    save_tensors(tmp_path / "checkpoints" / ONE.name / BEST, {"bias": torch.ones(3)}, ABOUT)
+    assert without_storage(tmp_path, ONE).missing() == []
+
+
+def test_tensors_of_another_recipe_are_not_brought_again_and_again(tmp_path):
+    """They would take the place of those that a worker has just left here, and has still to hand over."""
+    work, storage, file = work_on(tmp_path, ONE)
+    save_tensors(file, {"bias": torch.ones(3)}, {**ABOUT, "training": "of another"})
+    storage.put(file, f"checkpoints/{ONE.name}/{BEST}")
+    assert work.to_give() == [ONE]
+    train_one(bench(), ONE, file.parent, 0)
+    work.look()
+    assert load_tensors(file)[1]["training"] == ONE.digest
+
+
+def test_a_digest_knows_what_differs_from_the_defaults_and_no_more():
+    assert ONE.digest == replace(ONE, name="refit-t0007-1000").digest
+    assert len({ONE.digest, replace(ONE, on="train+val").digest, replace(ONE, fold=(0, 2)).digest}) == 3
+    said = RECIPE.model_copy(update={"schedule": (Stage(depth=0, epochs=1, dropout=0.0),)})
+    assert replace(ONE, recipe=said).digest == ONE.digest
 
 
 def test_a_board_gives_each_order_once_and_ends_who_waits():
