@@ -162,7 +162,7 @@ class Flags:
     """The run's name. Default: the space and the time."""
     resume: Annotated[str | None, _unset("RUN")] = None
     """Go on with this run (a path, a name under --results, or its URI under --storage), with its own settings; --trials
-    may add more, and --data say where its images are now."""
+    may add more, and --data, --images and --unlabelled say where its images are now."""
     wandb: Annotated[str | None, _unset("PROJECT")] = None
     """Show the search in this project (or ENTITY/PROJECT) of Weights & Biases. Default: not there."""
     wandb_mode: Annotated[Literal["online", "offline"] | None, _unset("online|offline")] = None
@@ -202,6 +202,7 @@ _ON_RESUME = {
     "resume",
     "data",
     "images",
+    "unlabelled",
     "trials",
     "ship_point",
     "time_budget",

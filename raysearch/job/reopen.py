@@ -44,8 +44,13 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
     machine_flags_fit = check_numbers(flags, problems)
     settings = _extended(settings, flags, problems)
     space = _space(settings, saved, space_file, problems)
-    moved = {"data": flags.data, "images": None if flags.images is None else str(flags.images)}
-    settings = settings.model_copy(update={key: in_full(where) for key, where in moved.items() if where is not None})
+    problems.check(
+        flags.unlabelled is None or settings.unlabelled is not None,
+        f"--unlabelled {flags.unlabelled}: the run was started without; start a new one",
+    )
+    moved = {"data": flags.data, "images": flags.images, "unlabelled": flags.unlabelled}
+    given = {key: in_full(str(where)) for key, where in moved.items() if where is not None}
+    settings = settings.model_copy(update=given)
     dataset, networks = _images(settings, problems), _networks(settings, problems)
     weights = _weights(settings, problems) if networks is None else next(iter(networks.weights.values()))
     unlabelled = _unlabelled(settings, dataset, problems)

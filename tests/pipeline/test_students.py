@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from raysearch.errors import InputError
-from raysearch.job.flags import Flags
+from raysearch.job.flags import Flags, refuse_changes
+from raysearch.job.reopen import reopen
 from raysearch.job.resolve import resolve
 from raysearch.pipeline.entry import search
 from raysearch.predict import load_best
@@ -119,6 +120,30 @@ def test_images_that_changed_are_refused_when_a_run_goes_on(given, run, tmp_path
             search(Flags(resume=str(run.folder), trials=2, quiet=True))
     finally:
         shutil.move(tmp_path / "39.png", kept)
+
+
+def test_images_that_are_elsewhere_now_are_named_when_a_run_goes_on(given, run, tmp_path):
+    shutil.move(given[0] / "loose", tmp_path / "elsewhere")
+    try:
+        with pytest.raises(InputError, match="loose: no such folder"):
+            reopened(run)
+        job = reopened(run, unlabelled=tmp_path / "elsewhere")
+        assert job.settings.unlabelled == str(tmp_path / "elsewhere")
+        assert job.unlabelled.fingerprint == run.info["fingerprints"]["unlabelled"]
+    finally:
+        shutil.move(tmp_path / "elsewhere", given[0] / "loose")
+
+
+def reopened(run: Run, **flags):
+    typed = Flags(resume=str(run.folder), quiet=True, **flags)
+    refuse_changes(typed)
+    return reopen(run.info, run.folder / "space.py", typed)
+
+
+def test_a_run_without_such_images_gets_none_when_it_goes_on(run, tmp_path):
+    without = {**run.info, "settings": {**run.info["settings"], "unlabelled": None}}
+    with pytest.raises(InputError, match="--unlabelled .*: the run was started without; start a new one"):
+        reopen(without, run.folder / "space.py", Flags(resume=str(run.folder), unlabelled=tmp_path, quiet=True))
 
 
 def refused(given, **flags) -> str:
