@@ -92,8 +92,8 @@ class StartingHead:
         about = self.about | {"row": row}
         here = open_stage(bench, recipe, 0, self.tensors)
         if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
-            measured, trained = here.evaluate_start(), {"epoch": about["epoch"]}
-            about = describe_tensors(measured | trained, here.signature)
+            trained = {name: figure for name, figure in row.items() if name in ("epoch", "lr")}
+            about = describe_tensors(here.evaluate_start() | trained, here.signature)
         return self.as_head(folder, recipe, self.tensors, about)
 
     def as_head(self, folder: Path, recipe: Recipe, tensors: dict[str, Tensor], about: Json) -> list[Event]:

@@ -80,10 +80,12 @@ def trained_head(
     if storage is not None:
         told["dataset"] = bring_all(Storage(storage), told["dataset"])
     trainer = open_stage(Bench.open(**told), recipe, 0, start)
-    trainer.evaluate_start()
+    row = trainer.evaluate_start()
     while not trainer.finished:
-        trainer.run_epoch(evaluate=False)
-    return trainer.best_state, best_metadata(trainer)
+        row = trainer.run_epoch(evaluate=False)
+    about = best_metadata(trainer)
+    # What it began with may be kept, which has no rate that the stage after it could inherit.
+    return trainer.best_state, about | {"row": {"lr": row["lr"], **about["row"]}}
 
 
 def _again(job: Job) -> StartingHead:

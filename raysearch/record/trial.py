@@ -167,6 +167,8 @@ class Trial:
                 self._let_go()
                 self.epochs = self.trained = event["epoch"]
                 self.finished, self.best = event["finished"], event["best"]
+                if self.rate is None:  # of another run's head there are no epochs
+                    self.rate = (self.best or {}).get("lr")
                 self.rung = self.target
                 self.seconds += event["seconds"]
             case "promoted":

@@ -321,6 +321,13 @@ def test_on_other_validation_images_its_loss_is_measured_anew(table, head, fine,
     assert abs(first_trial(driver, table).handover_delta) <= 1e-4
 
 
+@pytest.mark.parametrize("table", [bench(), other_images()], ids=["the same images", "other images"])
+def test_a_stage_may_inherit_the_rate_at_which_it_was_kept(table, head, fine, tmp_path):
+    driver, controller = adopted(head, tmp_path / "run", fine(*POOLING), table)
+    assert controller.trials["h0000"].rate == head.about["row"]["lr"]
+    assert driver.start("worker").ended_rate == head.about["row"]["lr"]
+
+
 def test_a_head_that_was_cross_validated_is_compared_with_trials_on_the_validation_images(fine, tmp_path):
     head = starting_head(search(tmp_path / "folded", folds=3))
     assert "cv_accuracy" in head.about["row"]

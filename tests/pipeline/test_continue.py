@@ -122,14 +122,16 @@ def test_the_head_begins_with_the_rows_of_the_classes_that_are_the_same(desk, se
     assert about["epoch"] == 2
 
 
-def test_a_warm_head_without_an_epoch_answers_as_before(desk, tmp_path):
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_a_warm_head_without_an_epoch_answers_as_before(desk, keep):
     earlier, settings = earlier_of(desk), earlier_of(desk).settings
     recipe = earlier.head.recipe
-    still = recipe.schedule[0].model_copy(update={"learning_rate": 1e-12, "weight_decay": 0.0})
+    still = recipe.schedule[0].model_copy(update={"learning_rate": 1e-30, "weight_decay": 0.0, "keep": keep})
     told = {"dataset": str(earlier.dataset.folder), "backbone": "simple_cnn", "weights": "random", "seed": 3}
     told |= {"device": "cpu", "precision": "fp32", "metric": "accuracy", "max_batches": None, "halves": False}
     tensors = grown(earlier.head, earlier.dataset.classes, {name: name for name in earlier.dataset.classes})
     _, about = trained_head(told, None, recipe.model_copy(update={"schedule": (still,)}), tensors)
+    assert about["row"]["lr"] > 0, "a stage may inherit it, whichever epoch is kept"
     assert about["val_loss"] == pytest.approx(earlier.head.about["val_loss"], abs=1e-5)
     assert settings.seed == 3
 
