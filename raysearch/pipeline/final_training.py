@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from raysearch.data.dataset import Split
 from raysearch.job.job import Job
+from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finals
 from raysearch.pipeline.finishing import Finish, finals_of, finish_of
@@ -124,6 +125,10 @@ class FinalTraining:
         if finals.asked is not None:
             begun["asked"] = finals.asked
         self._driver.log(begun)
+        if finals.asked is None and (point := self._job.settings.ship_point) != BALANCE:
+            self._progress.note(
+                f"--ship-point {point}: no trial was trained to its end; what is shipped is chosen as without it"
+            )
         if effort.folds:
             against = f" against {', '.join(one.trial for one in others)}" if others else ""
             self._progress.note(

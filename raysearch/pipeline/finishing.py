@@ -63,14 +63,14 @@ def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:
     )
 
 
-def asked_for(state: SearchState, point: str) -> Trial:
-    """The trial that `--ship-point` names.
+def asked_for(state: SearchState, point: str) -> Trial | None:
+    """The trial that `--ship-point` names; None: it names a metric, and no trial was trained to its end.
 
     Raises:
-        InputError: there is none, or it was not trained to its end.
+        InputError: there is no such trial, or it was not trained to its end.
     """
     found = state.point(point)
-    if found is None:
+    if found is None and point not in state.rules.several:
         known = f"is {state.trials[point].state}" if point in state.trials else "is not of this run"
         raise InputError(
             f"--ship-point {point} {known}; a recipe must have been trained to its end (done, in trials.csv)"

@@ -7,8 +7,12 @@ import json
 import optuna
 import pytest
 
+from raysearch.errors import InputError
+from raysearch.pipeline.finishing import asked_for
 from raysearch.record.folder import RunFolder
 from raysearch.record.fronts import fronts
+from raysearch.search.rules import Rules
+from raysearch.search.state import SearchState
 from raysearch.tune import main as tune
 from tests.data.pictures import picture, put
 from tests.in_process import without_ray
@@ -84,3 +88,24 @@ def test_the_front_is_told_and_any_point_of_it_can_be_shipped(tmp_path, monkeypa
     assert RunFolder.open("r").evaluation["trial"] == other
     assert RunFolder.open("r").evaluation["test_reads"] == 2
     assert RunFolder.open("r").trials["front"].tolist() == pytest.approx(trials["front"].tolist(), nan_ok=True)
+
+
+def test_a_metric_of_which_no_trial_was_trained_to_its_end_stops_no_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for number in range(60):
+        put(tmp_path / "scans" / ("ill" if number % 4 == 0 else "well") / f"{number}.png", picture(number))
+    (tmp_path / "rare.py").write_text(SPACE)
+    monkeypatch.setattr(SearchState, "point", lambda state, wanted: None)  # as where time was up before
+    flags = [*FLAGS.replace("--trials 5", "--trials 1").replace("--folds 2", "--folds 0").split()]
+    with without_ray():
+        assert tune([*flags, "--metric", ", ".join(METRICS), "--ship-point", "recall:ill"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--ship-point recall:ill: no trial was trained to its end; what is shipped is chosen as without it" in told
+    assert RunFolder.open("r").evaluation["trial"] == "t0000"
+
+
+def test_a_trial_that_is_not_there_is_an_error():
+    state = SearchState(Rules((1,), 2, "val_recall:ill,loss"))
+    assert asked_for(state, "recall:ill") is None
+    with pytest.raises(InputError, match="--ship-point t0007 is not of this run"):
+        asked_for(state, "t0007")
