@@ -64,6 +64,11 @@ def check_numbers(flags: Flags, problems: Problems) -> bool:
         flags.ship is None or flags.refits != 0,
         f"--ship {flags.ship}: without refits there is only the search's own winner; leave out --refits 0",
     )
+    without = "--folds 0" if flags.folds == 0 else "--refit-on train" if flags.refit_on == "train" else None
+    problems.check(
+        flags.ship not in ("averaged", "mirror", "ensemble") or without is None,
+        f"--ship {flags.ship}: it is made and judged of trainings on folds; leave out {without}",
+    )
     problems.check(
         flags.ship_point is None or flags.refits != 0,
         f"--ship-point {flags.ship_point}: what is shipped is trained again; leave out --refits 0",

@@ -168,6 +168,9 @@ class FinalTraining:
             if finish.finals.asked is not None:
                 said = f"{finish.chosen.trial} is taken, as --ship-point asks"
             self._progress.note(f"{said}; shipped: {finish.shipped}")
+        if (asked := self._job.settings.ship) not in (None, finish.shipped):
+            why = "" if finish.points else ", for which there are no folds"
+            self._progress.note(f"--ship {asked} cannot be made of these trainings{why}; shipped: {finish.shipped}")
         chosen = Chosen(
             event="chosen",
             trial=finish.chosen.trial,

@@ -15,6 +15,8 @@ from ray.train import TrainingFailedError
 
 from raysearch.data.dataset import Dataset, Split
 from raysearch.errors import InputError
+from raysearch.pipeline.effort import smallest
+from raysearch.pipeline.progress import Progress
 from raysearch.predict import load_best
 from raysearch.run import Run
 from raysearch.training.checkpoint import load_tensors
@@ -200,6 +202,23 @@ def test_without_folds_the_winner_is_refitted_and_nothing_is_claimed_out_of_fold
     assert run.evaluation["frontier"] == []
     assert run.evaluation["shipped"]["temperature"] == 1
     assert len(run.evaluation["test"]["accuracy"]["values"]) == 2
+
+
+@pytest.mark.parametrize("kind", ["averaged", "mirror", "ensemble"])
+@pytest.mark.parametrize("flag", [("--folds", "0"), ("--refit-on", "train")])
+def test_what_is_made_of_folds_is_refused_where_there_are_none(given, capsys, kind, flag):
+    at = given.index("--folds")
+    assert main([*given[:at], *given[at + 2 :], *flag, "--ship", kind]) == 2
+    told = " ".join(capsys.readouterr().err.split())
+    assert f"--ship {kind}: it is made and judged of trainings on folds; leave out {' '.join(flag)}" in told
+
+
+def test_what_cannot_be_shipped_for_want_of_time_is_said(given, capsys, monkeypatch):
+    monkeypatch.setattr(Progress, "effort_in_time", lambda self: smallest(self._pace.effort))
+    run = searched([one for one in given if one != "--quiet"], "no-time", "--ship", "averaged")
+    assert run.evaluation["shipped"]["kind"] == "single"
+    told = " ".join(capsys.readouterr().out.split())
+    assert "--ship averaged cannot be made of these trainings, for which there are no folds; shipped: single" in told
 
 
 def test_refits_on_the_training_images_are_as_they_were(given):
