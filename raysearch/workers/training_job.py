@@ -15,8 +15,8 @@ from typing import Any, TypedDict, cast
 import ray
 import ray.train
 import torch
-from ray.exceptions import RayError
-from ray.train import TrainingFailedError
+from ray.exceptions import RayActorError, RayError
+from ray.train import TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import nn
@@ -31,7 +31,7 @@ from raysearch.training.checkpoint import best_metadata, load_tensors, save_tens
 from raysearch.training.path import assemble, train_recipe
 from raysearch.training.student import ANSWERS, before_student
 from raysearch.workers.board import Board
-from raysearch.workers.cluster import look_at_cluster
+from raysearch.workers.cluster import MACHINE_LOST, look_at_cluster, lost_with_machine
 from raysearch.workers.config import BenchConfig, TuneDict
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.order import Training
@@ -73,7 +73,8 @@ def train_all(
         wanted: asked again after each training.
         workers: of the job, at most.
         gpus: of one worker.
-        max_failures: how often the job may be lost before what it had not trained counts as failed.
+        max_failures: how often the job may be lost, but for its machines, before what it had not trained counts as
+            failed.
         watch: called now and then with the epochs that are trained, and those of all trainings that are wanted so far.
         took: called with each outcome, once, as it is known.
         lost: called with the reason when the job was lost and is started again.
@@ -92,12 +93,22 @@ def train_all(
             reason = str(error).strip().splitlines()[-1]
             work.take_back()
             work.look()
-            if not max_failures:
+            if _lost_with_machine(error):
+                reason = MACHINE_LOST
+            elif max_failures:
+                max_failures -= 1
+            else:
                 work.give_up(reason)
                 continue
-            max_failures -= 1
             lost(reason)
     return work.done
+
+
+def _lost_with_machine(error: TrainingFailedError) -> bool:
+    """Whether the job was lost because one of its workers' machines was, as `lost_with_machine` finds out."""
+    failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
+    causes = [getattr(failure, "health_check_failure", failure) for failure in failures]  # of a worker that is gone
+    return any(isinstance(cause, RayActorError) and lost_with_machine(cause) for cause in causes)
 
 
 def _job(work: Work, bench: BenchConfig, workers: int, resources: dict[str, float], storage: Storage | None) -> None:

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ray.exceptions import RayActorError
+from ray.train import WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.folder import BEST
@@ -15,6 +18,7 @@ from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import load_tensors, save_tensors
 from raysearch.workers import training_job
 from raysearch.workers.board import Board
+from raysearch.workers.capacity import Cluster
 from raysearch.workers.order import Training
 from raysearch.workers.session import ray_session
 from raysearch.workers.training_job import train_all, train_one
@@ -136,6 +140,31 @@ def test_a_digest_knows_what_differs_from_the_defaults_and_no_more():
     assert len({ONE.digest, replace(ONE, on="train+val").digest, replace(ONE, fold=(0, 2)).digest}) == 3
     said = RECIPE.model_copy(update={"schedule": (Stage(depth=0, epochs=1, dropout=0.0),)})
     assert replace(ONE, recipe=said).digest == ONE.digest
+
+
+@pytest.mark.parametrize(
+    ("failure", "failed", "said"),
+    [
+        (RayActorError(preempted=True), False, ["its machine was lost"] * 2),
+        (RayActorError(error_msg="the worker was killed"), True, []),
+        (RuntimeError("no room"), True, []),
+    ],
+)
+def test_a_job_that_loses_its_machine_is_no_failure(tmp_path, monkeypatch, failure, failed, said):
+    left, lost = [2], []
+
+    def job(work, *arguments):
+        if left[0]:
+            left[0] -= 1
+            gone = WorkerHealthCheckFailedError("rank 0", failure) if isinstance(failure, RayActorError) else failure
+            raise WorkerGroupError("worker 0", {0: gone})
+        save_tensors(work.checkpoints / ONE.name / BEST, {"bias": torch.ones(3)}, ABOUT)
+
+    monkeypatch.setattr(training_job, "_job", job)
+    monkeypatch.setattr(training_job, "look_at_cluster", lambda: Cluster(({"CPU": 1.0},)))
+    found = train_all(tmp_path, {}, lambda done: [ONE], workers=1, gpus=0.0, max_failures=0, lost=lost.append)
+    assert (found[ONE.name].error is not None) == failed
+    assert lost == said
 
 
 def test_a_board_gives_each_order_once_and_ends_who_waits():
