@@ -244,6 +244,8 @@ class Finals:
     def _reaches(self, one: Finalist, fold: int, done: Mapping[str, Outcome]) -> bool:
         if not fold:
             return True
+        if one.trial == self.asked:  # whatever becomes of the default
+            return not self._failed(one, fold, done)
         race = self._race(self.finalists[0], one, fold, done)
         return race is not None and race.goes_on and self._reaches(one, fold - 1, done)
 

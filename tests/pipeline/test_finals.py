@@ -83,6 +83,17 @@ def test_one_that_somebody_asks_for_is_trained_on_all_folds_and_taken():
     assert replace(finals(), asked="t0000").chosen(done).trial == "t0000"
 
 
+def test_one_that_somebody_asks_for_is_trained_on_all_folds_though_the_default_fails():
+    which = replace(finals(), asked="t0001")
+    default, asked = which.finalists
+    done, _ = run(which, {"t0000": 0.0, "t0001": 0.5}, errors=[which.in_fold(default, 0, 0).name])
+    assert which.chosen(done) is asked
+    assert len(which.chosen_seeds(asked, done)) == 2
+    done, order = run(which, {"t0000": 0.0, "t0001": 0.5}, errors=[which.in_fold(asked, 0, 0).name])
+    assert which.chosen(done) is asked
+    assert which.in_fold(asked, 1, 0).name not in order, "it cannot be made whole any more"
+
+
 def test_one_that_is_a_little_better_does_not():
     which = finals(folds=2)
     done, _ = run(which, {"t0000": 3 / 30, "t0001": 2 / 30})
