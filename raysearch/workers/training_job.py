@@ -16,7 +16,7 @@ import ray
 import ray.train
 import torch
 from ray.exceptions import RayActorError, RayError
-from ray.train import TrainingFailedError, WorkerGroupError
+from ray.train import PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import nn
@@ -106,6 +106,8 @@ def train_all(
 
 def _lost_with_machine(error: TrainingFailedError) -> bool:
     """Whether the job was lost because one of its workers' machines was, as `lost_with_machine` finds out."""
+    if isinstance(error, PreemptionError):
+        return True
     failures = error.worker_failures.values() if isinstance(error, WorkerGroupError) else ()
     causes = [getattr(failure, "health_check_failure", failure) for failure in failures]  # of a worker that is gone
     return any(isinstance(cause, RayActorError) and lost_with_machine(cause) for cause in causes)

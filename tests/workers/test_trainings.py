@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from ray.exceptions import RayActorError
-from ray.train import WorkerGroupError
+from ray.train import PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import WorkerHealthCheckFailedError
 
 from raysearch.recipe import Recipe, Stage
@@ -142,29 +143,35 @@ def test_a_digest_knows_what_differs_from_the_defaults_and_no_more():
     assert replace(ONE, recipe=said).digest == ONE.digest
 
 
+def gone(error: RayActorError) -> WorkerGroupError:
+    """What Ray Train says where a worker is gone."""
+    return WorkerGroupError("worker 0", {0: WorkerHealthCheckFailedError("rank 0", error)})
+
+
 @pytest.mark.parametrize(
-    ("failure", "failed", "said"),
+    ("error", "failed"),
     [
-        (RayActorError(preempted=True), False, ["its machine was lost"] * 2),
-        (RayActorError(error_msg="the worker was killed"), True, []),
-        (RuntimeError("no room"), True, []),
+        (gone(RayActorError(preempted=True)), False),
+        (PreemptionError(SimpleNamespace(preempted_ranks=[0])), False),
+        (gone(RayActorError(error_msg="the worker was killed")), True),
+        (WorkerGroupError("worker 0", {0: RuntimeError("no room")}), True),
+        (TrainingFailedError("worker 0"), True),
     ],
 )
-def test_a_job_that_loses_its_machine_is_no_failure(tmp_path, monkeypatch, failure, failed, said):
+def test_a_job_that_loses_its_machine_is_no_failure(tmp_path, monkeypatch, error, failed):
     left, lost = [2], []
 
     def job(work, *arguments):
         if left[0]:
             left[0] -= 1
-            gone = WorkerHealthCheckFailedError("rank 0", failure) if isinstance(failure, RayActorError) else failure
-            raise WorkerGroupError("worker 0", {0: gone})
+            raise error
         save_tensors(work.checkpoints / ONE.name / BEST, {"bias": torch.ones(3)}, ABOUT)
 
     monkeypatch.setattr(training_job, "_job", job)
     monkeypatch.setattr(training_job, "look_at_cluster", lambda: Cluster(({"CPU": 1.0},)))
     found = train_all(tmp_path, {}, lambda done: [ONE], workers=1, gpus=0.0, max_failures=0, lost=lost.append)
     assert (found[ONE.name].error is not None) == failed
-    assert lost == said
+    assert lost == ([] if failed else ["its machine was lost"] * 2)
 
 
 def test_a_board_gives_each_order_once_and_ends_who_waits():
