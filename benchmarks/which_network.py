@@ -8,10 +8,10 @@ the bundled DenseNet121, VGG19 with the weights of a file (both were trained on 
 weights, which must come last. The cache is empty, so the seconds of a network are those of its features and heads; all
 seconds are those of the command, with decoding and with what measuring predictions takes. Prints one JSON line.
 
-With --fine-tune, which takes an hour or more on two cores, the ranking by heads is held to the one after fine-tuning: a
-search of `which_network` with each network by itself, TRIALS trials each, and one refit; and all of them in one search,
-with as many trials together for the two that are left. The line then has the seconds of both, what each network came to
-on validation and on test images, and whether the one search chose what the many would have chosen.
+With --fine-tune, the ranking by heads is held to the one after fine-tuning: a search of `which_network --preset quick
+--refits 0` with each network by itself, TRIALS trials each; and all of them in one search, with as many trials together
+for the two that are left. The line then has the seconds of both, what the best trial of each came to on validation and
+on test images, and whether the one search chose what the many would have chosen.
 """
 
 from __future__ import annotations
@@ -105,7 +105,14 @@ def searched(manifest: Path, backbones: str, trials: int, seed: int, scratch: Pa
     """A search of `which_network` with these networks: what it chose, what that is worth, and how long it took."""
     began = time.perf_counter()
     name = f"tuned-{backbones.count(',')}-{backbones.partition('=')[0]}"
-    how = {"trials": trials, "refits": 1, "folds": 0, "seed": seed, "results": scratch / "results", "quiet": True}
+    how = {
+        "preset": "quick",
+        "trials": trials,
+        "refits": 0,
+        "seed": seed,
+        "results": scratch / "results",
+        "quiet": True,
+    }
     with contextlib.redirect_stdout(io.StringIO()):
         run = Run.start("which_network", manifest, backbone=backbones, run_name=name, **how)
     evaluation = run.evaluation
