@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from raysearch.models import boundary
 from raysearch.training.loop import Trainer
 
-TOLERANCE = {"fp32": 1e-4, "fp16": 1e-2}
-"""How far the loss may be off, relative to max(1, loss), by the type that activations are stored in."""
+TOLERANCE = 1e-4
+"""How far the loss may be off, relative to max(1, loss): the activations of validation images are always fp32."""
 SHOWN = 3
 """Tensor names shown in a message before it only counts."""
 
@@ -124,7 +124,6 @@ def check_handover(
     trainer: Trainer,
     expected_loss: float,
     *,
-    tolerance: float = TOLERANCE["fp32"],
     start: Mapping[str, Tensor] | None = None,
     saved: Mapping[str, Any] | None = None,
     prefix: nn.Sequential | None = None,
@@ -135,7 +134,6 @@ def check_handover(
     Args:
         trainer: of the stage that begins, before its first epoch.
         expected_loss: val_loss that the stage before saved with its best tensors.
-        tolerance: see `TOLERANCE`.
         start: those tensors; each must now be in the suffix, bit for bit.
         saved: the signature saved with them.
         prefix: the frozen part, whose BatchNorm is looked at too.
@@ -144,7 +142,7 @@ def check_handover(
     Returns: the signed difference of the losses.
 
     Raises:
-        HandoverError: the losses differ by more than the tolerance, or anything else differs.
+        HandoverError: the losses differ by more than `TOLERANCE`, or anything else differs.
     """
     found_loss: float = trainer.evaluate_start()["val_loss"]
     delta = found_loss - expected_loss
@@ -160,9 +158,9 @@ def check_handover(
         ),
     ]
     causes = [cause for cause in causes if cause]
-    off = abs(delta) > tolerance * max(1.0, abs(expected_loss))
+    off = abs(delta) > TOLERANCE * max(1.0, abs(expected_loss))
     if off or causes:
-        losses = f"the validation loss is {found_loss:.6g}, {expected_loss:.6g} was saved (tolerance {tolerance:g})"
+        losses = f"the validation loss is {found_loss:.6g}, {expected_loss:.6g} was saved (tolerance {TOLERANCE:g})"
         if off and not causes:
             causes = ["nothing that is recorded differs, so the activations do: a cache of other weights or images?"]
         raise HandoverError([losses, *causes], delta)
