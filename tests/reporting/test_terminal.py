@@ -85,8 +85,8 @@ def test_the_view_ends_when_the_search_breaks_down():
     with contextlib.suppress(KeyboardInterrupt), view:
         view.update(COUNTS, None, 0, None)
         raise KeyboardInterrupt
-    with LiveView(console) as another:  # rich allows one live display at a time
-        another.update(COUNTS, None, 0, None)
+    hidden, shown = (text_of(console).rfind(f"\x1b[?25{way}") for way in "lh")
+    assert 0 <= hidden < shown, "whoever types next sees the cursor"
 
 
 def test_a_segment_without_figures_is_still_a_sentence():
