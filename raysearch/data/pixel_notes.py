@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from raysearch.data.account import Doubt
 from raysearch.data.listing import some
+from raysearch.data.selection import evenly_spaced
 from raysearch.data.value_range import PixelRange
 
 _LOOKED_AT = 2048
@@ -97,7 +98,7 @@ def dark_and_bright(pixels: NDArray[np.uint8]) -> tuple[list[int], list[int], in
     """
     n, size = pixels.shape[:2]
     step = max(1, size // _SIDE)
-    looked = np.unique(np.linspace(0, n - 1, min(n, _LOOKED_AT)).astype(int)).tolist() if n else []
+    looked = evenly_spaced(n, _LOOKED_AT).tolist()
     dark, bright = [], []
     for place in looked:
         values = pixels[place, ::step, ::step]

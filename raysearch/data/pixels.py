@@ -14,6 +14,7 @@ from raysearch.data.dataset import Dataset
 from raysearch.data.decode import FITS, shorter_side
 from raysearch.data.listing import Listing
 from raysearch.data.reading import AS_IT_IS, Reading
+from raysearch.data.selection import evenly_spaced
 from raysearch.data.source import list_source
 from raysearch.data.store import write
 from raysearch.data.value_range import PixelRange
@@ -120,7 +121,7 @@ def decoded(
 def _natural_size(listing: Listing) -> int:
     """The median shorter side of a sample, in [32, 224]; headers only."""
     sides = []
-    for position in np.unique(np.linspace(0, len(listing) - 1, _SAMPLE).astype(int)):
+    for position in evenly_spaced(len(listing), _SAMPLE):
         try:
             sides.append(shorter_side(listing.reader.read(int(position))))
         except Exception:  # noqa: BLE001  unreadable in any of Pillow's many ways: decoding will record it

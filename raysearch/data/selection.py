@@ -74,5 +74,14 @@ class Selection:
         return self[:].astype(self.dtype if dtype is None else dtype, copy=False)
 
 
+def evenly_spaced(n: int, most: int) -> NDArray[np.int64]:
+    """Places among `n` images (or other things), the first and the last one included; all, if there are at most `most`.
+
+    >>> evenly_spaced(10, 4).tolist(), evenly_spaced(3, 4).tolist(), evenly_spaced(0, 4).tolist()
+    ([0, 3, 6, 9], [0, 1, 2], [])
+    """
+    return np.unique(np.linspace(0, n - 1, min(n, most)).astype(np.int64))
+
+
 Pixels = NDArray[np.uint8] | Selection
 """Images uint8 RGB, (n, s, s, 3), read by index: an array, a read-only memory map, or a selection of others."""

@@ -24,6 +24,7 @@ from PIL import Image
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.names import readable
+from raysearch.data.selection import evenly_spaced
 from raysearch.data.sheet import sheet
 from raysearch.errors import InputError
 from raysearch.recipe import Augmentation
@@ -141,7 +142,7 @@ def _write(split: Split, places: NDArray[np.int64], stems: list[Path], view: int
 def _write_preview(dataset: Dataset, file: Path, asked: Asked, augment: Augmenter) -> None:
     """Rows of one training image each, as it is and in its first views."""
     train = dataset.train
-    chosen = np.unique(np.linspace(0, len(train) - 1, _PREVIEW_IMAGES).astype(np.int64))
+    chosen = evenly_spaced(len(train), _PREVIEW_IMAGES)
     views = min(asked.copies, _PREVIEW_VIEWS)
     pixels = np.asarray(train.pixels[chosen])
     columns = [pixels, *(augment(pixels, chosen, view) for view in range(views))]

@@ -13,6 +13,7 @@ from torch import nn
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
+from raysearch.data.selection import evenly_spaced
 from raysearch.data.shared import bring_all
 from raysearch.models.boundary import cut, prepare
 from raysearch.storage.remote import Storage
@@ -104,7 +105,7 @@ def settle(model: nn.Module, statistics: Statistics, data: Dataset, seed: int, d
     """Estimate the statistics of a model's open blocks; its frozen ones stay as they are."""
     assert isinstance(model, nn.Sequential)
     images = _images(data, statistics.split, statistics.places, seed)
-    spaced = np.unique(np.linspace(0, len(images) - 1, min(len(images), _STATISTICS_IMAGES)).astype(np.int64))
+    spaced = evenly_spaced(len(images), _STATISTICS_IMAGES)
     prefix, suffix = cut(model.to(device).eval(), statistics.depth)
     with torch.inference_mode():
         batches = np.array_split(spaced, -(-len(spaced) // _BATCH))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raysearch.data.dataset import Split
+from raysearch.data.selection import evenly_spaced
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish, fold_look
 from raysearch.pipeline.looking import Statistics, images_at, settle
@@ -97,7 +98,7 @@ def _folds(
 
 def _spaced(places: NDArray[np.int64]) -> NDArray[np.int64]:
     """All of them, or `_JUDGES` that are evenly spaced."""
-    return places[np.unique(np.linspace(0, len(places) - 1, min(len(places), _JUDGES)).astype(int))]
+    return places[evenly_spaced(len(places), _JUDGES)]
 
 
 def compared(

@@ -17,6 +17,7 @@ from torch import nn
 
 from raysearch.data.named import BUNDLED, canonical_name
 from raysearch.data.reading import AS_IT_IS, Reading
+from raysearch.data.selection import evenly_spaced
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
@@ -109,7 +110,7 @@ def check_images(
         name = BUNDLED[0]
         listing = list_source(name)
     images = []
-    for row in np.unique(np.linspace(0, len(listing) - 1, sum(BATCHES)).astype(int)).tolist():
+    for row in evenly_spaced(len(listing), sum(BATCHES)).tolist():
         try:
             images.append(best.pixels(listing.reader.read(row)))
         except Exception:  # noqa: BLE001 (decoders raise anything; the search has listed what it could not read)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
+from raysearch.data.selection import evenly_spaced
 from raysearch.models.registry import backbone_spec
 from raysearch.recipe import Augmentation
 from raysearch.reporting.gallery import FOLDER, INDEX, Augmented, Examples, File, Index, Learned, Mistake
@@ -107,7 +108,7 @@ def _augmented(
     folder: Path, ranges: Augmentation, dataset: Dataset, strengths: Sequence[float], seed: int
 ) -> list[Augmented]:
     """Write a strip a strength: the same images, the same draws."""
-    indices = np.unique(np.linspace(0, len(dataset.train) - 1, _STRIP_IMAGES).astype(np.int64))
+    indices = evenly_spaced(len(dataset.train), _STRIP_IMAGES)
     images = np.asarray(dataset.train.pixels[indices])
     return [
         {
@@ -152,7 +153,7 @@ def _examples(folder: Path, dataset: Dataset) -> list[Examples]:
     found: list[Examples] = []
     for label, name in list(enumerate(dataset.classes))[:_CLASSES]:
         places = np.flatnonzero(dataset.train.labels == label)
-        chosen = places[np.unique(np.linspace(0, len(places) - 1, min(_STRIP_IMAGES, len(places))).astype(int))]
+        chosen = places[evenly_spaced(len(places), _STRIP_IMAGES)]
         strip = _strip(np.asarray(dataset.train.pixels[chosen]))
         found.append({**_save(folder, f"class-{label:02d}", strip), "class": name, "images": len(places)})
     return found
@@ -171,7 +172,7 @@ def _learned(
     A network that some of it cannot be drawn of, such as one of another library, is no reason to leave out the rest.
     """
     model, split, found = best.network(), dataset.val, list[Learned]()
-    spread = np.unique(np.linspace(0, len(dataset.train) - 1, _LOOKED_AT).astype(np.int64))
+    spread = evenly_spaced(len(dataset.train), _LOOKED_AT)
     which = np.concatenate([wrong, np.setdiff1d(np.arange(len(split)), wrong)])[:_OCCLUDED]
     try:
         if (filters := first_filters(model)) is not None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from raysearch.data.selection import evenly_spaced
 from raysearch.errors import InputError
 from raysearch.recipe import Recipe
 from raysearch.record.decision import decided
@@ -132,7 +133,7 @@ class Confidence:
         """The curve, thinned out."""
         if self.curve is None:
             return []
-        kept = np.unique(np.linspace(0, len(self.curve.risk) - 1, min(_CURVE, len(self.curve.risk))).astype(int))
+        kept = evenly_spaced(len(self.curve.risk), _CURVE)
         columns = (self.curve.confidences, self.curve.coverage, self.curve.risk, self.curve.bound)
         return [
             {"confidence": float(a), "coverage": float(b), "risk": float(c), "bound": float(d)}

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raysearch.activations.neighbours import Neighbours, unit
-from raysearch.data.selection import Pixels
+from raysearch.data.selection import Pixels, evenly_spaced
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare, up_to_embedding
 from raysearch.training.numerics import full_precision
@@ -85,7 +85,7 @@ class Known:
             ratios: as `ratios` gives them, shape (n,).
         """
         stored, n = rounded(vectors), len(ratios)
-        kept = np.unique(np.linspace(0, n - 1, min(n, _POINTS)).astype(int))
+        kept = evenly_spaced(n, _POINTS)
         limits = np.sort(ratios)[kept] * typical_distance(Neighbours(stored.astype(np.float32)))
         return Known(stored, n, 1 - (kept + 1) / (n + 1), limits)
 

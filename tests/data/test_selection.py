@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from raysearch.activations.live import LiveActivations
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
-from raysearch.data.selection import Selection
+from raysearch.data.selection import Selection, evenly_spaced
 from raysearch.models.boundary import build_classifier, cut
 from raysearch.recipe import Augmentation, Recipe, Stage
 from raysearch.winner.evaluate import evaluate_model
@@ -157,3 +157,13 @@ def test_a_model_is_evaluated_on_a_view_as_on_a_copy(augment):
     one, other = (evaluate_model(model, s, CLASSES, augment=augment, batch_size=4) for s in (view, copied(view)))
     assert one.metrics == other.metrics
     np.testing.assert_array_equal(one.probabilities, other.probabilities)
+
+
+@given(n=st.integers(0, 3000), most=st.integers(1, 400))
+def test_evenly_spaced_places_reach_from_end_to_end_in_steps_that_differ_by_one(n, most):
+    places = evenly_spaced(n, most)
+    assert len(places) == min(n, most)
+    if n:
+        assert (places[0], places[-1]) == (0, n - 1 if most > 1 else 0)
+    steps = np.diff(places)
+    assert not len(steps) or (steps.min() >= 1 and np.ptp(steps) <= 1)
