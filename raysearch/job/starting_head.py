@@ -12,7 +12,8 @@ from raysearch.errors import InputError
 from raysearch.models.weights import Weights
 from raysearch.recipe import Augmentation, Head, Recipe
 from raysearch.record.events import Event, SegmentEnded, SegmentStarted, trial_of
-from raysearch.record.folder import BEST, RunFolder
+from raysearch.record.files import BEST
+from raysearch.record.folder import RunFolder
 from raysearch.record.goal import Goal
 from raysearch.record.info import Json, RunInfo, weights_digest
 from raysearch.record.metric import larger_is_better
@@ -154,7 +155,7 @@ def starting_head(run: RunFolder, like: Recipe | None = None, flag: str = "--hea
     head = state.best_head(None if like is None else shape_of(like))
     if head is None:
         raise InputError(f"{flag} {run.name}: that run has no trained head; start from one of feature_extraction")
-    path = run.folder / "checkpoints" / head.name / BEST
+    path = run.best_tensors(head.name)
     try:
         tensors, about = load_tensors(path)
     except CheckpointError as error:

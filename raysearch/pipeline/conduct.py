@@ -26,7 +26,8 @@ from raysearch.pipeline.levels import compare_of, judge_of, range_test_of
 from raysearch.pipeline.progress import Progress, pace_of
 from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
-from raysearch.record.folder import BEST, RunFolder
+from raysearch.record.files import BEST, CHECKPOINTS
+from raysearch.record.folder import RunFolder
 from raysearch.record.prior import PRIOR
 from raysearch.record.sync import RunSync
 from raysearch.reporting.intake import show_intake
@@ -224,7 +225,7 @@ class _Conductor:
         folder = self._driver.checkpoints / "h0000"
         events = first_head(self._job, self._run, self._bench, folder, self._call, self._view.note)
         if self._sync is not None:
-            self._sync.put(f"checkpoints/h0000/{BEST}")
+            self._sync.put(f"{CHECKPOINTS}/h0000/{BEST}")
         return events
 
     def search(self) -> None:

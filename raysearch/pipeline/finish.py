@@ -7,7 +7,6 @@ search trained it, and the best head alone. Which of them goes into best/ was de
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -21,7 +20,7 @@ from raysearch.pipeline.measured import Measured
 from raysearch.pipeline.models import Models
 from raysearch.pipeline.unknown import known_images
 from raysearch.record.final_events import TestRead
-from raysearch.record.folder import BEST, RunFolder
+from raysearch.record.folder import RunFolder
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.storage.files import replace_with
@@ -91,7 +90,7 @@ def _models(
     others = {
         name: (trial.name, trial.recipe, _trained(run, bench, trial))
         for name, trial in (("default", controller.default), ("head", controller.best_head()))
-        if trial is not None and trial.best is not None and not trial.failed and best_tensors(run, trial).exists()
+        if trial is not None and trial.best is not None and not trial.failed and run.best_tensors(trial.name).exists()
     }
     if finish is None:
         return Models(winner.name, [winner.recipe], [_trained(run, bench, winner)], None, {}, None, others)
@@ -171,11 +170,6 @@ def _halves(job: Job, finish: Finish | None) -> bool:
     return job.space.tested and not (finish is not None and finish.finals.effort.on == "train+val")
 
 
-def best_tensors(run: RunFolder, trial: Trial) -> Path:
-    """The file of a trial's best suffix."""
-    return run.file(f"checkpoints/{trial.name}/{BEST}")
-
-
 def _trained(run: RunFolder, bench: Bench, trial: Trial) -> nn.Sequential:
     """A trial's best state, as the search left it."""
-    return assemble(bench, trial.recipe, load_tensors(best_tensors(run, trial))[0])
+    return assemble(bench, trial.recipe, load_tensors(run.best_tensors(trial.name))[0])

@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 
 from raysearch.job.job import Job
 from raysearch.models.registry import backbone_spec
-from raysearch.pipeline.finish import best_tensors
 from raysearch.recipe import Recipe
 from raysearch.record.folder import RunFolder
 from raysearch.record.level_events import Behind, Brought
@@ -30,7 +29,7 @@ def judge_of(job: Job, run: RunFolder) -> Callable[[Trial, Trial | None], Brough
     search = job.space.search
 
     def losses(trial: Trial) -> list[float]:
-        return load_tensors(best_tensors(run, trial))[1]["held_out"]
+        return load_tensors(run.best_tensors(trial.name))[1]["held_out"]
 
     def judge_level(leader: Trial, control: Trial | None) -> Brought:
         blocks = backbone_spec(leader.recipe.backbone).block_names
@@ -57,7 +56,7 @@ def compare_of(job: Job, run: RunFolder) -> Callable[[Mapping[str, Trial | None]
 
     def compared(heads: Mapping[str, Trial | None]) -> Compared:
         best, *others = ranked(job.rules, heads)
-        found = {name: load_answers(best_tensors(run, head)) for name in (best, *others) if (head := heads[name])}
+        found = {name: load_answers(run.best_tensors(head.name)) for name in (best, *others) if (head := heads[name])}
         logits, labels = found[best]
         behind: dict[str, Behind] = {}
         for name in others:

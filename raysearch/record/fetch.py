@@ -9,11 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from raysearch.errors import InputError, StorageError
+from raysearch.record.files import CHECKPOINTS, LOG
 from raysearch.storage.cache import cache_root
 from raysearch.storage.files import replace_json
 from raysearch.storage.remote import Entry, Storage
 
-_LOG = "log.jsonl"
 _BROUGHT = ".brought.json"  # what a copy has: name -> bytes and time of what was copied
 
 
@@ -48,16 +48,16 @@ def bring(uri: str, results: Path, *, checkpoints: bool) -> Path:
     """
     storage, there = _listed(uri)
     folder = results / storage.name
-    log = folder / _LOG
+    log = folder / LOG
     if folder.exists():
         theirs, ours = _log_there(storage, there), log.read_bytes() if log.exists() else b""
         if theirs != ours and ours.startswith(theirs):  # the driver was here, and its last events are not there
-            there = {name: entry for name, entry in there.items() if name.startswith("checkpoints/")}
+            there = {name: entry for name, entry in there.items() if name.startswith(f"{CHECKPOINTS}/")}
         elif not theirs.startswith(ours):
             raise InputError(f"{folder} is there already and is not the run {uri}: choose another --results")
     wanted = [name for name in there if checkpoints or not _is_checkpoint(name)]
     # The log last: whoever finds it finds what it speaks of.
-    _get(storage, sorted(wanted, key=lambda name: name == _LOG), folder)
+    _get(storage, sorted(wanted, key=lambda name: name == LOG), folder)
     return folder
 
 
@@ -75,11 +75,11 @@ def _listed(uri: str) -> tuple[Storage, dict[str, Entry]]:
 
 
 def _log_there(storage: Storage, there: dict[str, Entry]) -> bytes:
-    if _LOG not in there:
+    if LOG not in there:
         return b""
     with TemporaryDirectory(prefix="raysearch-") as scratch:
-        _get(storage, [_LOG], Path(scratch))
-        return (Path(scratch) / _LOG).read_bytes()
+        _get(storage, [LOG], Path(scratch))
+        return (Path(scratch) / LOG).read_bytes()
 
 
 def _get(storage: Storage, names: Iterable[str], into: Path) -> None:
@@ -92,4 +92,4 @@ def _get(storage: Storage, names: Iterable[str], into: Path) -> None:
 
 def _is_checkpoint(name: str) -> bool:
     """Whether it is a trial's; those of refits are few, and a search that goes on asks for them by their path."""
-    return name.startswith(("checkpoints/t", "checkpoints/h"))
+    return name.startswith((f"{CHECKPOINTS}/t", f"{CHECKPOINTS}/h"))

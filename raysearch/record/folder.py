@@ -27,6 +27,7 @@ import pandas as pd
 from raysearch.errors import InputError
 from raysearch.record.evaluation import EvaluationDocument
 from raysearch.record.events import Event
+from raysearch.record.files import BEST, CHECKPOINTS, LOG
 from raysearch.record.goal import Goal
 from raysearch.record.info import RunInfo
 from raysearch.record.metric import RETRIEVAL, current_name
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-BEST, LAST = "best.safetensors", "last.pt"
-"""A trial's files, in the order in which they are written: a kill between them costs an epoch, never a checkpoint."""
 _OLD_COLUMN = re.compile(
     rf'"(?!(?:val|cv)_(?:{"|".join(RETRIEVAL)})(?:_std)?")((?:val|cv)_(?:recall|precision))_'.encode()
 )
@@ -59,7 +58,7 @@ class RunFolder:
         self.folder = folder
         self.storage: Storage | None = None
         """Where checkpoints are, while a search with --storage runs; None: in the folder."""
-        self._log = folder / "log.jsonl"
+        self._log = folder / LOG
         self._events: list[Event] = []
         self._read_bytes = 0
 
@@ -163,6 +162,10 @@ class RunFolder:
             with suppress(FileNotFoundError):
                 self.storage.get(name, self.folder / name)
         return self.folder / name
+
+    def best_tensors(self, trial: str) -> Path:
+        """The file of a trial's best suffix, by the trial's name."""
+        return self.file(f"{CHECKPOINTS}/{trial}/{BEST}")
 
     def write_json(self, name: str, tree: Any) -> None:
         """Replaces the file `name` in the run folder, atomically; NaN and infinities become null."""

@@ -9,13 +9,11 @@ from types import TracebackType
 
 from raysearch.errors import StorageError
 from raysearch.record.events import StorageRefused
+from raysearch.record.files import CHECKPOINTS, LOG
 from raysearch.record.folder import RunFolder
 from raysearch.storage.remote import Storage
 
 logger = logging.getLogger(__name__)
-
-CHECKPOINTS = "checkpoints"
-_LOG = "log.jsonl"
 
 
 class RunSync:
@@ -113,7 +111,7 @@ class RunSync:
     def _changed(self) -> dict[str, tuple[int, int, int]]:
         """Files to copy, the log first, and what tells this state of each from another."""
         found = {}
-        for path in sorted(self._run.folder.rglob("*"), key=lambda one: one.name != _LOG):
+        for path in sorted(self._run.folder.rglob("*"), key=lambda one: one.name != LOG):
             name = path.relative_to(self._run.folder).as_posix()
             if path.is_file() and not path.name.startswith(".") and not name.startswith(f"{CHECKPOINTS}/"):
                 stat = path.stat()

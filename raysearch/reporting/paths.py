@@ -9,6 +9,8 @@ from typing import Any
 import pandas as pd
 from safetensors import safe_open
 
+from raysearch.record.files import BEST, CHECKPOINTS
+
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -44,7 +46,7 @@ def trained_parameters(folder: Path, trials: pd.DataFrame) -> list[float]:
     counts: dict[tuple[Any, ...], float] = {}
     keys = [tuple(str(row.get(name)) for name in shape) for row in trials.to_dict("records")]
     for key, trial in zip(keys, trials["trial"], strict=True):
-        path = folder / "checkpoints" / trial / "best.safetensors"
+        path = folder / CHECKPOINTS / trial / BEST
         if key not in counts and path.is_file():
             with safe_open(path, framework="numpy") as file:
                 names = [name for name in file.keys() if not name.endswith(_BUFFERS)]  # noqa: SIM118 - no dictionary

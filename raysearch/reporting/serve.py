@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from raysearch.errors import InputError
+from raysearch.record.files import LOG
 
 if TYPE_CHECKING:
     from raysearch.record.folder import RunFolder
@@ -34,7 +35,7 @@ PORT = 8300
 _HOST = "127.0.0.1"
 _SHARE = 0.1  # the part of the time that may go into making pages
 _WATCHED_SECONDS = 10.0  # a page that has not asked for so long is not open any more
-_READ = ("log.jsonl", "run.json", "evaluation.json", "pictures/pictures.json", "predictions.parquet")
+_READ = (LOG, "run.json", "evaluation.json", "pictures/pictures.json", "predictions.parquet")
 _PREPARING = "<main><h1>raysearch</h1><p>The search is being prepared; its page comes up here by itself.</p></main>"
 
 

@@ -22,6 +22,7 @@ from raysearch.record.events import (
     TrialFailed,
     Waiting,
 )
+from raysearch.record.files import CHECKPOINTS
 from raysearch.record.folder import RunFolder
 from raysearch.record.level_events import Brought, LevelJudged
 from raysearch.record.sync import RunSync
@@ -79,7 +80,7 @@ class Driver:
     @property
     def checkpoints(self) -> Path:
         """The folder in which trials keep their tensors."""
-        return self.run.folder / "checkpoints"
+        return self.run.folder / CHECKPOINTS
 
     @property
     def done(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from raysearch.record.events import Event
-from raysearch.record.folder import LAST
+from raysearch.record.files import LAST
 from raysearch.record.sync import RunSync
 from raysearch.record.trial import State, Trial
 from raysearch.search.state import SearchState

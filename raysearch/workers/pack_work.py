@@ -6,7 +6,7 @@ import logging
 import time
 from pathlib import Path
 
-from raysearch.record.folder import BEST
+from raysearch.record.files import BEST
 from raysearch.search.asha import rungs_for
 from raysearch.search.messages import Failed, Pack, Result, Trained
 from raysearch.training.bench import Bench

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from raysearch.record.folder import BEST, LAST
+from raysearch.record.files import BEST, LAST
 from raysearch.search.messages import RateTest, Segment, Task
 from raysearch.storage.remote import Storage
 

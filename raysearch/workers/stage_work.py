@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TypedDict, cast
 
 from raysearch.recipe import Recipe
+from raysearch.record.files import BEST, LAST
 from raysearch.record.final_events import Row
-from raysearch.record.folder import BEST, LAST
 from raysearch.record.info import Json
 from raysearch.record.level_events import RateCurve
 from raysearch.search.messages import RatesFound, RateTest, Result, Segment, Trained

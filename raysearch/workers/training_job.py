@@ -22,8 +22,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import nn
 
 from raysearch.data.shared import bring_all
+from raysearch.record.files import BEST, CHECKPOINTS
 from raysearch.record.final_events import Row
-from raysearch.record.folder import BEST
 from raysearch.storage.files import insist, patient, replace_text
 from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
@@ -84,7 +84,7 @@ def train_all(
     """
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    work = Work(run_folder.resolve() / "checkpoints", wanted, watch, took, storage)
+    work = Work(run_folder.resolve() / CHECKPOINTS, wanted, watch, took, storage)
     while missing := work.missing():
         room, cpus = look_at_cluster().share(workers, gpus)
         try:
@@ -198,7 +198,7 @@ def _serve(config: _JobConfig) -> None:
                 _bring_teachers(storage, training, Path(config["checkpoints"]))
             path = train_one(bench, training, Path(config["checkpoints"]) / training.name, told["seed"])
             if storage is not None:
-                storage.put(path, f"checkpoints/{training.name}/{path.name}")
+                storage.put(path, f"{CHECKPOINTS}/{training.name}/{path.name}")
             trained += 1
     ray.train.report({"trained": trained})
 
@@ -242,7 +242,7 @@ def _teachers(bench: Bench, training: Training, checkpoints: Path) -> list[nn.Se
 def _bring_teachers(storage: Storage, training: Training, checkpoints: Path) -> None:
     """Bring their tensors, which another machine may have trained; those here may be of an earlier training."""
     for name in training.teachers:
-        storage.get(f"checkpoints/{name}/{BEST}", checkpoints / name / BEST)
+        storage.get(f"{CHECKPOINTS}/{name}/{BEST}", checkpoints / name / BEST)
 
 
 class _Recorder:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
+from raysearch.record.files import BEST
 from raysearch.record.final_events import Row
-from raysearch.record.folder import BEST
 from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import load_tensors
 from raysearch.workers.order import Training

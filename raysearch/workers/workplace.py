@@ -9,6 +9,7 @@ import cv2
 import torch
 
 from raysearch.data.shared import bring_all
+from raysearch.record.files import CHECKPOINTS
 from raysearch.search.messages import Failed, Pack, RateTest, Refused, Result, Segment, Task, Unsaved
 from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
@@ -51,7 +52,7 @@ class Workplace:
         checkpoints, bench, scratch = Path(config["checkpoints"]), config["bench"].copy(), None
         if (storage := config.get("storage")) is not None:
             run = Storage(storage)
-            scratch = Scratch(run / "checkpoints")
+            scratch = Scratch(run / CHECKPOINTS)
             checkpoints = scratch.folder
             bench["dataset"] = bring_all(run.parent, bench["dataset"])
         return cls(Bench.open(**bench, ranks=ranks), checkpoints, config["heads"], scratch)
