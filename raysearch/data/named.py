@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import logging
 import threading
 from collections.abc import Callable
 from importlib import resources
@@ -19,8 +18,6 @@ from raysearch.data.folders import find_in_zip
 from raysearch.data.listing import Found
 from raysearch.errors import InputError
 from raysearch.storage.cache import cache_root
-
-log = logging.getLogger(__name__)
 
 BUNDLED = ("cifar10-mini",)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -41,8 +40,6 @@ from raysearch.search.state import SearchState
 from raysearch.search.study_file import export_study
 from raysearch.storage.files import patient
 from raysearch.workers.cluster import Call
-
-logger = logging.getLogger(__name__)
 
 
 def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) -> RunFolder:

@@ -4,7 +4,6 @@ and with which recipes its learning rates are tested.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
 
 from raysearch.job.job import Job
@@ -17,8 +16,6 @@ from raysearch.search.backbones import Compared, ranked
 from raysearch.search.verdict import judge
 from raysearch.training.checkpoint import load_answers, load_tensors
 from raysearch.training.paired import compare
-
-logger = logging.getLogger(__name__)
 
 CONFIDENCE = 0.95
 """Of the two-sided interval that must lie above 0 for a network to leave."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
@@ -19,8 +18,6 @@ from raysearch.workers.machine import Machine
 from raysearch.workers.relay import RESOURCES, Relay
 from raysearch.workers.runner import run_segments
 from raysearch.workers.session import ray_session
-
-logger = logging.getLogger(__name__)
 
 
 def ray_of(machine: Machine) -> AbstractContextManager[None]:

@@ -5,15 +5,12 @@ Tune reuses the actor for other segments, so data, base weights and activations 
 
 from __future__ import annotations
 
-import logging
 from typing import cast
 
 from ray import tune
 
 from raysearch.workers.config import TuneDict, WorkplaceConfig
 from raysearch.workers.workplace import Workplace
-
-logger = logging.getLogger(__name__)
 
 
 class TrialActor(tune.Trainable):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from pathlib import Path
 
@@ -18,9 +17,6 @@ from raysearch.training.checkpoint import (
 from raysearch.training.memory import is_out_of_memory
 from raysearch.training.stage import open_pack
 from raysearch.workers.work import clear, unsaved
-
-logger = logging.getLogger(__name__)
-
 
 _STEP_SECONDS = 0.5  # of a pack's epochs, which are too short to be told one by one
 

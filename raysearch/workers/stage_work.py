@@ -20,9 +20,10 @@ from raysearch.training.checkpoint import (
     save_checkpoint,
     save_tensors,
 )
+from raysearch.training.loop import Trainer
 from raysearch.training.range_test import range_test
 from raysearch.training.stage import open_stage
-from raysearch.workers.work import clear, timed, unsaved
+from raysearch.workers.work import clear, unsaved
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +94,7 @@ class StageWork:
     def step(self) -> list[Result]:
         """One epoch, or one that the last checkpoint has and the log has not. It is told once it is saved."""
         if self._saved and self._reported == len(self._rows):
-            self._rows.append(timed(self._bench, self._trainer))
+            self._rows.append(_timed(self._bench, self._trainer))
             self._saved = False
         if not self._saved:
             refusal = self._refusal()
@@ -133,6 +134,14 @@ class StageWork:
         recipe = self._recipe.model_dump(mode="json")
         payload = LastCheckpoint(trainer=self._trainer.state(), rows=self._rows, recipe=recipe)
         save_checkpoint(self._folder / LAST, payload)
+
+
+def _timed(bench: Bench, trainer: Trainer) -> Row:
+    """An epoch's row, with the seconds of it that filled the cache, if any did."""
+    before = bench.filled_seconds
+    row = trainer.run_epoch()
+    filling = bench.filled_seconds - before
+    return row | ({"fill_seconds": filling} if filling else {})
 
 
 def _load(path: Path) -> LastCheckpoint:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import cv2
@@ -19,8 +18,6 @@ from raysearch.workers.pack_work import PackWork
 from raysearch.workers.scratch import Scratch
 from raysearch.workers.stage_work import RangeTestWork, StageWork
 from raysearch.workers.work import Work, unsaved
-
-logger = logging.getLogger(__name__)
 
 
 class Workplace:
