@@ -38,6 +38,10 @@ class Boundary:
         return boundary_name(backbone_spec(self.recipe.backbone).block_names, self.depth)
 
 
+MEMORY_BYTES = 1 << 30
+"""Room that one trial has on its device for activations that do not change from epoch to epoch."""
+
+
 @dataclass
 class Sources:
     """The activations that a process reads, for trial after trial.

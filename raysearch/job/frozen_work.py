@@ -16,6 +16,7 @@ from raysearch.activations.forecast import Costs, DepthCosts, Forecast, Reads, W
 from raysearch.activations.kept import TensorActivations
 from raysearch.activations.measure import measure
 from raysearch.activations.planner import CachePlan, choose_plan
+from raysearch.activations.sources import MEMORY_BYTES
 from raysearch.job.job import Job
 from raysearch.models.boundary import build_classifier
 from raysearch.recipe import Recipe
@@ -26,7 +27,6 @@ from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
 from raysearch.workers.cluster import Call, call_here
 
-_MEMORY_BYTES = 1 << 30  # of one trial, for activations that do not change: the bench's own default
 _TIMED_SHAPES = 8
 _TIMED_IMAGES = 1024  # for a pack
 
@@ -56,7 +56,7 @@ def plan_cache(job: Job, call: Call = call_here) -> tuple[CachePlan, Costs]:
     costs, seconds = call(_measured, job.machine.cpus, measured, packs)
     if packs:
         costs = replace(costs, depths={**costs.depths, 0: _of_a_pack(job, costs.depths[0], mean(seconds))})
-    chosen = choose_plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=_MEMORY_BYTES, mode=settings.cache)
+    chosen = choose_plan(costs, work, disk_bytes=settings.cache_bytes, memory_bytes=MEMORY_BYTES, mode=settings.cache)
     return chosen, costs
 
 
@@ -194,7 +194,7 @@ def outcome(job: Job, recorded: dict[str, Any], events: Iterable[Event]) -> dict
         for depth, one in trained.items()
         if depth in planned
     }
-    forecast = Forecast(costs, _workload(job, reads), _MEMORY_BYTES, chosen.dtype)
+    forecast = Forecast(costs, _workload(job, reads), MEMORY_BYTES, chosen.dtype)
     filling = forecast.filling([depth for depth in chosen.cached if depth in reads], chosen.views)
     concurrent = job.machine.concurrent
     return {

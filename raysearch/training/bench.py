@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.activations.cache import Caches, caches_from_json
-from raysearch.activations.sources import Sources
+from raysearch.activations.sources import MEMORY_BYTES, Sources
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.unlabelled import Unlabelled, without_copies
 from raysearch.errors import InputError
@@ -47,7 +47,7 @@ class Bench:
     """fp32, bf16 or fp16: what training runs in."""
     goal: Goal = field(default_factory=lambda: Goal("accuracy"))
     """What the search is after."""
-    memory_bytes: int = 1 << 30
+    memory_bytes: int = MEMORY_BYTES
     """Room on the device for activations that do not change from epoch to epoch."""
     max_batches: int | None = None
     """Trains and validates on no more than so many batches an epoch, for a quick look; None: on all."""
