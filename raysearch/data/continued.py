@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from raysearch.data.labels import matched
 from raysearch.data.listing import SPLITS, some
 from raysearch.errors import InputError
 from raysearch.storage.cache import cache_root
+from raysearch.storage.files import replaced_folder
 
 _FORMAT = 1
 """The version of what is written; raise it, and what an older version wrote is made anew."""
@@ -117,17 +117,10 @@ def _write(earlier: Dataset, now: Dataset, same: dict[str, str], run: str, finge
         tuple(name for name in earlier.classes if name not in same.values()),
     )
     account = _account(now, about, homes)
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for leftover in (temporary, folder):  # of a process that was killed; the lock says that it no longer writes
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with replaced_folder(folder) as temporary:
         _write_files(now, splits, account, fingerprint, temporary)
         tree = asdict(about) | {"places": about.places.tolist()}
         (temporary / _FILE).write_text(json.dumps(tree), encoding="utf-8")
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _given(now: Dataset) -> NDArray[np.int64]:

@@ -21,6 +21,7 @@ from raysearch.data.listing import SPLITS, Listing, Skipped, some
 from raysearch.data.pixel_notes import PixelNotes, dark_and_bright
 from raysearch.data.value_range import Extremes, PixelRange, common_range
 from raysearch.errors import InputError
+from raysearch.storage.files import replaced_folder
 
 _MAX_UNREADABLE = 0.1
 """A larger share of unreadable images is an error: the source is not what it was taken for."""
@@ -39,8 +40,6 @@ def write(
     measuring: bool = False,
 ) -> None:
     """Decode every image into `folder`, which `Dataset.open` maps. The caller holds the folder's lock.
-
-    Everything is written into a temporary folder that is renamed at the end, so that the final one is always whole.
 
     Args:
         listing: the images.
@@ -65,11 +64,7 @@ def write(
             f"Decoding {len(listing)} images at {size} px takes {needed / 2**30:.1f} GiB and {folder.parent} has "
             f"{free / 2**30:.1f} GiB free: set RAYSEARCH_CACHE to another disk, or choose a smaller image size."
         )
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    for leftover in (temporary, folder):  # of a process that was killed; the lock says that it no longer writes
-        shutil.rmtree(leftover, ignore_errors=True)
-    temporary.mkdir()
-    try:
+    with replaced_folder(folder) as temporary:
         splits = _decode(listing, size, fit, temporary, progress)
         used = _decode_deep(listing.source, splits, pixel_range)
         failures = {row: one for split in splits.values() for row, one in split.failed.items()}
@@ -93,9 +88,6 @@ def write(
             "account": _account(listing, splits, notes, copies).as_json(),
         }
         (temporary / "dataset.json").write_text(json.dumps(header))
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_numbers(listing: Listing, splits: dict[str, DecodedSplit], digests: dict[int, bytes], folder: Path) -> None:

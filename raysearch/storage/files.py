@@ -1,4 +1,4 @@
-"""Writes one file at a time, wholly or not at all, patiently if asked; turns what Python holds into strict JSON."""
+"""Writes files and folders wholly or not at all, files patiently if asked; turns what Python holds into strict JSON."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import math
 import os
 import secrets
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -107,6 +108,24 @@ def _replace_with(path: Path, write: Callable[[Path], object]) -> None:
         temporary.unlink(missing_ok=True)
     if os.name == "posix":  # elsewhere a folder cannot be opened
         _to_disk(path.parent)
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A hidden folder beside `folder`, to be filled within the `with`: it becomes `folder`, unless the `with` fails.
+
+    The caller holds a lock, so that one process writes at a time. What is there already, as of a process that was
+    killed, goes first.
+    """
+    temporary = folder.with_name(f".{folder.name}.tmp")
+    for leftover in (temporary, folder):
+        shutil.rmtree(leftover, ignore_errors=True)
+    temporary.mkdir()
+    try:
+        yield temporary
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def replace_text(path: Path, text: str) -> None:

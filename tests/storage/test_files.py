@@ -11,7 +11,7 @@ import pytest
 
 from raysearch.errors import StorageError
 from raysearch.storage import files
-from raysearch.storage.files import insist, patient, plain, replace_json, replace_text, replace_with
+from raysearch.storage.files import insist, patient, plain, replace_json, replace_text, replace_with, replaced_folder
 from tests.full_disk import full_disk
 
 
@@ -34,6 +34,26 @@ def test_the_temporary_file_lies_beside_the_target_and_keeps_its_suffix(tmp_path
     replace_with(tmp_path / "plan.png", lambda path: (seen.append(path), path.write_bytes(b"x")))
     assert seen[0].parent == tmp_path
     assert seen[0].suffix == ".png"
+
+
+def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
+    folder = tmp_path / "pixels"
+
+    def break_down() -> None:
+        with replaced_folder(folder) as temporary:
+            (temporary / "train.npy").write_bytes(b"half of")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        break_down()
+    assert list(tmp_path.iterdir()) == []
+    left = tmp_path / ".pixels.tmp"  # of a process that was killed
+    left.mkdir()
+    (left / "old.npy").write_bytes(b"x")
+    with replaced_folder(folder) as temporary:
+        (temporary / "train.npy").write_bytes(b"x")
+        assert not folder.exists()
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")] == ["pixels", "pixels/train.npy"]
 
 
 def test_json_is_strict_and_takes_what_numpy_gives(tmp_path):
