@@ -9,6 +9,8 @@ import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from raysearch.errors import Problems
+
 if TYPE_CHECKING:
     import torch
 
@@ -53,6 +55,19 @@ def device_of(name: str) -> torch.device:
     from raysearch.training.numerics import choose_device
 
     return choose_device(name)
+
+
+def check_ending(flag: str, file: Path | None, endings: tuple[str, ...], problems: Problems) -> None:
+    """Notes a file whose name says another kind than what will be in it."""
+    problems.check(
+        file is None or file.suffix.lower() in endings,
+        f"{flag} {file}: give a name that ends in {' or '.join(endings)}",
+    )
+
+
+def check_seed(seed: int, problems: Problems) -> None:
+    """Notes a seed that nothing can be drawn with."""
+    problems.check(seed >= 0, f"--seed must be 0 or more, got {seed}")
 
 
 class Bar:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, say
+from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, check_ending, check_seed, say
 from raysearch.cli.insight import (
     Backbone,
     ImageSize,
@@ -18,7 +18,6 @@ from raysearch.cli.insight import (
     Steps,
     WeightsName,
     backbone_embedder,
-    check_ending,
     images_of,
 )
 from raysearch.data.names import one_line
@@ -87,6 +86,7 @@ def audit(
     from raysearch.data.reading import Reading
 
     problems = Problems()
+    check_seed(seed, problems)
     _check_write(data, write, threshold, drop, problems)
     reading = problems.attempt(Reading.of, columns, images)
     problems.stop_if_any()

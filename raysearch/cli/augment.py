@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from raysearch.cli.arguments import Columns, ImagesFolder, say
+from raysearch.cli.arguments import Columns, ImagesFolder, check_seed, say
 from raysearch.cli.insight import ImageSize, Seed, Source, Steps
 from raysearch.errors import Problems
 
@@ -41,7 +41,7 @@ def augment(
     problems = Problems()
     problems.check(copies >= 1, f"--copies must be at least 1, got {copies}")
     problems.check(0 < strength <= 1, f"--strength must be in (0, 1], got {strength}")
-    problems.check(seed >= 0, f"--seed must be 0 or more, got {seed}")
+    check_seed(seed, problems)
     reading = problems.attempt(Reading.of, columns, images)
     problems.stop_if_any()
     assert reading is not None

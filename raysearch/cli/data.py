@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.cli.arguments import Columns, GroupBy, ImagesFolder
-from raysearch.errors import InputError
+from raysearch.cli.arguments import Columns, GroupBy, ImagesFolder, check_ending, check_seed
+from raysearch.errors import Problems
 
 if TYPE_CHECKING:
     from raysearch.data.account import Account
@@ -59,17 +59,18 @@ def data(
     """
     from raysearch.data.pixels import load
     from raysearch.data.reading import Reading
-    from raysearch.errors import Problems
     from raysearch.job.intake import checked
     from raysearch.record.goal import Goal
     from raysearch.reporting.intake import show_intake
 
-    if out is not None and out.suffix.lower() not in (".png", ".jpg", ".jpeg"):
-        raise InputError(f"--out {out}: give a name that ends in .png or .jpg")
-    reading = Reading.of(columns, images, group_by)
-    how: dict[str, Any] = {"keep_copies": keep_copies, "progress": not as_json, "reading": reading}
-    dataset = load(source, image_size=image_size, seed=max(0, seed), **how)
     problems = Problems()
+    check_ending("--out", out, (".png", ".jpg", ".jpeg"), problems)
+    check_seed(seed, problems)
+    reading = problems.attempt(Reading.of, columns, images, group_by)
+    problems.stop_if_any()
+    assert reading is not None
+    how: dict[str, Any] = {"keep_copies": keep_copies, "progress": not as_json, "reading": reading}
+    dataset = load(source, image_size=image_size, seed=seed, **how)
     goal = Goal(metric)
     problems.found += goal.check(dataset.classes)
     dataset = checked(dataset, goal, strict=False, problems=problems)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from raysearch.errors import InputError, Problems
+from raysearch.errors import Problems
 
 if TYPE_CHECKING:
     from raysearch.data.dataset import Dataset
@@ -65,8 +64,6 @@ def images_of(source: str, reading: Reading, image_size: int | None, seed: int, 
     """
     from raysearch.data.pixels import load
 
-    if seed < 0:
-        raise InputError(f"--seed must be 0 or more, got {seed}")
     # As for measuring, so that a class of one image is looked at instead of refused.
     return load(
         source,
@@ -98,11 +95,3 @@ def backbone_embedder(
     problems.stop_if_any()
     assert chosen is not None and loaded is not None
     return Embedder.of_backbone(backbone, loaded, dataset.image_size, dataset.fit, pooling, chosen)
-
-
-def check_ending(flag: str, file: Path | None, endings: tuple[str, ...], problems: Problems) -> None:
-    """Notes a file whose name says another kind than what will be in it."""
-    problems.check(
-        file is None or file.suffix.lower() in endings,
-        f"{flag} {file}: give a name that ends in {' or '.join(endings)}",
-    )

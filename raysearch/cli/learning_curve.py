@@ -36,9 +36,7 @@ def learning_curve(
         raysearch learning-curve fine_tune-1
         raysearch learning-curve fine_tune-1 --fractions 0.05,0.1,0.2,0.5,1 --seeds 5
     """
-    from pydantic import ValidationError
-
-    from raysearch.job.settings import Settings
+    from raysearch.job.images import settings_of
     from raysearch.pipeline.learning_curve import checked_fractions, forecast, summed_up
     from raysearch.pipeline.learning_curve import learning_curve as train
     from raysearch.record.metric import in_words
@@ -47,10 +45,7 @@ def learning_curve(
     opened, shares = Run.open(run, results), checked_fractions(fractions)
     if seeds < 1:
         raise InputError(f"--seeds {seeds}: must be at least 1")
-    try:
-        settings = Settings.model_validate(opened.info["settings"])
-    except (KeyError, ValidationError) as error:
-        raise InputError(f"{run}: run.json does not say what was trained ({error})") from error
+    settings = settings_of(opened)
     recipe, points = opened.best.recipe, []
     for point in train(settings, recipe, shares, seeds, device):
         points.append(point)

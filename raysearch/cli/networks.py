@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
-from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, device_of, say
-from raysearch.cli.insight import Seed, Source, Steps, check_ending
+from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, check_ending, check_seed, device_of, say
+from raysearch.cli.insight import Seed, Source, Steps
 from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
@@ -136,7 +136,7 @@ def _check(
     from raysearch.record.metric import RETRIEVAL, check_metric
 
     check_ending("--out", out, (".html", ".csv"), problems)
-    problems.check(seed >= 0, f"--seed must be 0 or more, got {seed}")
+    check_seed(seed, problems)
     problems.check(not download or backbones is not None, "--download needs --backbones NAME,…: what is to be fetched")
     problems.check(
         weights is None or str(weights) not in ("auto", "imagenet", "bundled", "random"),

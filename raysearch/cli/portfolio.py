@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from raysearch.cli.arguments import Results, say
-from raysearch.cli.insight import check_ending
+from raysearch.cli.arguments import Results, check_ending, say
 from raysearch.errors import Problems
 
 if TYPE_CHECKING:

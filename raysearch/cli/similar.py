@@ -12,7 +12,7 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, Results, device_of, say
+from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, Results, check_ending, check_seed, device_of, say
 from raysearch.cli.insight import (
     Backbone,
     ImageSize,
@@ -22,7 +22,6 @@ from raysearch.cli.insight import (
     Steps,
     WeightsName,
     backbone_embedder,
-    check_ending,
     images_of,
 )
 from raysearch.data.names import one_line
@@ -85,6 +84,7 @@ def embed(
 
     problems = Problems()
     check_ending("--out", out, (".parquet",), problems)
+    check_seed(seed, problems)
     problems.check(
         run is None or image_size is None, "--image-size is the run's own where --run is given; leave it out"
     )

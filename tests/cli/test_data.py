@@ -84,7 +84,11 @@ def test_what_is_certainly_wrong_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert main(["data", "d"]) == 2
     assert "can be read in several ways" in capsys.readouterr().err
     assert main(["data", "nothing"]) == 2
-    assert main(["data", "d", "--out", "sheet.txt"]) == 2
+    capsys.readouterr()
+    assert main(["data", "d", "--out", "sheet.txt", "--seed", "-1"]) == 2
+    told = capsys.readouterr().err
+    assert "--out sheet.txt: give a name that ends in .png or .jpg or .jpeg" in told
+    assert "--seed must be 0 or more, got -1" in told
 
 
 def test_the_plan_shows_the_account(leaky: Path, capsys: pytest.CaptureFixture[str]) -> None:

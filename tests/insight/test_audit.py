@@ -109,6 +109,7 @@ def test_a_manifest_of_a_zip_can_be_cleaned_again(tmp_path):
         (["--drop", "drop.csv", "--write", "c.csv"], ["names 1 images that photos does not have: train/no.png"]),
         (["--drop", "all.csv", "--write", "c.csv"], ["no training image of red would be left"]),
         (["--backbone", "resnet"], ["resnet"]),
+        (["--seed", "-1", "--write", "c.txt"], ["--seed must be 0 or more, got -1", "--write c.txt"]),
     ],
 )
 def test_what_is_refused(tmp_path, capsys, given, told):

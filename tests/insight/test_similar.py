@@ -128,6 +128,7 @@ def test_measure_as_a_table(index, capsys):
         (["similar", "f.parquet", "bad.png", "--k", "0", "--out", "x.gif"], "--k must be at least 1, got 0"),
         (["embed", "--data", "photos", "--out", "f.csv"], "--out f.csv: give a name that ends in .parquet"),
         (["embed", "--data", "photos", "--run", "no"], "no"),
+        (["embed", "--data", "photos", "--seed", "-1"], "--seed must be 0 or more, got -1"),
     ],
 )
 def test_what_is_refused(index, capsys, given, told):
