@@ -71,12 +71,20 @@ def check_seed(seed: int, problems: Problems) -> None:
 
 
 class Bar:
-    """A progress bar on stderr, which is gone at the end; silent where stderr is not a terminal."""
+    """A progress bar on stderr for one step after another, which is gone at the end.
 
-    def __init__(self, console: Console, what: str, total: int) -> None:
+    Args:
+        shown: False: it is silent, as it is where stderr is not a terminal.
+        console: where lines are told while the bar is there; None: nowhere.
+    """
+
+    def __init__(self, shown: bool = True, console: Console | None = None) -> None:
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        self._progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-        self._task = self._progress.add_task(what, total=total)
+        console = console or Console(stderr=True)
+        self._progress = Progress(
+            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
+        )
+        self._task = self._progress.add_task("", total=None)
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -85,5 +93,10 @@ class Bar:
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
-    def __call__(self, images: int = 1) -> None:
-        self._progress.advance(self._task, images)
+    def begin(self, what: str, total: int) -> None:
+        """A step begins, of `total` parts."""
+        self._progress.reset(self._task, description=what, total=total)
+
+    def __call__(self, done: int = 1) -> None:
+        """More parts are done."""
+        self._progress.advance(self._task, done)

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 from rich.console import Console
 
-from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, check_ending, check_seed, say
+from raysearch.cli.arguments import Bar, Columns, DeviceName, ImagesFolder, check_ending, check_seed, say
 from raysearch.cli.insight import (
     Backbone,
     ImageSize,
     Seed,
     Source,
-    Steps,
     WeightsName,
     backbone_embedder,
     images_of,
@@ -141,8 +140,8 @@ def _audit(
     dataset = images_of(data, reading, image_size, seed, progress)
     embedder = backbone_embedder(backbone, weights, dataset, "avg", device)
     listing = list_source(data, seed=seed, measuring=True, reading=reading)
-    with Steps(progress) as steps:
-        return look(dataset, listing, embedder, seed=seed, telling=steps), listing
+    with Bar(progress) as bar:
+        return look(dataset, listing, embedder, seed=seed, telling=bar), listing
 
 
 def _write_all(found: Audit, out: Path) -> None:

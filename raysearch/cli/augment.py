@@ -7,8 +7,8 @@ from typing import Annotated
 
 import tyro
 
-from raysearch.cli.arguments import Columns, ImagesFolder, check_seed, say
-from raysearch.cli.insight import ImageSize, Seed, Source, Steps
+from raysearch.cli.arguments import Bar, Columns, ImagesFolder, check_seed, say
+from raysearch.cli.insight import ImageSize, Seed, Source
 from raysearch.errors import Problems
 
 
@@ -48,8 +48,8 @@ def augment(
     dataset = load(data, image_size=image_size, seed=seed, reading=reading)
     asked = Asked(dataset.fingerprint, copies, strength, seed)
     check_folder(out, asked)
-    with Steps() as steps:
-        steps.begin("Augmenting", sum(map(len, (dataset.train, dataset.val, dataset.test))))
-        written = write_copies(dataset, out, asked, steps)
+    with Bar() as bar:
+        bar.begin("Augmenting", sum(map(len, (dataset.train, dataset.val, dataset.test))))
+        written = write_copies(dataset, out, asked, bar)
     say(f"{out}: {written:,} files written; some of them: {out / PREVIEW}")
     return 0

@@ -165,7 +165,8 @@ def _answers(best: Best, splits: Sequence[Split], device: torch.device) -> tuple
     from raysearch.winner.evaluate import logits_of
 
     model, logits = best.model(), []
-    with Bar(Console(stderr=True), "measuring", sum(len(split.labels) for split in splits)) as progress:
+    with Bar() as progress:
+        progress.begin("measuring", sum(len(split.labels) for split in splits))
         for split in splits:
             for batch in logits_of(model, split, device):
                 logits.append(batch)

@@ -1,12 +1,10 @@
-"""What verbs that look at images with a frozen network ask for, and how they show how far they are."""
+"""What verbs that look at images with a frozen network ask for."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from raysearch.errors import Problems
 
@@ -27,33 +25,6 @@ ImageSize = Annotated[
 ]
 Seed = Annotated[int, tyro.conf.arg(metavar="N", help="Of the splits that SOURCE does not give, and of all chance.")]
 Pooling = Literal["avg", "max", "both"]
-
-
-class Steps:
-    """A progress bar on stderr for one step after another; silent where stderr is not a terminal."""
-
-    def __init__(self, shown: bool = True) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        console = Console(stderr=True)
-        self._progress = Progress(
-            *columns, console=console, transient=True, disable=not (shown and console.is_terminal)
-        )
-        self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> Steps:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def begin(self, what: str, total: int) -> None:
-        """A step begins, of `total` parts."""
-        self._progress.reset(self._task, description=what, total=total)
-
-    def __call__(self, done: int = 1) -> None:
-        """More parts are done."""
-        self._progress.advance(self._task, done)
 
 
 def images_of(source: str, reading: Reading, image_size: int | None, seed: int, progress: bool) -> Dataset:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 from rich.console import Console
 
-from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, check_ending, check_seed, device_of, say
-from raysearch.cli.insight import Seed, Source, Steps
+from raysearch.cli.arguments import Bar, Columns, DeviceName, ImagesFolder, check_ending, check_seed, device_of, say
+from raysearch.cli.insight import Seed, Source
 from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
@@ -180,10 +180,10 @@ def _judge(
     from raysearch.models.candidates import LeftOut
 
     judged: list[Judged] = []
-    with Steps(progress) as steps:
+    with Bar(progress) as bar:
         for one, size in sized:
             try:
-                judged.append(judge(one, size, labelled, device, seed=seed, telling=steps))
+                judged.append(judge(one, size, labelled, device, seed=seed, telling=bar))
             except InputError as error:
                 left_out.append(LeftOut(one.backbone, "; ".join(error.problems)))
                 _tell(left_out[-1:])

@@ -110,7 +110,8 @@ def predict(
     best, found, answers, chosen = _given(run, results, images, device, ask, problems)
     explainer = _explainer(best, explain, chosen)
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
-    with Bar(err, "predicting", len(found)) as progress:
+    with Bar(console=err) as progress:
+        progress.begin("predicting", len(found))
         told = Told(found, answers, explainer, err, progress)
         said = None  # once the bar is gone
         if csv is not None:

@@ -12,14 +12,23 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from raysearch.cli.arguments import Columns, DeviceName, ImagesFolder, Results, check_ending, check_seed, device_of, say
+from raysearch.cli.arguments import (
+    Bar,
+    Columns,
+    DeviceName,
+    ImagesFolder,
+    Results,
+    check_ending,
+    check_seed,
+    device_of,
+    say,
+)
 from raysearch.cli.insight import (
     Backbone,
     ImageSize,
     Pooling,
     Seed,
     Source,
-    Steps,
     WeightsName,
     backbone_embedder,
     images_of,
@@ -94,9 +103,9 @@ def embed(
     dataset, embedder, folder = _opened(
         data, reading, run, backbone, weights, pooling, image_size, seed, device, results
     )
-    with Steps() as steps:
-        steps.begin("Features", sum(map(len, (dataset.train, dataset.val, dataset.test))))
-        index = make(dataset, embedder, reading, folder, steps)
+    with Bar() as bar:
+        bar.begin("Features", sum(map(len, (dataset.train, dataset.val, dataset.test))))
+        index = make(dataset, embedder, reading, folder, bar)
     index.write(out)
     say(f"{out}: {len(index.paths):,} images, {index.vectors.shape[1]:,} numbers each")
     return 0

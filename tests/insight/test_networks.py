@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import raysearch.insight.networks as judging
-from raysearch.cli.insight import Steps
+from raysearch.cli.arguments import Bar
 from raysearch.cli.main import main
 from raysearch.data.pixels import load
 from raysearch.errors import InputError
@@ -168,7 +168,7 @@ def test_images_are_the_same_ones_in_every_size(tmp_path):
     images = Labelled.of(dict(sizes))
     assert len(images.paths) == 36 + 13
     assert ("train", "train/red/plain.png") not in images.paths
-    judged = judge(Candidate("simple_cnn", "random"), 32, images, CPU, telling=Steps(False))
+    judged = judge(Candidate("simple_cnn", "random"), 32, images, CPU, telling=Bar(False))
     assert judged.logits.shape == (49, 3)
     assert rank([judged], images, "accuracy")[0].figure > 0.8  # labels and vectors are in one order
 
