@@ -47,10 +47,8 @@ def images_of(source: str, reading: Reading, image_size: int | None, seed: int, 
     )
 
 
-def backbone_embedder(
-    backbone: str, weights: str, dataset: Dataset, pooling: str, device: str, seed: int = 0
-) -> Embedder:
-    """The frozen network of that name, for images of a data set.
+def backbone_embedder(backbone: str, weights: str, dataset: Dataset, pooling: str, device: str) -> Embedder:
+    """The frozen network of that name, for images of a data set; random weights are always the same ones.
 
     Raises:
         InputError: an unknown backbone, weights that cannot be had, images too small for it, no such device; all
@@ -62,7 +60,7 @@ def backbone_embedder(
 
     problems = Problems()
     chosen = problems.attempt(device_of, device)
-    loaded = problems.attempt(load_weights, backbone, weights, seed)
+    loaded = problems.attempt(load_weights, backbone, weights, 0)
     problems.stop_if_any()
     assert chosen is not None and loaded is not None
     return Embedder.of_backbone(backbone, loaded, dataset.image_size, dataset.fit, pooling, chosen)

@@ -73,7 +73,7 @@ def answer_section(
     for one in measured_models(evaluation):
         paired = None
         if one.key != "winner":
-            paired = paired_difference(folder / "predictions.parquet", "winner", one.key, threshold)
+            paired = paired_difference(folder / "predictions.parquet", one.key, threshold)
             if paired is not None:
                 answer["notes"].append(f"Against {one.label}: {paired}; {paired.verdict}.")
         numbers = [str(one.trainings), str(one.cost), one.told, plus_minus(one.macro_f1)]

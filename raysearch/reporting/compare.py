@@ -46,15 +46,15 @@ class Paired:
         return "worse" if self.high < 0 else f"not to be told apart on {self.images} images"
 
 
-def paired_difference(predictions: Path, one: str, other: str, threshold: float | None = None) -> Paired | None:
-    """How much more often model `one` is right than `other` on the test images.
+def paired_difference(predictions: Path, other: str, threshold: float | None = None) -> Paired | None:
+    """How much more often the winner is right than another model on the test images.
 
     The interval is Student's, for the mean of the paired differences of right (1) and wrong (0).
 
     Args:
         predictions: predictions.parquet.
-        one, other: columns of it, e.g. "winner", "head".
-        threshold: of model `one`, as of `raysearch.record.decision.decided`.
+        other: the column of the other one, e.g. "head".
+        threshold: of the winner, as of `raysearch.record.decision.decided`.
 
     Returns: None where the file, one of the models or enough images (two) are missing.
     """
@@ -62,11 +62,11 @@ def paired_difference(predictions: Path, one: str, other: str, threshold: float 
         return None
     frame = pd.read_parquet(predictions)
     frame = frame[frame["split"] == "test"]
-    if not {one, other} <= set(frame) or len(frame) < 2:
+    if not {"winner", other} <= set(frame) or len(frame) < 2:
         return None
     ours, theirs = (
         decided(np.stack(list(frame[name])), level) == frame["label"].to_numpy()
-        for name, level in ((one, threshold), (other, None))
+        for name, level in (("winner", threshold), (other, None))
     )
     return Paired.of(ours, theirs)
 

@@ -72,7 +72,7 @@ class LiveView:
         best: Leader | None,
         elapsed: float,
         left: float | None,
-        activity: Sequence[str] | str = (),
+        activity: Sequence[str] = (),
     ) -> None:
         """Shows how the search stands.
 
@@ -83,13 +83,12 @@ class LiveView:
             left: seconds left, as estimated or given by the budget; None if nobody can say.
             activity: what is being done now, a line each.
         """
-        lines = [activity] if isinstance(activity, str) else list(activity)
         now = self._clock()
         if self._live is not None:
 
             def panel() -> RenderableType:
                 since = self._clock() - now
-                return _panel(counts, best, elapsed + since, None if left is None else left - since, lines)
+                return _panel(counts, best, elapsed + since, None if left is None else left - since, activity)
 
             self._panel = panel
             return
@@ -98,7 +97,7 @@ class LiveView:
         self._said_at = now
         numbers = ", ".join(f"{counts.get(state, 0)} {state}" for state in State)
         leader = "" if best is None else f"; best {best.trial} {best.metric} {best.value:.4f}"
-        doing = f"; {', '.join(lines)}" if lines else ""
+        doing = f"; {', '.join(activity)}" if activity else ""
         self._say(f"[{_duration(elapsed)}, {_left(left)}] {numbers}{leader}{doing}")
 
     def line(self, message: str) -> None:

@@ -99,7 +99,7 @@ def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, conso
     console.print(evaluation_table(evaluation))
     shipped = evaluation.get("shipped")
     threshold = None if shipped is None else shipped["threshold"]
-    paired = paired_difference(run.folder / "predictions.parquet", "winner", "default", threshold)
+    paired = paired_difference(run.folder / "predictions.parquet", "default", threshold)
     lines = []
     if shipped is not None and paired is not None:
         lines.append(f"What is shipped against the default, image by image: {paired}; {paired.verdict}")

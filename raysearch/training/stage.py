@@ -110,7 +110,7 @@ def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[
     on = _Place(bench, recipes[0], recipes[0].schedule[0])
     images = on.images(held_out=False)
     if folds:
-        still = on.train_activations(augmented=False)
+        still = on.still_activations()
         pack = FoldedPack(
             recipes,
             images,
@@ -212,9 +212,9 @@ class _Place:
         split = quick_look(held, self._bench.max_batches, QUICK_VALIDATION_BATCH)
         return replace(images, held_out=self._exact(_Part("held_out", split)))
 
-    def train_activations(self, *, augmented: bool) -> Activations:
-        """The activations of the training images, in the training's precision."""
-        return self._train.of(self._train_activations(augmented=augmented)).activations
+    def still_activations(self) -> Activations:
+        """The activations of the training images as they are, in the training's precision."""
+        return self._train.of(self._train_activations(augmented=False)).activations
 
     def _train_activations(self, *, augmented: bool) -> Activations:
         augmenter = None

@@ -25,9 +25,10 @@ class Cluster:
     unknown: bool = False
     """Whether machines may come of which nothing is known beforehand."""
 
-    def largest(self, name: str) -> float:
-        """The most that one machine has of something, or may have."""
-        return max((machine.get(name, 0.0) for machine in (*self.nodes, *self.types)), default=0.0)
+    @property
+    def most_gpus(self) -> float:
+        """The most GPUs that one machine has, or may have."""
+        return max((machine.get("GPU", 0.0) for machine in (*self.nodes, *self.types)), default=0.0)
 
     def now(self, trial: Resources) -> int:
         """How many trials the machines that are there hold together."""

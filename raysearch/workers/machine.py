@@ -159,7 +159,7 @@ def share_cluster(
     Raises:
         InputError: no machine of it can hold a trial, and none that could may come.
     """
-    with_gpus = device == "cuda" or (device == "auto" and cluster.largest("GPU") > 0)
+    with_gpus = device == "cuda" or (device == "auto" and cluster.most_gpus > 0)
     gpus = gpus_per_trial if gpus_per_trial is not None else float(with_gpus * workers)
     if gpus and not (with_gpus or device == "auto"):
         raise InputError(f"--gpus-per-trial {gpus:g}: trials with --device {device} use none; give --device cuda")
@@ -172,8 +172,8 @@ def share_cluster(
     if not room and not cluster.unknown:
         each = "a trial" if workers == 1 else f"each of a trial's {workers} workers"
         advice = (
-            f"lower --gpus-per-trial; the most that a machine has is {cluster.largest('GPU'):g}"
-            if cluster.largest("GPU")
+            f"lower --gpus-per-trial; the most that a machine has is {cluster.most_gpus:g}"
+            if cluster.most_gpus
             else "give --device cpu, or join a cluster with GPUs"
             if gpus
             else "its nodes have no CPUs"

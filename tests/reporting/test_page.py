@@ -191,7 +191,7 @@ def test_the_answer_says_the_recipe_the_figures_and_the_paired_intervals(finishe
     assert "then the head and the last 2 blocks for up to 2 epochs" in answer
     assert "71.0 % ± 1.0" in answer
     assert "60.0 %" in answer
-    head = paired_difference(finished.folder / "predictions.parquet", "winner", "head")
+    head = paired_difference(finished.folder / "predictions.parquet", "head")
     assert head is not None
     assert head.verdict == "better"
     assert f"Against the best head alone: {head}; better." in answer
@@ -216,13 +216,13 @@ def test_a_paired_interval_is_that_of_the_paired_t_test(tmp_path):
     test = frame[frame["split"] == "test"]
     right = {name: np.stack(list(test[name])).argmax(1) == test["label"] for name in ("winner", "default")}
     expected = stats.ttest_rel(right["winner"].astype(float), right["default"].astype(float))
-    found = paired_difference(path, "winner", "default")
+    found = paired_difference(path, "default")
     assert found is not None
     assert (found.low, found.high) == pytest.approx(tuple(expected.confidence_interval(0.95)))
     assert found.images == 150
-    assert paired_difference(path, "winner", "nobody") is None
-    assert paired_difference(tmp_path / "nothing.parquet", "winner", "head") is None
-    same = paired_difference(path, "winner", "winner")
+    assert paired_difference(path, "nobody") is None
+    assert paired_difference(tmp_path / "nothing.parquet", "head") is None
+    same = paired_difference(path, "winner")
     assert same is not None
     assert (same.difference, same.low, same.high) == (0, 0, 0)
     assert "not to be told apart on 150 images" in same.verdict

@@ -94,7 +94,7 @@ def test_the_summary_begins_with_what_is_shipped_and_holds_it_to_the_default(tmp
     assert "0.7100 ± 0.0100" in rows[1]
     assert "the default recipe, as the search trained it" in rows[2]
     assert "the best head alone" in rows[3]
-    paired = paired_difference(tmp_path / "run" / "predictions.parquet", "winner", "default")
+    paired = paired_difference(tmp_path / "run" / "predictions.parquet", "default")
     assert f"What is shipped against the default, image by image: {paired}; {paired.verdict}" in test
     assert "Final comparison on 3 folds of all labelled images" in test
 
@@ -125,7 +125,7 @@ def test_what_is_shipped_answers_by_its_threshold(tmp_path):
     path = tmp_path / "predictions.parquet"
     shares = [np.array([0.7, 0.3], np.float32), np.array([0.8, 0.2], np.float32)] * 10
     pd.DataFrame({"split": "test", "label": [1, 0] * 10, "winner": shares, "default": shares}).to_parquet(path)
-    found = paired_difference(path, "winner", "default", 0.25)
+    found = paired_difference(path, "default", 0.25)
     assert found is not None
     assert found.difference == pytest.approx(0.5)
     told = summarized(tmp_path, with_shipped(evaluated("t0000"), threshold=0.25), [*LOG, *KEPT])

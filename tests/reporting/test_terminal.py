@@ -53,7 +53,7 @@ def test_a_pipe_gets_a_line_a_segment_and_one_every_ten_seconds():
     with LiveView(console, clock=lambda: now[0]) as view:
         for second in range(25):
             now[0] = float(second)
-            view.update(COUNTS, BEST, elapsed=second, left=100.0 - second, activity="t0008: epoch 3 of 4")
+            view.update(COUNTS, BEST, elapsed=second, left=100.0 - second, activity=["t0008: epoch 3 of 4"])
         view.line(segment_line(end("t0007", 1, row(2, 0.6913), 2)))
         view.note("writing everything")
     lines = text_of(console).splitlines()

@@ -51,7 +51,7 @@ def test_a_cluster_is_counted_as_it_is_and_as_it_may_become():
     cluster = Cluster(({}, gpu), types=({"CPU": 8.0}, gpu, {"CPU": 8.0, "GPU": 2.0}), more=3)
     assert cluster.now({"CPU": 1, "GPU": 1}) == 1
     assert cluster.most({"CPU": 1, "GPU": 1}) == 1 + 3 * 2
-    assert cluster.largest("GPU") == 2
+    assert cluster.most_gpus == 2
 
 
 def test_needs_are_told_as_people_say_them():
