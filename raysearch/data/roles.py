@@ -136,9 +136,14 @@ def _named(source: str, columns: Mapping[str, Sequence[str]], reading: Reading, 
     return found
 
 
+def _by_plain_name(columns: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The columns' names as they are compared, without columns of which no row says anything; of equals the first."""
+    return {plain_name(name): name for name, values in reversed(list(columns.items())) if any(values) or not values}
+
+
 def _path_column(columns: Mapping[str, Sequence[str]]) -> str | None:
     """Of the columns whose values end as images do the one of the likeliest name, or the only one; else by the name."""
-    plain = {plain_name(name): name for name, values in reversed(list(columns.items())) if any(values) or not values}
+    plain = _by_plain_name(columns)
     named = [plain[word] for word in PATHS if word in plain]
     images = [
         name
@@ -164,7 +169,7 @@ def label_among(source: str, columns: Mapping[str, Sequence[str]]) -> str | None
 
 def _label_column(source: str, columns: Mapping[str, Sequence[str]], problems: list[str]) -> str | None:
     """One called label; else the only one of another such name, or of several that say the same the one of words."""
-    plain = {plain_name(name): name for name, values in reversed(list(columns.items())) if any(values) or not values}
+    plain = _by_plain_name(columns)
     found = [plain[word] for word in LABELS if word in plain]
     if not found or "label" in plain:
         return found[0] if found else None

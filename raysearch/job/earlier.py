@@ -61,9 +61,7 @@ class Earlier:
         if not any(event["event"] == "finished" for event in events) or evaluation is None:
             raise InputError(f"{given}: that run is not finished; go on with it first: --resume {run.folder}")
         problems.attempt(load_best, run.folder / "best")
-        trials = Trials()
-        for event in events:
-            trials.take(event)
+        trials = Trials.of(events)
         chosen = trials[evaluation["trial"]]
         dataset = problems.attempt(lambda: images_before(run).at(chosen.recipe.image_size))
         head = None

@@ -25,6 +25,7 @@ from raysearch.record.goal import Goal
 from raysearch.space.space import Space
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
+from raysearch.training.numerics import on_threads
 from raysearch.workers.cluster import Call, call_here
 
 _TIMED_SHAPES = 8
@@ -62,13 +63,9 @@ def plan_cache(job: Job, call: Call = call_here) -> tuple[CachePlan, Costs]:
 
 def _measured(threads: int, measured: Callable[[], Costs], packs: list[_Pack]) -> tuple[Costs, list[float]]:
     """The costs, and those of each pack, where trials run and on as many threads as one has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with on_threads(threads):
         costs = measured()
         return costs, [pack.seconds(costs.depths[0].numbers) for pack in packs]
-    finally:
-        torch.set_num_threads(before)
 
 
 def _workload(job: Job, reads: dict[int, Reads]) -> Workload:

@@ -21,6 +21,7 @@ from raysearch.record.info import Json, NetworkInfo
 from raysearch.record.trial import Trials
 from raysearch.reporting.sentences import network_in_short
 from raysearch.training.cost import Cost, cost_of
+from raysearch.training.numerics import on_threads
 from raysearch.workers.cluster import Call, call_here
 
 
@@ -72,9 +73,8 @@ def outcomes(job: Job, recorded: Json, events: Iterable[Event]) -> dict[str, Any
     """What became of the predictions, by depth; where there are several networks, by network and depth."""
     if "networks" not in recorded:
         return outcome(job, recorded, events)
-    log, trials = list(events), Trials()
-    for event in log:
-        trials.take(event)
+    log = list(events)
+    trials = Trials.of(log)
     return {
         f"{network_in_short(name)}, {depth}": what
         for name, one in recorded["networks"].items()
@@ -113,10 +113,6 @@ def network_infos(job: Job, call: Call = call_here) -> list[NetworkInfo]:
 
 def _costs(threads: int, recipes: Sequence[Recipe], classes: int, device: str) -> list[Cost]:
     """Of a prediction of each, heads aside, on as many threads as a trial has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
+    with on_threads(threads):
         networks = [(build_classifier(recipe, classes)[:-1], recipe.image_size) for recipe in recipes]
         return [cost_of(network, size, torch.device(device)) for network, size in networks]
-    finally:
-        torch.set_num_threads(before)

@@ -171,10 +171,7 @@ def _fronts(rows: Sequence[Cells], goal: Goal) -> None:
 
 
 def _table(events: Iterable[Event], goal: Goal | None, *, heads: bool) -> pd.DataFrame:
-    trials = Trials()
-    for event in events:
-        trials.take(event)
-    rows = [_row(trial) for trial in trials.values() if trial.is_head == heads]
+    rows = [_row(trial) for trial in Trials.of(events).values() if trial.is_head == heads]
     several = goal is not None and bool(goal.several)
     if goal is not None and several:
         _fronts(rows, goal)

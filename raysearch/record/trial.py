@@ -5,7 +5,7 @@ The controller, the tables, the display and the trackers all read this.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
@@ -196,6 +196,14 @@ class Trial:
 
 class Trials(dict[str, Trial]):
     """The heads and trials of a log by name, in the order in which they were made."""
+
+    @classmethod
+    def of(cls, events: Iterable[Event]) -> Trials:
+        """As they stand after these events of a log."""
+        trials = cls()
+        for event in events:
+            trials.take(event)
+        return trials
 
     def _told_of(self, event: Event) -> list[Trial]:
         """The trials that an event changes, if there are any: all that run, where the driver says that it stops."""

@@ -58,6 +58,17 @@ def full_precision(device: torch.device) -> Iterator[None]:
 
 
 @contextmanager
+def on_threads(number: int) -> Iterator[None]:
+    """As many threads for each operation on the CPU; afterwards as many as before."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
 def seeded(device: torch.device, *entropy: int) -> Iterator[None]:
     """Draws random numbers (dropout) from `entropy`; the process's own random state is put back afterwards."""
     cuda = [torch.cuda.current_device() if device.index is None else device.index] if device.type == "cuda" else []

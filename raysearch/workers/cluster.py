@@ -13,6 +13,7 @@ from typing import Any, Protocol, TypeVar
 import ray
 from ray._private import state
 from ray.exceptions import ActorUnavailableError, RayActorError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.workers.capacity import Cluster, Resources, needs
 
@@ -41,6 +42,11 @@ def look_at_cluster() -> Cluster:
     if not path.is_file():
         return Cluster(nodes)
     return launched(nodes, json.loads(path.read_text(encoding="utf-8")))
+
+
+def beside_driver() -> NodeAffinitySchedulingStrategy:
+    """Puts an actor on the driver's own machine: a spot node would take the search along."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def lost_with_machine(error: RayActorError) -> bool:

@@ -21,10 +21,9 @@ import ray
 import ray.train
 from ray.exceptions import RayActorError, RayError
 from ray.train.torch import TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raysearch.training.ranks import Ranks
-from raysearch.workers.cluster import MACHINE_LOST, lost_with_machine
+from raysearch.workers.cluster import MACHINE_LOST, beside_driver, lost_with_machine
 from raysearch.workers.config import TuneDict, WorkplaceConfig
 from raysearch.workers.desk import Desk
 from raysearch.workers.network import OwnNetwork
@@ -68,9 +67,7 @@ class Crews:
     def __enter__(self) -> Crews:
         logging.getLogger("ray.train").setLevel(logging.CRITICAL)  # of a crew that ends in the middle of a step
         self._scratch = TemporaryDirectory(prefix="raysearch-crews-", ignore_cleanup_errors=True)
-        # Where the driver is, for a spot node would take the search along.
-        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        options = {"name": self.desk, "num_cpus": 0, "max_concurrency": _CALLS, "scheduling_strategy": here}
+        options = {"name": self.desk, "num_cpus": 0, "max_concurrency": _CALLS, "scheduling_strategy": beside_driver()}
         desk: Any = ray.remote(Desk).options(**options).remote(self._workers)
         ray.get(desk.__ray_ready__.remote())
         self._desk = desk

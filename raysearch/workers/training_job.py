@@ -18,7 +18,6 @@ import torch
 from ray.exceptions import RayActorError, RayError
 from ray.train import PreemptionError, TrainingFailedError, WorkerGroupError
 from ray.train.torch import TorchTrainer
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from torch import nn
 
 from raysearch.data.shared import bring_all
@@ -31,7 +30,7 @@ from raysearch.training.checkpoint import best_metadata, load_tensors, save_tens
 from raysearch.training.path import assemble, train_recipe
 from raysearch.training.student import ANSWERS, before_student
 from raysearch.workers.board import Board
-from raysearch.workers.cluster import MACHINE_LOST, look_at_cluster, lost_with_machine
+from raysearch.workers.cluster import MACHINE_LOST, beside_driver, look_at_cluster, lost_with_machine
 from raysearch.workers.config import BenchConfig, TuneDict
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.order import Training
@@ -115,8 +114,7 @@ def _lost_with_machine(error: TrainingFailedError) -> bool:
 
 def _job(work: Work, bench: BenchConfig, workers: int, resources: dict[str, float], storage: Storage | None) -> None:
     """One Ray Train job, until nothing is missing."""
-    # Where the driver is: a spot node would take the board along.
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    here = beside_driver()
     board: Any = ray.remote(Board).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
 
     def put_up() -> None:
