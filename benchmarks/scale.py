@@ -207,7 +207,8 @@ def search(trials: int, concurrent: int) -> Iterator[tuple[Driver, TimedProposer
     from raysearch.job.flags import Flags
     from raysearch.pipeline.entry import job_of
     from raysearch.pipeline.final_training import effort_of
-    from raysearch.pipeline.progress import Progress, pace_of
+    from raysearch.pipeline.pace import pace_of
+    from raysearch.pipeline.progress import Progress
     from raysearch.reporting.live_view import LiveView
     from raysearch.run import Run
     from raysearch.search.controller import Controller

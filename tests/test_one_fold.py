@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.pipeline.effort import Effort
-from raysearch.pipeline.progress import Pace, Progress
+from raysearch.pipeline.pace import Pace
+from raysearch.pipeline.progress import Progress
 from raysearch.record.events import Event
 from raysearch.record.tables import heads_table, trials_table
 from raysearch.record.trial import State

@@ -22,7 +22,8 @@ from raysearch.pipeline.finishing import asked_for
 from raysearch.pipeline.first_head import first_head
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
 from raysearch.pipeline.levels import compare_of, judge_of, range_test_of
-from raysearch.pipeline.progress import Progress, pace_of
+from raysearch.pipeline.pace import pace_of
+from raysearch.pipeline.progress import Progress
 from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
 from raysearch.record.files import BEST, CHECKPOINTS

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from raysearch.pipeline.effort import Effort
-from raysearch.pipeline.progress import _NAMED, Pace, _activity
+from raysearch.pipeline.pace import Pace
+from raysearch.pipeline.progress import _NAMED, _activity
 from raysearch.record.events import Event
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
