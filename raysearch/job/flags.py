@@ -12,6 +12,8 @@ import tyro
 from raysearch.errors import InputError
 from raysearch.models.backbones import NAMES
 from raysearch.recipe import Fit
+from raysearch.record.evaluation import Kind
+from raysearch.record.final_events import On
 from raysearch.space.names import space_files
 
 _SPACES = f"a name in search_spaces/ ({', '.join(space_files())})"
@@ -135,14 +137,14 @@ class Flags:
     """Disk that cached activations may take. Default: a quarter of what is free."""
     refits: Annotated[int | None, _unset("N")] = None
     """How often the winner is trained again with fresh seeds, for an honest figure. Default: the preset's (3, 4, 5)."""
-    refit_on: Literal["train", "train+val"] = "train+val"
+    refit_on: On = "train+val"
     """What the refits train on. train+val uses every labelled image, with as many epochs as the search found well, and
     more; train keeps the validation images to stop by and to choose the best refit, and compares nothing on folds."""
     folds: Annotated[int | None, _unset("N")] = None
     """Folds of the comparison at the end: the default recipe and the best challengers are trained on folds of all
     labelled images, and decided between image by image. 0 takes the search's winner as it is. Default: the preset's
     (2, 4, 5); fewer where --time-budget or a class is small."""
-    ship: Annotated[Literal["single", "averaged", "student", "mirror", "ensemble"] | None, _unset("KIND")] = None
+    ship: Annotated[Kind | None, _unset("KIND")] = None
     """What best/ holds: single, one refit; averaged, the mean of the refits' tensors; student, what learned from their
     answers (with --unlabelled); mirror, the average with the mirror image, at twice the cost; ensemble, several
     networks. Default: averaged, unless single, or the student, is surely better out of fold."""

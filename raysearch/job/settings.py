@@ -8,11 +8,11 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from raysearch.recipe import Fit, Shared, shared
+from raysearch.record.evaluation import Kind
+from raysearch.record.final_events import On
 
 Preset = Literal["quick", "default", "best"]
 
-
-Ship = Literal["single", "averaged", "student", "mirror", "ensemble"]
 
 BALANCE = "balance"
 """As `ship_point`: the recipe that the search and the final comparison find best."""
@@ -112,7 +112,7 @@ class Settings(BaseModel):
     cache_bytes: int
     """Disk that cached activations may take."""
     refits: int
-    refit_on: Literal["train", "train+val"]
+    refit_on: On
     folds: int = 0
     """Folds of the final comparison; 0: there is none. Runs from before it have none."""
     challengers: int = 0
@@ -123,7 +123,7 @@ class Settings(BaseModel):
     """How many times as long as a trial each training on a fold is; None: as for good (older runs)."""
     final_length: float = 1.0
     """How many times as long as a trial the chosen recipe is trained for good."""
-    ship: Ship | None = None
+    ship: Kind | None = None
     """What --ship asks for; None: the best that costs one pass through the network."""
     ship_point: str = BALANCE
     """Which recipe is shipped, if not the best: the best by one of several metrics, or a trial."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from raysearch.recipe import Recipe
-from raysearch.workers.order import On
+from raysearch.record.final_events import On
 
 
 @dataclass(frozen=True)

@@ -19,10 +19,11 @@ from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import Finalist, Finals, succeeded
-from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Kind, Point, frontier, shipped_kind
+from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Point, frontier, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
 from raysearch.pipeline.races import CONFIDENCE
 from raysearch.pipeline.threshold import best_threshold
+from raysearch.record.evaluation import Kind
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.search.state import SearchState

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.threshold import at_best_threshold
+from raysearch.record.evaluation import Kind
 from raysearch.record.goal import Goal
 from raysearch.training.calibration import LEAST, logarithms
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.paired import compare
 
-Kind = Literal["single", "averaged", "student", "mirror", "ensemble"]
 Floats = NDArray[np.float64]
 
 MOST_MEMBERS = 5

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from raysearch.intervals import wilson
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish
-from raysearch.pipeline.frontier import Floats, Kind, Point
+from raysearch.pipeline.frontier import Floats, Point
 from raysearch.pipeline.models import Models
 from raysearch.pipeline.required import Answers, Known, required
 from raysearch.record.evaluation import (
     AccuracyInterval,
     EvaluationDocument,
     FrontierPoint,
+    Kind,
     Metrics,
     ShippedFigures,
 )

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
+Kind = Literal["single", "averaged", "student", "mirror", "ensemble"]
+"""What can be shipped: one training, the mean of several's tensors, what learned from their answers, the mean's answers
+to an image and to its mirror image, or several networks."""
+
 
 class ClassFigures(TypedDict):
     """One model on the images of one class."""
@@ -139,8 +143,7 @@ class EnsembleShare(TypedDict):
 class ShippedFigures(TypedDict):
     """What is shipped."""
 
-    kind: str
-    """single, averaged, student, mirror or ensemble."""
+    kind: Kind
     cost: int
     """Passes through a network that a prediction takes."""
     temperature: float
@@ -174,7 +177,7 @@ class AccuracyInterval(TypedDict):
 class FrontierPoint(TypedDict):
     """One thing that could be shipped."""
 
-    kind: str
+    kind: Kind
     cost: int
     out_of_fold: AccuracyInterval
     test: AccuracyInterval

@@ -7,6 +7,9 @@ from typing import Literal, NotRequired, TypedDict
 
 from raysearch.record.info import Json
 
+On = Literal["train", "train+val"]
+"""Which labelled images the trainings after the search are given."""
+
 Row = Mapping[str, float]
 """The figures of an epoch: "epoch", "lr", "seconds", "train_…", "val_…", and "cv_…" of a head that was cross-validated.
 Epoch 0 is the state that a trial was handed."""
@@ -29,7 +32,7 @@ class FinalsBegun(Line):
     challengers: int
     seeds: int
     refits: int
-    on: str
+    on: On
     asked: NotRequired[str]
     """The trial that is taken whatever comes of it, because --ship-point asks for it."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raysearch.intervals import wilson
-from raysearch.record.evaluation import ClassFigures, EvaluationDocument, Other, ShippedFigures, Spread
+from raysearch.record.evaluation import ClassFigures, EvaluationDocument, Kind, Other, ShippedFigures, Spread
 from raysearch.record.metric import in_words
 
 OTHERS = (("default", "the default recipe"), ("head", "the best head alone"))
@@ -94,7 +94,7 @@ def student_sentence(evaluation: EvaluationDocument) -> str | None:
     points = {one["kind"]: one["out_of_fold"]["accuracy"] for one in evaluation.get("frontier", [])}
     if "student" not in points or "unlabelled" not in evaluation:
         return None
-    other = "averaged" if "averaged" in points else "single"
+    other: Kind = "averaged" if "averaged" in points else "single"
     shipped = evaluation.get("shipped", {}).get("kind") == "student"
     return (
         f"A student learned from {evaluation['unlabelled']:,} images without labels: out of fold its accuracy is "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from raysearch.errors import InputError
 from raysearch.models.shelf import Shelf
 from raysearch.models.weights import Weights, load_weights
 from raysearch.recipe import Recipe
+from raysearch.record.final_events import On
 from raysearch.record.goal import Goal
 from raysearch.training.distillation import Teacher
 from raysearch.training.numerics import choose_device
@@ -83,7 +84,7 @@ class Bench:
         """
         return self.weights if self.shelf is None else self.shelf.of(recipe)
 
-    def seeing(self, on: Literal["train", "train+val"], fold: tuple[int, int] | None, seed: int) -> Bench:
+    def seeing(self, on: On, fold: tuple[int, int] | None, seed: int) -> Bench:
         """The same bench before other parts of its labelled images; what it has read of them stays at hand.
 
         Args:

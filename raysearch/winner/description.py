@@ -9,10 +9,9 @@ from typing import NotRequired, TypedDict
 from raysearch.data.value_range import PixelRange
 from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.recipe import Fit
-from raysearch.record.evaluation import EvaluationDocument, Spread
+from raysearch.record.evaluation import EvaluationDocument, Kind, Spread
 from raysearch.winner.best import Best
 from raysearch.winner.formats import NEEDS, OUTPUTS, Format
-from raysearch.winner.shipment import Kind
 
 _FITS: dict[Fit, str] = {
     "squash": "stretch to image_size x image_size",
@@ -92,7 +91,6 @@ class Description(TypedDict):
     format: Format
     versions: dict[str, str]
     kind: Kind
-    """single, averaged, mirror or ensemble."""
     backbone: str
     classes: list[str]
     input: Input

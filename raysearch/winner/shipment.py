@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, TypedDict
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,11 +15,9 @@ from raysearch.data.selection import evenly_spaced
 from raysearch.errors import InputError
 from raysearch.recipe import Recipe
 from raysearch.record.decision import decided
-from raysearch.record.evaluation import CurvePoint, Promise
+from raysearch.record.evaluation import CurvePoint, Kind, Promise
 from raysearch.winner.confidence import Floats, RiskCoverage, abstention, risk_coverage
 from raysearch.winner.shipped import Calibrated, MeanOfProbabilities
-
-Kind = Literal["single", "averaged", "student", "mirror", "ensemble"]
 
 PROMISED = (0.01, 0.02, 0.05, 0.1)
 """Errors of which a page and a card say what `--abstain` would do."""

@@ -8,11 +8,9 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal
 
 from raysearch.recipe import Recipe
-
-On = Literal["train", "train+val"]
+from raysearch.record.final_events import On
 
 
 @dataclass(frozen=True)
