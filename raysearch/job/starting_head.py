@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from raysearch.record.events import Event, SegmentEnded, SegmentStarted, trial_o
 from raysearch.record.files import BEST
 from raysearch.record.folder import RunFolder
 from raysearch.record.goal import Goal
-from raysearch.record.info import Json, RunInfo, weights_digest
+from raysearch.record.info import RunInfo, weights_digest
 from raysearch.record.metric import larger_is_better
 from raysearch.search.controller import Proposal
 from raysearch.search.packs import shape_of
@@ -23,7 +24,8 @@ from raysearch.search.rules import Rules
 from raysearch.search.state import SearchState
 from raysearch.space.space import Space
 from raysearch.training.bench import Bench
-from raysearch.training.checkpoint import CheckpointError, describe_tensors, load_tensors, save_tensors
+from raysearch.training.checkpoint import CheckpointError, TensorsInfo, describe_tensors, load_tensors, save_tensors
+from raysearch.training.signature import same_validation
 from raysearch.training.stage import open_stage
 
 
@@ -37,8 +39,8 @@ class StartingHead:
     recipe: Recipe
     """What it was trained with; it has one stage."""
     tensors: dict[str, Tensor]
-    about: Json
-    """What was saved with them: see `raysearch.training.checkpoint.describe_tensors`."""
+    about: TensorsInfo
+    """What was saved with them."""
     info: RunInfo
     """run.json of its run."""
     flag: str = "--head"
@@ -90,14 +92,14 @@ class StartingHead:
         recipe = self.recipe.model_copy(update={"weights": bench.weights.again})
         # Trials are compared on validation images, and the head with them, however it was compared with other heads.
         row = {name: figure for name, figure in self.about["row"].items() if not name.startswith("cv_")}
-        about = self.about | {"row": row}
+        about: TensorsInfo = {**self.about, "row": row}
         here = open_stage(bench, recipe, 0, self.tensors)
-        if any(here.signature[key] != about["signature"].get(key) for key in ("images", "val_labels")):
+        if not same_validation(about["signature"], here.signature):
             trained = {name: figure for name, figure in row.items() if name in ("epoch", "lr")}
             about = describe_tensors(here.evaluate_start() | trained, here.signature)
         return self.as_head(folder, recipe, self.tensors, about)
 
-    def as_head(self, folder: Path, recipe: Recipe, tensors: dict[str, Tensor], about: Json) -> list[Event]:
+    def as_head(self, folder: Path, recipe: Recipe, tensors: dict[str, Tensor], about: TensorsInfo) -> list[Event]:
         """Write tensors that came of it to `folder`, and give the events that make them this run's only head.
 
         Args:
@@ -162,7 +164,8 @@ def starting_head(run: RunFolder, like: Recipe | None = None, flag: str = "--hea
         raise InputError(
             f"{flag} {run.name}: the tensors of its best head, {head.name}, cannot be read: {error}"
         ) from error
-    return StartingHead(str(run.folder.resolve()), head.name, head.epochs, head.recipe, tensors, about, info, flag)
+    told, folder = cast(TensorsInfo, about), str(run.folder.resolve())
+    return StartingHead(folder, head.name, head.epochs, head.recipe, tensors, told, info, flag)
 
 
 def _shape(head: Head) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from raysearch.record.events import Event
 from raysearch.record.folder import RunFolder
 from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
-from raysearch.training.checkpoint import best_metadata
+from raysearch.training.checkpoint import TensorsInfo, best_metadata
 from raysearch.training.stage import open_stage
 from raysearch.workers.cluster import Call
 from raysearch.workers.config import BenchConfig
@@ -67,7 +66,7 @@ def first_head(
 
 def trained_head(
     bench: BenchConfig, storage: str | None, recipe: Recipe, start: dict[str, Tensor]
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
+) -> tuple[dict[str, Tensor], TensorsInfo]:
     """A head trained from these tensors on: its best tensors, on the CPU, and what is saved with them.
 
     Args:

@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,6 +17,7 @@ from torch import Tensor
 from raysearch.storage.files import replace_with
 from raysearch.training.epoch import Row
 from raysearch.training.loop import Trainer
+from raysearch.training.signature import Signature
 
 _ANSWERS = "answers."
 """What the names of tensors begin with that are no state of a network."""
@@ -26,19 +27,28 @@ class CheckpointError(RuntimeError):
     """A checkpoint is missing or cannot be read; says which file, and what is wrong with it."""
 
 
-def best_metadata(trainer: Trainer) -> dict[str, Any]:
-    """What a file of the trainer's best tensors says of itself.
+class TensorsInfo(TypedDict):
+    """What a file of a suffix's tensors says of itself."""
 
-    Returns: epoch (0: the state that the stage was handed), val_loss (which the next stage must find again), row (all
-        figures of that epoch), signature (what the suffix fits: base digest, pooling, normalization, tensors, ...),
-        held_out (log-loss of each held-out image, if there are any).
-    """
+    epoch: int
+    """0: the state that the stage was handed."""
+    val_loss: float
+    """The next stage must find it again."""
+    row: Row
+    """All figures of that epoch."""
+    signature: Signature
+    held_out: NotRequired[list[float]]
+    """The log-loss of each held-out image, if there are any."""
+
+
+def best_metadata(trainer: Trainer) -> TensorsInfo:
+    """What a file of the trainer's best tensors says of itself."""
     return {**describe_tensors(trainer.best, trainer.signature), "held_out": trainer.best_held_out}
 
 
-def describe_tensors(row: Row, signature: Mapping[str, Any]) -> dict[str, Any]:
+def describe_tensors(row: Row, signature: Signature) -> TensorsInfo:
     """What a file of any epoch's tensors says of itself: `best_metadata` without the held-out images."""
-    return {"epoch": row["epoch"], "val_loss": row["val_loss"], "row": row, "signature": dict(signature)}
+    return {"epoch": row["epoch"], "val_loss": row["val_loss"], "row": row, "signature": signature}
 
 
 def save_checkpoint(path: Path, payload: Mapping[str, Any]) -> None:

@@ -6,34 +6,19 @@ because something between the two differs. The gate measures that, and names it.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raysearch.models import boundary
 from raysearch.training.loop import Trainer
+from raysearch.training.signature import Signature, differences
 
 TOLERANCE = 1e-4
 """How far the loss may be off, relative to max(1, loss): the activations of validation images are always fp32."""
 SHOWN = 3
 """Tensor names shown in a message before it only counts."""
-
-_NAMES = {
-    "base": "base weights (digest)",
-    "pooling": "pooling",
-    "normalization": "preprocessing: normalization of the pixels (what black and white become, by channel)",
-    "image_size": "preprocessing: image size",
-    "fit": "preprocessing: fit",
-    "images": "images (fingerprint)",
-    "classes": "label order: classes",
-    "val_labels": "label order: digest of the validation labels",
-}
 
 
 class HandoverError(RuntimeError):
@@ -44,55 +29,7 @@ class HandoverError(RuntimeError):
         self.problems, self.delta = tuple(problems), delta
 
 
-def signature(
-    classifier: nn.Sequential,
-    suffix: nn.Sequential,
-    *,
-    base: str,
-    images: str,
-    image_size: int,
-    fit: str,
-    classes: Sequence[str],
-    val_labels: np.ndarray,
-) -> dict[str, Any]:
-    """What a suffix fits, as plain JSON: two that agree compute the same losses from the same tensors.
-
-    Taken from the things themselves where that is possible: the pooling from the module, the normalization from what
-    becomes of a black and a white pixel.
-
-    Args:
-        classifier: the whole network, of which `suffix` is the trained part.
-        base: digest of the backbone's pretrained weights.
-        images: fingerprint of the images.
-        image_size: in pixels.
-        fit: how an image became square.
-        classes: names, in the order of the logits.
-        val_labels: integer (n,).
-    """
-    extremes = np.stack([np.zeros((1, 1, 3), np.uint8), np.full((1, 1, 3), 255, np.uint8)])
-    return {
-        "base": base,
-        "pooling": str(getattr(classifier.get_submodule("pool"), "kind", "unknown")),
-        "normalization": boundary.prepare(extremes, torch.device("cpu")).flatten(1).tolist(),
-        "image_size": image_size,
-        "fit": fit,
-        "images": images,
-        "classes": list(classes),
-        "val_labels": hashlib.sha256(np.asarray(val_labels, dtype="<i8").tobytes()).hexdigest(),
-        "tensors": {name: list(tensor.shape) for name, tensor in suffix.state_dict().items()},
-    }
-
-
-def differences(saved: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What two signatures disagree in, a sentence each; tensors aside, for the next stage opens more of them."""
-    return [
-        f"{label}: was {json.dumps(saved[key])}, is {json.dumps(now[key])}"
-        for key, label in _NAMES.items()
-        if key in saved and key in now and saved[key] != now[key]
-    ]
-
-
-def load_start(suffix: nn.Sequential, start: Mapping[str, Tensor], saved: Mapping[str, Any]) -> list[str]:
+def load_start(suffix: nn.Sequential, start: Mapping[str, Tensor], saved: Signature) -> list[str]:
     """Copies the tensors that the stage before ended with into the suffix; blocks newly opened stay as they are.
 
     Args:
@@ -125,7 +62,7 @@ def check_handover(
     expected_loss: float,
     *,
     start: Mapping[str, Tensor] | None = None,
-    saved: Mapping[str, Any] | None = None,
+    saved: Signature | None = None,
     prefix: nn.Sequential | None = None,
     problems: Sequence[str] = (),
 ) -> float:

@@ -38,6 +38,7 @@ from raysearch.training.order import EpochOrder, epoch_order
 from raysearch.training.penalties import Penalties
 from raysearch.training.ranks import ALONE, Ranks
 from raysearch.training.retrieval import retrieval_metrics, wants_embeddings
+from raysearch.training.signature import Signature
 
 
 class Trainer:
@@ -60,7 +61,7 @@ class Trainer:
         device: where the activations come and the suffix goes.
         precision: fp32, bf16 or fp16, of the training; evaluation is in fp32.
         view_offset: epochs of the trial's earlier stages; epoch e (from 1) sees view view_offset + e - 1.
-        signature: what the suffix was made for (see `handover`); goes into its checkpoints.
+        signature: what the suffix was made for; goes into its checkpoints.
         ranks: the processes that train together, and which of them this is.
         pretrained: weights of the suffix's blocks, by name, which `Stage.l2_sp` pulls to.
     """
@@ -76,13 +77,13 @@ class Trainer:
         device: torch.device,
         precision: str = "fp32",
         view_offset: int = 0,
-        signature: dict[str, Any] | None = None,
+        signature: Signature | None = None,
         ranks: Ranks = ALONE,
         pretrained: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.suffix, self.stage, self.images, self.seed, self.goal = suffix.to(device), stage, images, seed, goal
         self.device, self.precision, self.view_offset, self.ranks = device, precision, view_offset, ranks
-        self.signature = signature or {}
+        self.signature: Signature = signature or {}
         self.train_labels = torch.tensor(np.asarray(images.train.labels), dtype=torch.long, device=device)
         self.val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
         self.loss = Loss.of(stage, self.train_labels, images.classes)
@@ -259,9 +260,8 @@ class Trainer:
         return calibrated_losses(self._answers(held_out.activations)[0], labels, temperature).tolist()
 
     def state(self) -> dict[str, Any]:
-        """All that the next epoch depends on, copied to the CPU, loadable with weights_only=True.
-
-        There is no random state in it: seeds and epoch numbers stand for it.
+        """All that the next epoch depends on, copied to the CPU, loadable with weights_only=True; seeds and epochs
+        stand for random state.
         """
         suffix = on_cpu(self.suffix.state_dict())
         return {

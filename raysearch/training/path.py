@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raysearch.models.boundary import build_classifier
 from raysearch.recipe import Recipe
 from raysearch.training.bench import Bench
-from raysearch.training.checkpoint import best_metadata
+from raysearch.training.checkpoint import TensorsInfo, best_metadata
 from raysearch.training.loop import Trainer
 from raysearch.training.stage import open_stage
 
@@ -41,7 +41,7 @@ def train_recipe(
     """
     start: dict[str, Tensor] | None = None
     rate: float | None = None
-    about: dict[str, Any] = {"val_loss": None, "signature": None}
+    about: TensorsInfo | None = None
     several = len(recipe.schedule) > 1
     first = recipe.model_copy(update={"seed": head_seed}) if several and head_seed is not None else recipe
     for index in range(len(recipe.schedule)):
@@ -51,8 +51,8 @@ def train_recipe(
             index,
             start,
             ended_rate=rate,
-            expected_loss=about["val_loss"],
-            expected_signature=about["signature"],
+            expected_loss=None if about is None else about["val_loss"],
+            expected_signature=None if about is None else about["signature"],
         )
         while not trainer.finished:
             row = trainer.run_epoch(evaluate=evaluate)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +20,7 @@ from raysearch.models.weights import Weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.training.bench import Bench
 from raysearch.training.distillation import Teacher
-from raysearch.training.handover import HandoverError, check_handover, load_start, signature
+from raysearch.training.handover import HandoverError, check_handover, load_start
 from raysearch.training.heads.folds import FoldedPack
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.images import Images, Labelled
@@ -29,6 +28,7 @@ from raysearch.training.label_errors import label_doubts, least_sure
 from raysearch.training.loop import Trainer
 from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_look, quick_places, view_offset
 from raysearch.training.penalties import pretrained_weights
+from raysearch.training.signature import Signature, signature
 
 
 def open_stage(
@@ -39,7 +39,7 @@ def open_stage(
     *,
     ended_rate: float | None = None,
     expected_loss: float | None = None,
-    expected_signature: Mapping[str, Any] | None = None,
+    expected_signature: Signature | None = None,
 ) -> Trainer:
     """A trainer for one stage of a recipe, before its first epoch.
 
@@ -95,7 +95,7 @@ def open_stage(
     return trainer
 
 
-def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[HeadPack | FoldedPack, dict[str, Any]]:
+def open_pack(bench: Bench, recipes: Sequence[Recipe], folds: int = 0) -> tuple[HeadPack | FoldedPack, Signature]:
     """Heads that train together, before their first epoch, and the signature of each one's tensors.
 
     Args:
@@ -228,7 +228,7 @@ class _Place:
         """Images as they are, in fp32."""
         return part.of(self._bench.sources.activations(self._boundary, part.name, part.split))
 
-    def signature(self) -> dict[str, Any]:
+    def signature(self) -> Signature:
         """What the suffix fits."""
         dataset = self._dataset
         return signature(

@@ -14,7 +14,8 @@ from raysearch.models import boundary
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Stage
 from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
-from raysearch.training.handover import HandoverError, batch_statistics, check_handover, differences
+from raysearch.training.handover import HandoverError, batch_statistics, check_handover
+from raysearch.training.signature import differences
 from raysearch.training.stage import open_stage
 from tests.training.bench import bench, handed_over, recipe, trained
 
