@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from raysearch.data.dataset import Dataset, Split
+from raysearch.data.pixels import load
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.goal import Goal
@@ -34,6 +35,16 @@ def bench(backbone: str = "simple_cnn", size: int = 32, **changes: Any) -> Bench
     settings = {"dataset": dataset, "weights": load_weights(backbone, "random", 0)}
     settings["goal"] = Goal.of(changes.pop("metric", "accuracy"), changes.pop("require", ()))
     return Bench(**(settings | {"device": torch.device("cpu"), "precision": "fp32"} | changes))
+
+
+def decoded(folder: Path) -> Dataset:
+    """The images of an .npz that is written to `folder`, 24, 12 and 6 of them, decoded at 32 px beside it."""
+    arrays = {}
+    for name, n in (("train", 24), ("val", 12), ("test", 6)):
+        made = split(n, 0, 32)
+        arrays |= {f"{name}_images": made.pixels, f"{name}_labels": made.labels[:, None]}
+    np.savez(folder / "made.npz", **arrays)
+    return load(str(folder / "made.npz"), image_size=32, cache=folder / "cache", progress=False)
 
 
 def recipe(backbone: str = "simple_cnn", size: int = 32, depths: tuple[int, ...] = (0, 1, 2), **changes: Any) -> Recipe:

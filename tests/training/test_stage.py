@@ -13,7 +13,6 @@ from raysearch.activations.base import size_bytes
 from raysearch.activations.cache import CacheSettings
 from raysearch.activations.kept import KeptActivations
 from raysearch.activations.live import LiveActivations
-from raysearch.data.pixels import load
 from raysearch.errors import InputError
 from raysearch.recipe import Head, Stage
 from raysearch.training.bench import Bench
@@ -23,7 +22,7 @@ from raysearch.training.path import assemble, train_recipe
 from raysearch.training.stage import open_pack, open_stage
 from raysearch.winner.evaluate import evaluate_model
 from tests.networks import FEW, register_tiny, spec_of
-from tests.training.bench import bench, handed_over, recipe, split, trained
+from tests.training.bench import bench, decoded, handed_over, recipe, trained
 from tests.training.tiny import timeless
 
 
@@ -137,12 +136,7 @@ def test_max_batches_bounds_an_epoch_and_keeps_every_class():
 
 
 def test_a_bench_opens_from_plain_values(tmp_path):
-    arrays = {}
-    for name, n in (("train", 24), ("val", 12), ("test", 6)):
-        made = split(n, 0, 32)
-        arrays |= {f"{name}_images": made.pixels, f"{name}_labels": made.labels[:, None]}
-    np.savez(tmp_path / "made.npz", **arrays)
-    dataset = load(str(tmp_path / "made.npz"), image_size=32, cache=tmp_path / "cache", progress=False)
+    dataset = decoded(tmp_path)
     plain = {"backbone": "simple_cnn", "weights": "random", "seed": 3, "precision": "fp32", "metric": "macro_f1"}
     table = Bench.open(dataset=str(dataset.folder), device="cpu", **json.loads(json.dumps(plain)))
     assert table.dataset.fingerprint == dataset.fingerprint

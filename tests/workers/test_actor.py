@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from raysearch.activations.cache import CacheSettings
-from raysearch.data.pixels import load
 from raysearch.recipe import Head, Recipe, Stage
 from raysearch.run import Run
 from raysearch.search.controller import Controller
@@ -34,7 +33,7 @@ from raysearch.workers.stage_work import RangeTestWork, StageWork
 from raysearch.workers.workplace import Workplace
 from tests.full_disk import full_disk
 from tests.in_process import KilledError, drive, killed_after, workplace
-from tests.training.bench import bench, recipe, split
+from tests.training.bench import bench, decoded, recipe
 from tests.training.tiny import timeless
 from tests.training.together import together
 
@@ -251,12 +250,7 @@ def test_the_seconds_of_filling_are_shared_by_the_heads_that_waited(tmp_path, mo
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> dict[str, Any]:
     """What an actor opens its bench from."""
-    folder, arrays = tmp_path_factory.mktemp("data"), {}
-    for name, n in (("train", 24), ("val", 12), ("test", 6)):
-        made = split(n, 0, 32)
-        arrays |= {f"{name}_images": made.pixels, f"{name}_labels": made.labels[:, None]}
-    np.savez(folder / "made.npz", **arrays)
-    dataset = load(str(folder / "made.npz"), image_size=32, cache=folder / "cache", progress=False)
+    dataset = decoded(tmp_path_factory.mktemp("data"))
     plain = {"backbone": "simple_cnn", "weights": "random", "seed": 0, "precision": "fp32", "metric": "accuracy"}
     return {"dataset": str(dataset.folder), "device": "cpu", **plain}
 
