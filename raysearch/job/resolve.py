@@ -78,13 +78,8 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     if space is not None:
         _check_classes(space, classes, problems)
         _check_folds(space, dataset, flags, problems)
-    if networks is not None and dataset is not None:
-        networks = problems.attempt(networks.sized, dataset.image_size, at_hand=at_hand)
     if networks is not None:
-        wanted, weights = wanted.over(networks.names), next(iter(networks.weights.values()))
-        if dataset is not None:
-            dataset = problems.attempt(in_all_sizes, dataset, networks.sizes, partial(in_another_size, wanted, flags))
-        networks = networks if wanted.networks else None
+        wanted, networks, weights, dataset = _sized(networks, wanted, flags, dataset, at_hand, problems)
     elif not wanted.networks:
         _check_image_size(wanted, dataset, problems)
     problems.check(
@@ -167,6 +162,23 @@ def _networks(wanted: Wanted, at_hand: bool, problems: Problems) -> Networks | N
     if not wanted.networks or any(usable_spec(name) is None for name in backbones_of(wanted.networks)):
         return None
     return problems.attempt(Networks.load, wanted.networks, wanted.weights, max(0, wanted.seed), at_hand=at_hand)
+
+
+def _sized(
+    networks: Networks, wanted: Wanted, flags: Flags, dataset: Dataset | None, at_hand: bool, problems: Problems
+) -> tuple[Wanted, Networks | None, Weights | None, Dataset | None]:
+    """Several networks once the size of the images is known, which says what some of them see.
+
+    Returns: what is wanted, with those that are left; these, if they are several; the weights of the first; and the
+        images, decoded in each of their sizes.
+    """
+    left = networks if dataset is None else problems.attempt(networks.sized, dataset.image_size, at_hand=at_hand)
+    if left is None:
+        return wanted, None, None, dataset
+    wanted = wanted.over(left.names)
+    if dataset is not None:
+        dataset = problems.attempt(in_all_sizes, dataset, left.sizes, partial(in_another_size, wanted, flags))
+    return wanted, left if wanted.networks else None, next(iter(left.weights.values())), dataset
 
 
 def _weights(wanted: Wanted, problems: Problems) -> Weights | None:
