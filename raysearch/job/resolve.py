@@ -14,13 +14,13 @@ from pathlib import Path
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import MIN_IMAGE_SIZE
 from raysearch.errors import InputError, Problems
-from raysearch.job.decided import decided
 from raysearch.job.earlier import Earlier
 from raysearch.job.flags import Flags
 from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
 from raysearch.job.learned import learned
 from raysearch.job.networks import Networks, in_all_sizes
+from raysearch.job.new_settings import new_settings
 from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import BALANCE
@@ -100,7 +100,7 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     assert space is not None and dataset is not None and weights is not None and machine is not None
     if head is not None:
         space = space.with_head(head.recipe)
-    settings = decided(flags, wanted, metric, space, dataset, weights, machine, head, storage, time_budget)
+    settings = new_settings(flags, wanted, metric, space, dataset, weights, machine, head, storage, time_budget)
     space = settled(space, settings)
     prior = learned(flags.earlier_runs, flags.results, space, settings.backbone) if flags.earlier_runs else None
     return Job(settings, space, dataset, weights, machine, head, storage, networks, unlabelled, prior)

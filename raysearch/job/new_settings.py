@@ -17,7 +17,7 @@ from raysearch.storage.remote import Storage
 from raysearch.workers.machine import Machine, ask_numerics
 
 
-def decided(
+def new_settings(
     flags: Flags,
     wanted: Wanted,
     metric: str,
