@@ -7,7 +7,6 @@ search trained it, and the best head alone. Which of them goes into best/ was de
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from torch import nn
 
@@ -15,9 +14,9 @@ from raysearch.data.augment import Augmenter
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish, averaged_look
 from raysearch.pipeline.forgetting import forgotten
-from raysearch.pipeline.looking import Look, look, settled
+from raysearch.pipeline.looking import Look, look, where_of, with_estimated_statistics
 from raysearch.pipeline.measured import Measured
-from raysearch.pipeline.models import Models
+from raysearch.pipeline.models import Models, Rival, Seen
 from raysearch.pipeline.unknown import known_images
 from raysearch.record.final_events import TestRead
 from raysearch.record.folder import RunFolder
@@ -57,9 +56,9 @@ def evaluate_run(
     reads = 1 + sum(1 for event in run.events() if event["event"] == "test_read")
     read = TestRead(event="test_read", winner=models.trial)
     if "default" in models.others:
-        read["default"] = models.others["default"][0]
+        read["default"] = models.others["default"].trial
     if "head" in models.others:
-        read["head"] = models.others["head"][0]
+        read["head"] = models.others["head"].trial
     run.append(read)
     seen = _look(job, finish, models, single, call)
     measured = Measured(job, finish, models, single, seen)
@@ -88,7 +87,7 @@ def _models(
 ) -> Models:
     bench = job.bench_here()
     others = {
-        name: (trial.name, trial.recipe, _trained(run, bench, trial))
+        name: Rival(trial.name, trial.recipe, _trained(run, bench, trial))
         for name, trial in (("default", controller.default), ("head", controller.best_head()))
         if trial is not None and trial.best is not None and not trial.failed and run.best_tensors(trial.name).exists()
     }
@@ -99,7 +98,7 @@ def _models(
     if len(refits) > 1 and finish.finals.effort.on == "train+val":
         averaged = _averaged(job, finish, bench, call)
     members = {
-        trial: (one.training.recipe, assemble(bench, one.training.recipe, one.suffix()))
+        trial: Rival(trial, one.training.recipe, assemble(bench, one.training.recipe, one.suffix()))
         for trial, one in finish.others.items()
     }
     taught, student = finish.student, None
@@ -112,13 +111,12 @@ def _models(
 
 def _averaged(job: Job, finish: Finish, bench: Bench, call: Call) -> nn.Sequential:
     """The network of the mean of all refits' tensors; statistics that were trained are estimated where trials run."""
-    one, settings = averaged_look(bench, finish.refits, None), job.settings
+    one = averaged_look(bench, finish.refits, None)
     model = one.model
     assert isinstance(model, nn.Sequential)
     if one.statistics is not None:
-        place = (job.dataset.place, settings.storage, settings.seed, settings.device)
         size = finish.chosen.for_good.image_size
-        model.load_state_dict(call(settled, *place, model, one.statistics, size))
+        model.load_state_dict(call(with_estimated_statistics, where_of(job), model, one.statistics, size))
     return model
 
 
@@ -131,24 +129,23 @@ def _chosen_single(job: Job, finish: Finish | None) -> int:
     return key.index(max(key))
 
 
-def _look(job: Job, finish: Finish | None, models: Models, single: int, call: Call) -> dict[Any, Evaluation]:
+def _look(job: Job, finish: Finish | None, models: Models, single: int, call: Call) -> dict[Seen, Evaluation]:
     """All that is measured, in one pass."""
-    settings = job.settings
     base = models.averaged if models.averaged is not None and finish and finish.shipped != "single" else None
     base = models.student if finish and finish.shipped == "student" else base
     base = models.singles[single] if base is None else base
     recipe = models.recipes[single]
-    augmenter = Augmenter(recipe.augmentation, recipe.schedule[-1].strength, settings.seed)
+    augmenter = Augmenter(recipe.augmentation, recipe.schedule[-1].strength, job.settings.seed)
     both, size = ("val", "test"), recipe.image_size
     of_others = [
-        (name, Look(model, "val", image_size=its.image_size)) for name, (_, its, model) in models.others.items()
+        (name, Look(one.network, "val", image_size=one.recipe.image_size)) for name, one in models.others.items()
     ]
-    looks: dict[Any, Look] = {
+    looks: dict[Seen, Look] = {
         **{(split, i): Look(one, split, image_size=size) for i, one in enumerate(models.singles) for split in both},
         **{(split, name): replace(one, split=split) for name, one in of_others for split in both},
         **{
-            ("test", trial): Look(model, "test", image_size=its.image_size)
-            for trial, (its, model) in models.members.items()
+            ("test", trial): Look(one.network, "test", image_size=one.recipe.image_size)
+            for trial, one in models.members.items()
         },
         "train": Look(base, "train", image_size=size),
         "train_augmented": Look(base, "train", augmenter, image_size=size),
@@ -162,7 +159,7 @@ def _look(job: Job, finish: Finish | None, models: Models, single: int, call: Ca
     if any(point.kind == "mirror" for point in (finish.points if finish else ())):
         mirrored = models.averaged or models.singles[0]
         looks["test", "mirrored"] = Look(mirrored, "test", mirrored=True, image_size=size)
-    return call(look, job.dataset.place, settings.storage, settings.seed, settings.device, looks)
+    return call(look, where_of(job), looks)
 
 
 def _halves(job: Job, finish: Finish | None) -> bool:

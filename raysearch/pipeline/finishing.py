@@ -20,7 +20,7 @@ from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import Finalist, Finals, succeeded
 from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Point, frontier, shipped_kind
-from raysearch.pipeline.looking import LABELLED, Look, Statistics, look
+from raysearch.pipeline.looking import LABELLED, Look, Statistics, look, where_of
 from raysearch.pipeline.races import CONFIDENCE
 from raysearch.pipeline.threshold import best_threshold
 from raysearch.record.evaluation import Kind
@@ -243,8 +243,7 @@ def _looked(
             looks[kind, fold] = one
         if flips:
             looks[f"{kind}, mirrored", fold] = replace(one, mirrored=True)
-    settings = job.settings
-    seen = call(look, job.dataset.place, settings.storage, settings.seed, settings.device, looks)
+    seen = call(look, where_of(job), looks)
 
     def joined(name: str) -> Floats | None:
         parts = [seen[name, fold].probabilities for fold in range(len(finals.held_out)) if (name, fold) in seen]

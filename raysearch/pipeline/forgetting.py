@@ -73,7 +73,7 @@ def forgotten(job: Job, now: Floats, threshold: float | None, call: Call) -> Con
 def answers_to_test(
     dataset: str, storage: str | None, device: str, model: nn.Module, places: NDArray[np.int64]
 ) -> Floats:
-    """A model's probabilities of some test images, (m, its classes); other arguments as of `looking.look`."""
+    """A model's probabilities of some test images, (m, its classes); other arguments as of `looking.Where`."""
     split = images_at(dataset, storage).test.take(places)
     return torch.softmax(torch.cat(list(logits_of(model, split, device))).double(), dim=1).numpy()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.selection import evenly_spaced
 from raysearch.data.shared import bring_all
+from raysearch.job.job import Job
 from raysearch.models.boundary import cut, prepare
 from raysearch.storage.remote import Storage
 from raysearch.training.averaging import estimate_statistics
@@ -27,6 +28,25 @@ LABELLED = "labelled"
 """The training images, and behind them the validation images."""
 _STATISTICS_IMAGES = 2048  # that the statistics of an averaged network are estimated from
 _BATCH = 64
+
+
+class Where(NamedTuple):
+    """Where trials run, and what is looked at there."""
+
+    place: str
+    """Of the decoded images, in all sizes."""
+    storage: str | None
+    """Where they are for machines that do not have them; None: all have them."""
+    seed: int
+    """Of the search."""
+    device: str
+    """Its type."""
+
+
+def where_of(job: Job) -> Where:
+    """Where a job's trials run."""
+    settings = job.settings
+    return Where(job.dataset.place, settings.storage, settings.seed, settings.device)
 
 
 @dataclass(frozen=True)
@@ -57,52 +77,43 @@ class Look:
     """Pixels; None: the size that the search has, or has first."""
 
 
-def look(dataset: str, storage: str | None, seed: int, device: str, looks: Mapping[Key, Look]) -> dict[Key, Evaluation]:
+def look(where: Where, looks: Mapping[Key, Look]) -> dict[Key, Evaluation]:
     """Measure models.
 
     Args:
-        dataset: the place of the decoded images, in all sizes.
-        storage: where they are for machines that do not have it; None: all have it.
-        seed: of the search.
-        device: its type.
+        where: trials run, and which images.
         looks: by any key.
     """
-    sizes, found = images_at(dataset, storage), {}
+    sizes, found = images_at(where.place, where.storage), {}
     for key, one in looks.items():
         data = sizes if one.image_size is None else sizes.at(one.image_size)
         model = one.model
         if one.statistics is not None:
-            settle(model, one.statistics, data, seed, device)
+            estimate_batch_norm(model, one.statistics, data, where.seed, where.device)
         if one.mirrored:
             model = Mirrored(model)
         found[key] = evaluate_model(
-            model, _images(data, one.split, one.places, seed), data.classes, device, augment=one.augment
+            model, _images(data, one.split, one.places, where.seed), data.classes, where.device, augment=one.augment
         )
     return found
 
 
-def images_at(dataset: str, storage: str | None) -> Dataset:
-    """The decoded images of the search; arguments as of `look`."""
-    return Dataset.open_all(dataset if storage is None else bring_all(Storage(storage), dataset))
+def images_at(place: str, storage: str | None) -> Dataset:
+    """The decoded images of the search; arguments as of `Where`."""
+    return Dataset.open_all(place if storage is None else bring_all(Storage(storage), place))
 
 
-def settled(
-    dataset: str,
-    storage: str | None,
-    seed: int,
-    device: str,
-    model: nn.Sequential,
-    statistics: Statistics,
-    image_size: int,
+def with_estimated_statistics(
+    where: Where, model: nn.Sequential, statistics: Statistics, image_size: int
 ) -> dict[str, torch.Tensor]:
-    """The tensors of a model whose statistics are estimated, on the CPU; arguments as of `look`."""
-    data = images_at(dataset, storage).at(image_size)
-    settle(model, statistics, data, seed, device)
+    """The tensors of a model once its statistics are estimated, on the CPU."""
+    data = images_at(where.place, where.storage).at(image_size)
+    estimate_batch_norm(model, statistics, data, where.seed, where.device)
     return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
 
 
-def settle(model: nn.Module, statistics: Statistics, data: Dataset, seed: int, device: str) -> None:
-    """Estimate the statistics of a model's open blocks; its frozen ones stay as they are."""
+def estimate_batch_norm(model: nn.Module, statistics: Statistics, data: Dataset, seed: int, device: str) -> None:
+    """Estimate the BatchNorm statistics of a model's open blocks; its frozen ones stay as they are."""
     assert isinstance(model, nn.Sequential)
     images = _images(data, statistics.split, statistics.places, seed)
     spaced = evenly_spaced(len(images), _STATISTICS_IMAGES)

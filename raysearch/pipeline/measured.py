@@ -15,7 +15,7 @@ from raysearch.intervals import wilson
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish
 from raysearch.pipeline.frontier import Floats, Point
-from raysearch.pipeline.models import Models
+from raysearch.pipeline.models import Models, Seen
 from raysearch.pipeline.required import Answers, Known, required
 from raysearch.record.evaluation import (
     AccuracyInterval,
@@ -41,11 +41,11 @@ class Measured:
         finish: what was trained after the search, and what is shipped of it; None: the winner as it was.
         models: the networks that were looked at.
         single: which of the fresh trainings stands for all where one has to.
-        seen: by (split, model): see `raysearch.pipeline.finish`.
+        seen: by what was looked at.
     """
 
     def __init__(
-        self, job: Job, finish: Finish | None, models: Models, single: int, seen: Mapping[Any, Evaluation]
+        self, job: Job, finish: Finish | None, models: Models, single: int, seen: Mapping[Seen, Evaluation]
     ) -> None:
         self._job, self._finish, self._models, self._single, self._seen = job, finish, models, single, seen
         self._on = "train" if finish is None else finish.finals.effort.on
@@ -74,8 +74,8 @@ class Measured:
     def _networks(self, trial: str, weight: float, networks: int) -> list[Network]:
         if trial == self._models.trial:
             return equal_shares(self._models.recipes[0], self._models.singles[:networks], weight)
-        recipe, model = self._models.members[trial]
-        return [Network(recipe, model, weight)]
+        member = self._models.members[trial]
+        return [Network(member.recipe, member.network, weight)]
 
     @property
     def first_trial(self) -> str:
@@ -153,7 +153,7 @@ class Measured:
             metric=self._job.settings.metric,
             best_validation=float(self._job.rules.figure(winner.best)),
             chosen_by=chosen_by if self._on == "train" and refits else [],
-            others={name: (trial, [seen["test", name].metrics]) for name, (trial, _, _) in self._models.others.items()},
+            others={name: (one.trial, [seen["test", name].metrics]) for name, one in self._models.others.items()},
         )
         document["refits"] = refits
         document["test_reads"] = test_reads

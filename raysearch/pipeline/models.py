@@ -4,10 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from torch import nn
 
 from raysearch.recipe import Recipe
+
+Seen = str | tuple[str, str | int]
+"""What is looked at: a split of the images, and by which network, the number of one of `Models.singles` or a name; of
+training images, their name alone."""
+
+
+class Rival(NamedTuple):
+    """A network of another recipe than the one that was chosen, or of another training of it."""
+
+    trial: str
+    """The trial whose recipe it was trained by."""
+    recipe: Recipe
+    network: nn.Sequential
 
 
 @dataclass(frozen=True)
@@ -20,9 +34,9 @@ class Models:
     singles: Sequence[nn.Sequential]
     averaged: nn.Sequential | None
     """The mean of the singles' tensors."""
-    members: Mapping[str, tuple[Recipe, nn.Sequential]]
-    """Networks of other recipes that an ensemble has."""
+    members: Mapping[str, Rival]
+    """Networks of other recipes that an ensemble has, by trial."""
     student: nn.Sequential | None
     """What learned from the singles' answers."""
-    others: Mapping[str, tuple[str, Recipe, nn.Sequential]]
-    """"default" and "head": as the search trained them, with their trials and recipes."""
+    others: Mapping[str, Rival]
+    """"default" and "head": as the search trained them."""

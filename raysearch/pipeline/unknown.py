@@ -17,7 +17,7 @@ from raysearch.data.dataset import Split
 from raysearch.data.selection import evenly_spaced
 from raysearch.job.job import Job
 from raysearch.pipeline.finishing import Finish, fold_look
-from raysearch.pipeline.looking import Statistics, images_at, settle
+from raysearch.pipeline.looking import Statistics, Where, estimate_batch_norm, images_at, where_of
 from raysearch.winner.shipment import Shipment
 from raysearch.winner.unknown import Floats, Known, features, ratios, references, rounded
 from raysearch.workers.cluster import Call
@@ -63,15 +63,14 @@ def known_images(job: Job, finish: Finish | None, shipment: Shipment, trial: str
         trial: by whose recipe that network was trained.
         call: calls a function where trials run.
     """
-    labelled, n_train, settings = Split.join(job.dataset.train, job.dataset.val), len(job.dataset.train), job.settings
+    labelled, n_train = Split.join(job.dataset.train, job.dataset.val), len(job.dataset.train)
     everything = finish is not None and finish.finals.effort.on == "train+val"
     trained_on = np.arange(len(labelled) if everything else n_train)
     folds = _folds(job, finish, shipment, trial, labelled.labels)
     left = np.empty(0, np.int64) if folds else np.arange(len(trained_on), len(labelled))
     network, size = shipment.networks[0].classifier, shipment.networks[0].recipe.image_size
-    own = Comparison(network, references(labelled.labels, trained_on, settings.seed), _spaced(left), size)
-    place = (job.dataset.place, settings.storage, settings.seed, settings.device)
-    shipped, *others = call(compared, *place, [own, *folds])
+    own = Comparison(network, references(labelled.labels, trained_on, job.settings.seed), _spaced(left), size)
+    shipped, *others = call(compared, where_of(job), [own, *folds])
     found = np.concatenate([shipped.ratios, *(one.ratios for one in others)])
     return Known.of(shipped.vectors, found) if len(found) else None
 
@@ -101,20 +100,18 @@ def _spaced(places: NDArray[np.int64]) -> NDArray[np.int64]:
     return places[evenly_spaced(len(places), _JUDGES)]
 
 
-def compared(
-    dataset: str, storage: str | None, seed: int, device: str, comparisons: Sequence[Comparison]
-) -> list[Compared]:
-    """Look at the images; arguments as of `raysearch.pipeline.looking.look`."""
-    sizes, found = images_at(dataset, storage), []
+def compared(where: Where, comparisons: Sequence[Comparison]) -> list[Compared]:
+    """Look at the images."""
+    sizes, found = images_at(where.place, where.storage), []
     for one in comparisons:
         data = sizes.at(one.image_size)
         labelled = Split.join(data.train, data.val)
         if one.statistics is not None:
-            settle(one.network, one.statistics, data, seed, device)
+            estimate_batch_norm(one.network, one.statistics, data, where.seed, where.device)
         network = one.network
         assert isinstance(network, nn.Sequential)
         vectors, new = (
-            features(network, labelled.take(places).pixels, torch.device(device)) if len(places) else None
+            features(network, labelled.take(places).pixels, torch.device(where.device)) if len(places) else None
             for places in (one.known, one.new)
         )
         assert vectors is not None
