@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from raysearch.record.files import BEST
+from raysearch.record.files import BEST, CHECKPOINTS
 from raysearch.record.final_events import Row
 from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import load_tensors
@@ -132,11 +132,11 @@ class Work:
         """A training left tensors of what is not wanted any more: where they stay, they look like the new ones."""
         (self.checkpoints / name / BEST).unlink()
         if self._storage is not None:
-            self._storage.delete(f"checkpoints/{name}/{BEST}")
+            self._storage.delete(f"{CHECKPOINTS}/{name}/{BEST}")
 
     def _brought(self, name: str, file: str) -> bool:
         """Whether a training has left such a file, which is here then."""
-        here, stored = self.checkpoints / name / file, f"checkpoints/{name}/{file}"
+        here, stored = self.checkpoints / name / file, f"{CHECKPOINTS}/{name}/{file}"
         if self._storage is None:
             return here.exists()
         if name not in self._given and here.exists() and not self._storage.exists(stored):
