@@ -16,15 +16,15 @@ from raysearch.job.learned import beforehand
 from raysearch.job.network_work import caches, network_infos, outcomes, plan_frozen_work
 from raysearch.job.reopen import reopen
 from raysearch.job.settings import BALANCE
+from raysearch.pipeline.final_evaluation import evaluate_run
 from raysearch.pipeline.final_training import FinalTraining, effort_of
-from raysearch.pipeline.finish import evaluate_run
-from raysearch.pipeline.finishing import asked_for
 from raysearch.pipeline.first_head import first_head
 from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
 from raysearch.pipeline.levels import compare_of, judge_of, range_test_of
 from raysearch.pipeline.pace import pace_of
 from raysearch.pipeline.progress import Progress
 from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
+from raysearch.pipeline.shipping import asked_for
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
 from raysearch.record.files import BEST, CHECKPOINTS
 from raysearch.record.folder import RunFolder

@@ -9,9 +9,9 @@ from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finals
-from raysearch.pipeline.finishing import Finish, finals_of, finish_of
 from raysearch.pipeline.progress import Progress
 from raysearch.pipeline.races import CONFIDENCE, Race
+from raysearch.pipeline.shipping import Finish, finals_of, finish_of
 from raysearch.record.events import Event
 from raysearch.record.final_events import (
     Chosen,

@@ -8,7 +8,7 @@ import optuna
 import pytest
 
 from raysearch.errors import InputError
-from raysearch.pipeline.finishing import asked_for
+from raysearch.pipeline.shipping import asked_for
 from raysearch.record.folder import RunFolder
 from raysearch.record.fronts import fronts
 from raysearch.search.rules import Rules

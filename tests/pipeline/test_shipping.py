@@ -10,8 +10,8 @@ import torch
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finalist, Finals
-from raysearch.pipeline.finishing import Finish
 from raysearch.pipeline.frontier import Point
+from raysearch.pipeline.shipping import Finish
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.goal import Goal
 from raysearch.workers.order import Training

@@ -8,24 +8,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from torch import nn
-
 from raysearch.data.augment import Augmenter
 from raysearch.job.job import Job
-from raysearch.pipeline.finishing import Finish, averaged_look
+from raysearch.pipeline.evaluation_files import Measured
 from raysearch.pipeline.forgetting import forgotten
-from raysearch.pipeline.looking import Look, look, where_of, with_estimated_statistics
-from raysearch.pipeline.measured import Measured
-from raysearch.pipeline.models import Models, Rival, Seen
+from raysearch.pipeline.looking import Look, look, where_of
+from raysearch.pipeline.measured_networks import Models, Seen, measured_networks
+from raysearch.pipeline.shipping import Finish
 from raysearch.pipeline.unknown import known_images
 from raysearch.record.final_events import TestRead
 from raysearch.record.folder import RunFolder
-from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.storage.files import replace_with
-from raysearch.training.bench import Bench
-from raysearch.training.checkpoint import load_tensors
-from raysearch.training.path import assemble
 from raysearch.winner.best_files import write_best
 from raysearch.winner.card import model_card
 from raysearch.winner.evaluate import Evaluation
@@ -50,7 +44,7 @@ def evaluate_run(
     winner = controller.winner if asked is None else controller.trials[asked]
     assert winner is not None and winner.best is not None
     finish = finish if finish is not None and finish.refits else None
-    models = _models(job, run, controller, winner, finish, call)
+    models = measured_networks(job, run, controller, winner, finish, call)
     single = _chosen_single(job, finish)
     # Everything is chosen by now. What follows only measures.
     reads = 1 + sum(1 for event in run.events() if event["event"] == "test_read")
@@ -80,44 +74,6 @@ def evaluate_run(
     )
     run.write_json("evaluation.json", document)
     return measured.seen_val
-
-
-def _models(
-    job: Job, run: RunFolder, controller: Controller, winner: Trial, finish: Finish | None, call: Call
-) -> Models:
-    bench = job.bench_here()
-    others = {
-        name: Rival(trial.name, trial.recipe, _trained(run, bench, trial))
-        for name, trial in (("default", controller.default), ("head", controller.best_head()))
-        if trial is not None and trial.best is not None and not trial.failed and run.best_tensors(trial.name).exists()
-    }
-    if finish is None:
-        return Models(winner.name, [winner.recipe], [_trained(run, bench, winner)], None, {}, None, others)
-    refits = finish.refits
-    averaged = None
-    if len(refits) > 1 and finish.finals.effort.on == "train+val":
-        averaged = _averaged(job, finish, bench, call)
-    members = {
-        trial: Rival(trial, one.training.recipe, assemble(bench, one.training.recipe, one.suffix()))
-        for trial, one in finish.others.items()
-    }
-    taught, student = finish.student, None
-    if taught is not None:
-        student = assemble(bench, taught.training.recipe, taught.suffix())
-    recipes = [one.training.recipe for one in refits]
-    singles = [assemble(bench, one.training.recipe, one.suffix()) for one in refits]
-    return Models(finish.chosen.trial, recipes, singles, averaged, members, student, others)
-
-
-def _averaged(job: Job, finish: Finish, bench: Bench, call: Call) -> nn.Sequential:
-    """The network of the mean of all refits' tensors; statistics that were trained are estimated where trials run."""
-    one = averaged_look(bench, finish.refits, None)
-    model = one.model
-    assert isinstance(model, nn.Sequential)
-    if one.statistics is not None:
-        size = finish.chosen.for_good.image_size
-        model.load_state_dict(call(with_estimated_statistics, where_of(job), model, one.statistics, size))
-    return model
 
 
 def _chosen_single(job: Job, finish: Finish | None) -> int:
@@ -165,8 +121,3 @@ def _look(job: Job, finish: Finish | None, models: Models, single: int, call: Ca
 def _halves(job: Job, finish: Finish | None) -> bool:
     """Whether half of the validation images chose, and no refit was trained on them."""
     return job.space.tested and not (finish is not None and finish.finals.effort.on == "train+val")
-
-
-def _trained(run: RunFolder, bench: Bench, trial: Trial) -> nn.Sequential:
-    """A trial's best state, as the search left it."""
-    return assemble(bench, trial.recipe, load_tensors(run.best_tensors(trial.name))[0])

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from raysearch.intervals import wilson
 from raysearch.job.job import Job
-from raysearch.pipeline.finishing import Finish
 from raysearch.pipeline.frontier import Floats, Point
-from raysearch.pipeline.models import Models, Seen
+from raysearch.pipeline.measured_networks import Models, Seen
 from raysearch.pipeline.required import Answers, Known, required
+from raysearch.pipeline.shipping import Finish
 from raysearch.record.evaluation import (
     AccuracyInterval,
     EvaluationDocument,
