@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from raysearch.intervals import wilson
 from raysearch.job.job import Job
-from raysearch.pipeline.frontier import Floats, Point
 from raysearch.pipeline.measured_networks import Models, Seen
 from raysearch.pipeline.required import Answers, Known, required
+from raysearch.pipeline.shippable import Floats, Shippable
 from raysearch.pipeline.shipping import Finish
 from raysearch.record.evaluation import (
     AccuracyInterval,
@@ -89,7 +89,7 @@ class Measured:
         return self._finish.shipped if self._finish is not None else "single"
 
     @property
-    def _point(self) -> Point | None:
+    def _point(self) -> Shippable | None:
         return self._finish.point if self._finish is not None else None
 
     @cached_property

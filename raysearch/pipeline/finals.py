@@ -21,8 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.effort import Effort
-from raysearch.pipeline.frontier import Floats, greedy
 from raysearch.pipeline.races import CONFIDENCE, Race, choose
+from raysearch.pipeline.shippable import Floats, greedy
 from raysearch.pipeline.threshold import at_best_threshold
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal

@@ -12,8 +12,8 @@ from torch import nn
 from raysearch.data.continued import EarlierImages
 from raysearch.intervals import mean_interval
 from raysearch.job.job import Job
-from raysearch.pipeline.frontier import Floats
 from raysearch.pipeline.looking import images_at
+from raysearch.pipeline.shippable import Floats
 from raysearch.record.decision import decided
 from raysearch.record.evaluation import Change, ContinuedFigures
 from raysearch.winner.best import load_best

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysearch.pipeline.frontier import Floats
+from raysearch.pipeline.shippable import Floats
 from raysearch.record.evaluation import MetricFigures, RequirementFigures
 from raysearch.record.goal import Goal
 from raysearch.training.calibration import logarithms

@@ -19,9 +19,9 @@ from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import Finalist, Finals, succeeded
-from raysearch.pipeline.frontier import MOST_MEMBERS, Floats, Point, frontier, shipped_kind
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look, where_of
 from raysearch.pipeline.races import CONFIDENCE
+from raysearch.pipeline.shippable import MOST_MEMBERS, Floats, Shippable, shippable, shipped_kind
 from raysearch.pipeline.threshold import best_threshold
 from raysearch.record.evaluation import Kind
 from raysearch.record.trial import Trial
@@ -105,7 +105,7 @@ class Finish:
     """Trained to their ends; of the chosen recipe, on all images that may be trained on."""
     seeds: tuple[Floats, ...]
     """Out-of-fold probabilities of single trainings of the chosen recipe, (n, classes) each; none without folds."""
-    points: tuple[Point, ...]
+    points: tuple[Shippable, ...]
     """All that can be shipped, with what it is worth out of fold; none without folds."""
     shipped: Kind
     others: Mapping[str, Outcome]
@@ -120,7 +120,7 @@ class Finish:
     """What learned from the answers of each fold's trainings."""
 
     @property
-    def point(self) -> Point | None:
+    def point(self) -> Shippable | None:
         """The one that is shipped; None without folds."""
         return next((point for point in self.points if point.kind == self.shipped), None)
 
@@ -199,7 +199,7 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
         finish = replace(finish, student=student, students_in_folds=tuple(finals.student_folds(chosen, done)))
     else:
         of_student = None
-    points = frontier(seeds, averaged, mirrored, _members(finish, seeds, done), of_student)
+    points = shippable(seeds, averaged, mirrored, _members(finish, seeds, done), of_student)
     best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.goal, CONFIDENCE)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best

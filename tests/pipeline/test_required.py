@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from raysearch.pipeline.frontier import frontier, shipped_kind
 from raysearch.pipeline.races import Race, choose
 from raysearch.pipeline.required import Answers, Known, required
+from raysearch.pipeline.shippable import shippable, shipped_kind
 from raysearch.pipeline.threshold import at_best_threshold, best_threshold
 from raysearch.record.goal import Goal
 from raysearch.training.paired import Difference, compare, figure_interval
@@ -88,7 +88,7 @@ def test_what_is_shipped_keeps_the_bound_if_anything_does():
     right = torch.nn.functional.one_hot(torch.from_numpy(three), 3).double().numpy() * 0.9 + 0.1 / 3
     missing = right.copy()
     missing[(three == 1) & (np.arange(400) < 60)] = [0.8, 0.1, 0.1]
-    points = frontier([right, right], missing, None, {})
+    points = shippable([right, right], missing, None, {})
     goal = Goal.of("recall:a", ["recall:b>=0.95"])
     assert shipped_kind(points, three, ("a", "b", "c"), Goal("recall:a"), 0.9) == "averaged"
     assert shipped_kind(points, three, ("a", "b", "c"), goal, 0.9) == "single"

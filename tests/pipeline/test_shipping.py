@@ -10,7 +10,7 @@ import torch
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finalist, Finals
-from raysearch.pipeline.frontier import Point
+from raysearch.pipeline.shippable import Shippable
 from raysearch.pipeline.shipping import Finish
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.goal import Goal
@@ -30,7 +30,7 @@ def finish(sure: float, right: float = 0.8) -> Finish:
     labels = finals.held_out_labels
     answers = np.where(np.arange(len(labels)) % 10 < 10 * right, labels, 1 - labels)
     probabilities = np.where(np.eye(2)[answers] > 0, sure, 1 - sure)
-    return Finish(finals, one, (), (probabilities,), (Point("single", 1, probabilities),), "single", {})
+    return Finish(finals, one, (), (probabilities,), (Shippable("single", 1, probabilities),), "single", {})
 
 
 def answers(one: Finish, sure: float, right: float = 0.8) -> Outcome:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raysearch.pipeline.frontier import figure_of, frontier, greedy, shipped_kind
+from raysearch.pipeline.shippable import figure_of, greedy, shippable, shipped_kind
 from raysearch.record.goal import Goal
 
 CLASSES = ("a", "b", "c")
@@ -47,7 +47,7 @@ def test_the_frontier_says_what_each_costs():
     seeds, other = [answers(0.6, 1), answers(0.6, 2)], answers(0.6, 5)
     mean = np.mean(seeds, axis=0)
     members = {"t0000": (0.75, 3, mean), "t0004": (0.25, 1, other)}
-    points = frontier(seeds, answers(0.7, 3), answers(0.75, 4), members)
+    points = shippable(seeds, answers(0.7, 3), answers(0.75, 4), members)
     assert [(point.kind, point.cost) for point in points] == [
         ("single", 1), ("averaged", 1), ("mirror", 2), ("ensemble", 4)
     ]  # fmt: skip
@@ -55,28 +55,28 @@ def test_the_frontier_says_what_each_costs():
 
 
 def test_one_training_a_fold_leaves_nothing_to_average():
-    points = frontier([answers(0.6)], None, None, {"t0000": (1.0, 1, answers(0.6))})
+    points = shippable([answers(0.6)], None, None, {"t0000": (1.0, 1, answers(0.6))})
     assert [point.kind for point in points] == ["single"]
 
 
 @pytest.mark.parametrize(("averaged", "kind"), [(0.8, "averaged"), (0.59, "averaged"), (0.3, "single")])
 def test_the_average_is_shipped_unless_a_single_training_is_surely_better(averaged, kind):
     seeds = [answers(0.6, 1), answers(0.6, 2)]
-    points = frontier(seeds, answers(averaged, 3), answers(0.9, 4), {})
+    points = shippable(seeds, answers(averaged, 3), answers(0.9, 4), {})
     assert shipped_kind(points, LABELS, CLASSES, Goal("accuracy"), 0.9) == kind
 
 
 def test_without_an_average_a_single_training_is_shipped():
-    assert shipped_kind(frontier([answers(0.6)], None, None, {}), LABELS, CLASSES, Goal("accuracy"), 0.9) == "single"
+    assert shipped_kind(shippable([answers(0.6)], None, None, {}), LABELS, CLASSES, Goal("accuracy"), 0.9) == "single"
 
 
 @pytest.mark.parametrize(("student", "kind"), [(0.9, "student"), (0.71, "averaged"), (0.5, "averaged")])
 def test_a_student_is_shipped_if_it_is_surely_better_and_not_by_hope(student, kind):
-    points = frontier([answers(0.6, 1), answers(0.6, 2)], answers(0.7, 3), None, {}, answers(student, 7))
+    points = shippable([answers(0.6, 1), answers(0.6, 2)], answers(0.7, 3), None, {}, answers(student, 7))
     assert [(point.kind, point.cost) for point in points] == [("single", 1), ("averaged", 1), ("student", 1)]
     assert shipped_kind(points, LABELS, CLASSES, Goal("accuracy"), 0.9) == kind
 
 
 def test_a_student_is_held_to_the_single_training_that_would_be_shipped():
-    points = frontier([answers(0.9, 1), answers(0.9, 2)], answers(0.3, 3), None, {}, answers(0.6, 7))
+    points = shippable([answers(0.9, 1), answers(0.9, 2)], answers(0.3, 3), None, {}, answers(0.6, 7))
     assert shipped_kind(points, LABELS, CLASSES, Goal("accuracy"), 0.9) == "single"

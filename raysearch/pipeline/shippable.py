@@ -38,7 +38,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Point:
+class Shippable:
     """One thing that can be shipped."""
 
     kind: Kind
@@ -98,13 +98,13 @@ def greedy(
     return {name: number / sum(best[1].values()) for name, number in best[1].items()}
 
 
-def frontier(
+def shippable(
     seeds: Sequence[Floats],
     averaged: Floats | None,
     mirrored: Floats | None,
     members: Mapping[str, tuple[float, int, Floats]],
     student: Floats | None = None,
-) -> list[Point]:
+) -> list[Shippable]:
     """All that can be shipped, cheapest first.
 
     Args:
@@ -114,25 +114,25 @@ def frontier(
         members: of the ensemble: by trial its weight, how many networks it has, and their mean probabilities.
         student: of what learned from the others' answers; None if there is none.
     """
-    points = [Point("single", 1, seeds[0])]
+    points = [Shippable("single", 1, seeds[0])]
     if averaged is not None:
-        points.append(Point("averaged", 1, averaged))
+        points.append(Shippable("averaged", 1, averaged))
     if student is not None:
-        points.append(Point("student", 1, student))
+        points.append(Shippable("student", 1, student))
     if mirrored is not None:
-        points.append(Point("mirror", 2, mirrored))
+        points.append(Shippable("mirror", 2, mirrored))
     cost = sum(networks for _, networks, _ in members.values())
     if cost > 1:
         mean = sum(weight * probabilities for weight, _, probabilities in members.values())
         shares = tuple(Member(trial, weight, networks) for trial, (weight, networks, _) in members.items())
-        points.append(Point("ensemble", cost, np.asarray(mean), shares))
+        points.append(Shippable("ensemble", cost, np.asarray(mean), shares))
     return points
 
 
 def shipped_kind(
-    points: Sequence[Point], labels: NDArray[np.int64], classes: Sequence[str], goal: Goal, confidence: float
+    points: Sequence[Shippable], labels: NDArray[np.int64], classes: Sequence[str], goal: Goal, confidence: float
 ) -> Kind:
-    """What is shipped of the points that cost one pass through the network.
+    """What is shipped of all that costs one pass through the network.
 
     The average is, unless a single training is surely better out of fold. Both cost the same, and an average of seeds
     from one head was better by half a point to a point wherever it was measured (benchmarks/payoff.py): less than some
