@@ -56,7 +56,7 @@ from ray.tune.schedulers import ASHAScheduler, TrialScheduler
 
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.events import Role, SegmentEnded, SegmentStarted, epoch_trained
-from raysearch.record.final_events import Row
+from raysearch.record.line import Row
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller, Proposal
 from raysearch.search.rules import Rules

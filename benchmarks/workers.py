@@ -34,7 +34,7 @@ from machine import machine
 
 from raysearch.data.pixels import load
 from raysearch.recipe import Recipe, Stage
-from raysearch.record.final_events import Row
+from raysearch.record.line import Row
 from raysearch.search.messages import Result, Segment, Trained
 from raysearch.training.numerics import choose_precision
 from raysearch.workers.config import BenchConfig, PackOptions, WorkplaceConfig

@@ -81,7 +81,10 @@ PURE = {
     ),
     *(
         f"raysearch/record/{name}.py"
-        for name in ("info", "events", "level_events", "final_events", "trial", "goal", "metric", "fronts", "prior")
+        for name in (
+            *("info", "line", "events", "level_events", "final_events"),
+            *("trial", "goal", "metric", "fronts", "prior"),
+        )
     ),
     "raysearch/search/messages.py",
     "raysearch/workers/capacity.py",

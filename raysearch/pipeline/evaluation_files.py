@@ -25,7 +25,7 @@ from raysearch.record.evaluation import (
     Metrics,
     ShippedFigures,
 )
-from raysearch.record.final_events import Row
+from raysearch.record.line import Row
 from raysearch.record.trial import Trial
 from raysearch.training.calibration import logarithms
 from raysearch.winner.confidence import calibration_error, reliability

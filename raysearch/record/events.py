@@ -9,17 +9,16 @@ from raysearch.record.final_events import (
     Chosen,
     FinalsBegun,
     FoldTrained,
-    Line,
     Raced,
     RefitFailed,
     RefitLost,
     Refitted,
-    Row,
     StudentTrained,
     TestRead,
 )
 from raysearch.record.info import Json
 from raysearch.record.level_events import LevelJudged, NetworksCompared, RatesTested
+from raysearch.record.line import Line, Row
 
 Role = Literal["default", "control"]
 """Trials that are trained to the end whatever their rivals do: of the known-good recipe; of a level's leader with no

@@ -1,24 +1,14 @@
-"""The events of a run's log that are of what follows the search, and what every event has."""
+"""The events of a run's log that are of what follows the search."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal, NotRequired, TypedDict
 
 from raysearch.record.info import Json
+from raysearch.record.line import Line, Row
 
 On = Literal["train", "train+val"]
 """Which labelled images the trainings after the search are given."""
-
-Row = Mapping[str, float]
-"""The figures of an epoch: "epoch", "lr", "seconds", "train_…", "val_…", and "cv_…" of a head that was cross-validated.
-Epoch 0 is the state that a trial was handed."""
-
-
-class Line(TypedDict):
-    """A line of the log: when it was written, beside what it says."""
-
-    time: NotRequired[float]
 
 
 class FinalsBegun(Line):

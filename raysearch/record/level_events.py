@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired, TypedDict
 
-from raysearch.record.final_events import Line
+from raysearch.record.line import Line
 
 
 class Brought(Line):

@@ -12,8 +12,8 @@ from functools import cached_property
 
 from raysearch.recipe import Recipe, network_name
 from raysearch.record.events import Event, Role, TrialMade, trial_of
-from raysearch.record.final_events import Row
 from raysearch.record.info import Json
+from raysearch.record.line import Row
 
 
 class State(StrEnum):

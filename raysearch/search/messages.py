@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from raysearch.recipe import Recipe
-from raysearch.record.final_events import Row
 from raysearch.record.level_events import RateCurve
+from raysearch.record.line import Row
 
 # ---- to a worker -----------------------------------------------------------------------------------------------------
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import inf
 
-from raysearch.record.final_events import Row
 from raysearch.record.goal import Requirement, standing
+from raysearch.record.line import Row
 from raysearch.record.metric import parts, score
 from raysearch.record.trial import Trial
 

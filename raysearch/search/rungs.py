@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import NamedTuple
 
-from raysearch.record.final_events import Row
+from raysearch.record.line import Row
 from raysearch.record.trial import Trial
 from raysearch.search.asha import Rung, Scores
 from raysearch.search.fronts import FrontRung

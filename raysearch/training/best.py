@@ -8,14 +8,14 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from raysearch.training.epoch import Row
+from raysearch.training.epoch import Figures
 
 
 @dataclass
 class BestEpoch:
     """The epoch to keep so far: the best (ties: the lower val_loss), or the last."""
 
-    row: Row = field(default_factory=dict)
+    row: Figures = field(default_factory=dict)
     """Its figures; empty before the first."""
     state: dict[str, Tensor] = field(default_factory=dict)
     """The suffix as it was then, on the CPU."""
@@ -27,7 +27,7 @@ class BestEpoch:
 
     def offer(
         self,
-        row: Row,
+        row: Figures,
         suffix: nn.Module,
         held_out: Callable[[], list[float]],
         *,

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from raysearch.storage.files import replace_with
-from raysearch.training.epoch import Row
+from raysearch.training.epoch import Figures
 from raysearch.training.loop import Trainer
 from raysearch.training.signature import Signature
 
@@ -34,7 +34,7 @@ class TensorsInfo(TypedDict):
     """0: the state that the stage was handed."""
     val_loss: float
     """The next stage must find it again."""
-    row: Row
+    row: Figures
     """All figures of that epoch."""
     signature: Signature
     held_out: NotRequired[list[float]]
@@ -46,7 +46,7 @@ def best_metadata(trainer: Trainer) -> TensorsInfo:
     return {**describe_tensors(trainer.best, trainer.signature), "held_out": trainer.best_held_out}
 
 
-def describe_tensors(row: Row, signature: Signature) -> TensorsInfo:
+def describe_tensors(row: Figures, signature: Signature) -> TensorsInfo:
     """What a file of any epoch's tensors says of itself: `best_metadata` without the held-out images."""
     return {"epoch": row["epoch"], "val_loss": row["val_loss"], "row": row, "signature": signature}
 

@@ -1,4 +1,4 @@
-"""What an epoch of training ends in: a row of figures, or a loss that is not finite."""
+"""What an epoch of training ends in: its figures, or a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-Row = dict[str, Any]
-"""An epoch's figures by name; plain numbers."""
+Figures = dict[str, Any]
+"""An epoch's figures by name, plain numbers, as they are put together; whoever only reads them has a
+`raysearch.record.line.Row`."""
 
 
 class NonFiniteLossError(RuntimeError):

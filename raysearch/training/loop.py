@@ -26,7 +26,7 @@ from raysearch.training.contrast import Contrast
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
 from raysearch.training.distillation import summed_by
-from raysearch.training.epoch import NonFiniteLossError, Row, check_losses
+from raysearch.training.epoch import Figures, NonFiniteLossError, check_losses
 from raysearch.training.images import Images
 from raysearch.training.losses import Loss
 from raysearch.training.memory import slices, within_memory
@@ -100,7 +100,7 @@ class Trainer:
         """What the hand-over gate measured, where the stage passed through it."""
 
     @property
-    def best(self) -> Row:
+    def best(self) -> Figures:
         """The row of the epoch to keep: the best (ties: the lower val_loss), or the last; empty before the first."""
         return self._best.row
 
@@ -119,7 +119,7 @@ class Trainer:
         """Whether all epochs are done, or early stopping has ended the stage."""
         return self.at.finished(self.stage)
 
-    def run_epoch(self, *, evaluate: bool = True) -> Row:
+    def run_epoch(self, *, evaluate: bool = True) -> Figures:
         """Trains for one epoch, then evaluates.
 
         Args:
@@ -151,7 +151,7 @@ class Trainer:
         self.ranks.total(hits)
         train_losses = self.ranks.total(losses).tolist()
         check_losses(train_losses, epoch)
-        row: Row = {"epoch": epoch, "lr": rate, "train_loss": float(np.average(train_losses, weights=sizes))}
+        row: Figures = {"epoch": epoch, "lr": rate, "train_loss": float(np.average(train_losses, weights=sizes))}
         row["train_accuracy"] = hits.item() / len(order.images)
         evaluate = evaluate or self.stage.decided_by_epochs or epoch == self.stage.epochs
         if evaluate:
@@ -215,7 +215,7 @@ class Trainer:
         return result
 
     @torch.no_grad()
-    def evaluate(self, epoch: int = 0, step: int = 0) -> Row:
+    def evaluate(self, epoch: int = 0, step: int = 0) -> Figures:
         """The suffix as it is, on the validation images, fp32, eval mode: val_ and each of `classification_metrics`,
         and of `retrieval_metrics` if the goal names one.
 
@@ -238,7 +238,7 @@ class Trainer:
         self.at.evaluation_batch = found.batch
         return found.logits, found.embeddings
 
-    def evaluate_start(self) -> Row:
+    def evaluate_start(self) -> Figures:
         """Evaluates the state that the stage was handed, as epoch 0: the best one until an epoch is better."""
         if self.at.epoch:
             raise ValueError(f"the start is gone: {self.at.epoch} epochs have been trained")
@@ -246,7 +246,7 @@ class Trainer:
         self._note(row)
         return row
 
-    def _note(self, row: Row) -> None:
+    def _note(self, row: Figures) -> None:
         now, highest = self.goal.score(row), self.at.highest_score
         self._best.offer(row, self.suffix, self._held_out_losses, score=now, highest=highest, keep=self.stage.keep)
         self.at.note(self.stage, row["val_loss"], score=now)

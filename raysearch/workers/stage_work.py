@@ -8,9 +8,9 @@ from typing import TypedDict, cast
 
 from raysearch.recipe import Recipe
 from raysearch.record.files import BEST, LAST
-from raysearch.record.final_events import Row
 from raysearch.record.info import Json
 from raysearch.record.level_events import RateCurve
+from raysearch.record.line import Row
 from raysearch.search.messages import RatesFound, RateTest, Result, Segment, Trained
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import (

@@ -22,7 +22,7 @@ from torch import nn
 
 from raysearch.data.shared import bring_all
 from raysearch.record.files import BEST, CHECKPOINTS
-from raysearch.record.final_events import Row
+from raysearch.record.line import Row
 from raysearch.storage.files import insist, patient, replace_text
 from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from raysearch.record.files import BEST, CHECKPOINTS
-from raysearch.record.final_events import Row
+from raysearch.record.line import Row
 from raysearch.storage.remote import Storage
 from raysearch.training.checkpoint import load_tensors
 from raysearch.workers.order import Training

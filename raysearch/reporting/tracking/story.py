@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from raysearch.record.events import Event, row_of
-from raysearch.record.final_events import Row
 from raysearch.record.info import Json
+from raysearch.record.line import Row
 from raysearch.record.metric import tracked_name
 from raysearch.record.trial import Trial, Trials
 from raysearch.storage.files import plain

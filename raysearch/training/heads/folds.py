@@ -13,7 +13,7 @@ from raysearch.activations.base import Activations, Derived
 from raysearch.activations.kept import TensorActivations
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
-from raysearch.training.epoch import NonFiniteLossError, Row
+from raysearch.training.epoch import Figures, NonFiniteLossError
 from raysearch.training.heads.members import Worth
 from raysearch.training.heads.pack import HeadPack
 from raysearch.training.heads.reading import read_view
@@ -103,7 +103,7 @@ class FoldedPack:
         """The heads whose loss became infinite or NaN, in a fold or on all images, and where."""
         return self._pack.failed
 
-    def best(self, head: int) -> Row:
+    def best(self, head: int) -> Figures:
         """The row of the epoch to keep: the best (ties: the lower cv_loss), or the last; empty before the first."""
         return self._pack.best(head)
 
@@ -132,7 +132,7 @@ class FoldedPack:
         self._pack.keep(heads)
         self._follow()
 
-    def run_epoch(self) -> dict[int, Row]:
+    def run_epoch(self) -> dict[int, Figures]:
         """Trains every running head for one epoch in every fold and on all images; see `HeadPack.run_epoch`."""
         heads = self.running
         by_fold = [fold.run_epoch() for fold in self._folds]
@@ -143,7 +143,7 @@ class FoldedPack:
         return rows
 
     def _worths(
-        self, heads: Sequence[int], by_fold: Sequence[Mapping[int, Row]]
+        self, heads: Sequence[int], by_fold: Sequence[Mapping[int, Figures]]
     ) -> dict[int, Worth | NonFiniteLossError]:
         """What the folds say about an epoch of each head: means over folds, or the failure in the first that failed."""
         worths: dict[int, Worth | NonFiniteLossError] = {}

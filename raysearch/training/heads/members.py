@@ -9,7 +9,7 @@ import numpy as np
 
 from raysearch.recipe import Stage
 from raysearch.training.counters import Counters
-from raysearch.training.epoch import NonFiniteLossError, Row
+from raysearch.training.epoch import Figures, NonFiniteLossError
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Worth:
     """The metric; larger is better."""
     loss: float
     """Decides between equal scores; lower is better."""
-    figures: Row = field(default_factory=dict)
+    figures: Figures = field(default_factory=dict)
     """What it was found from, where that is not in the epoch's row already."""
 
     def better_than(self, score: float, loss: float) -> bool:
@@ -38,7 +38,7 @@ class Member:
 
     stage: Stage
     at: Counters
-    best: Row = field(default_factory=dict)
+    best: Figures = field(default_factory=dict)
     """The row of the epoch to keep; empty before the first."""
     worth: Worth = NOTHING
     """What `best` is worth."""
@@ -55,7 +55,7 @@ class Member:
         """Whether the next epoch trains it."""
         return not (self.dropped or self.failure or self.at.finished(self.stage))
 
-    def note(self, row: Row, worth: Worth | NonFiniteLossError, losses: np.ndarray) -> bool:
+    def note(self, row: Figures, worth: Worth | NonFiniteLossError, losses: np.ndarray) -> bool:
         """Counts an epoch that has trained the head.
 
         Args:

@@ -18,7 +18,7 @@ from raysearch.models.head import make_head
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
 from raysearch.training.course import learning_rate
-from raysearch.training.epoch import NonFiniteLossError, Row
+from raysearch.training.epoch import Figures, NonFiniteLossError
 from raysearch.training.heads.members import Member, Worth
 from raysearch.training.heads.reading import one_hot_labels, read_view, readings
 from raysearch.training.heads.stacked import Reading, Stack, Tensors, Terms
@@ -127,7 +127,7 @@ class HeadPack:
         """The heads whose loss became infinite or NaN, and where."""
         return {head: member.failure for head, member in enumerate(self._members) if member.failure}
 
-    def best(self, head: int) -> Row:
+    def best(self, head: int) -> Figures:
         """The row of the epoch to keep: the best (ties: the lower loss), or the last; empty before the first."""
         return self._members[head].best
 
@@ -175,7 +175,7 @@ class HeadPack:
             self._members[head].dropped = head not in kept
         self._shrink()
 
-    def run_epoch(self, worths: Mapping[int, Worth | NonFiniteLossError] | None = None) -> dict[int, Row]:
+    def run_epoch(self, worths: Mapping[int, Worth | NonFiniteLossError] | None = None) -> dict[int, Figures]:
         """Trains every running head for one epoch, then evaluates it.
 
         Args:
@@ -273,7 +273,7 @@ class HeadPack:
         return self._val_features
 
     def _note(
-        self, rows: Mapping[int, Row], worths: Mapping[int, Worth | NonFiniteLossError], losses: np.ndarray
+        self, rows: Mapping[int, Figures], worths: Mapping[int, Worth | NonFiniteLossError], losses: np.ndarray
     ) -> None:
         """Counts an epoch for every head that it trained, and keeps the tensors where it is an epoch to keep."""
         to_keep = [
