@@ -87,7 +87,6 @@ class FinalTraining:
         job, settings = self._job, self._job.settings
         finals = finals_of(job, self._controller, effort)
         self._say(finals)
-        done: dict[str, Outcome] = {}
 
         def wanted(known: Mapping[str, Outcome]) -> list[Training]:
             self._tell_races(finals, known)
@@ -146,8 +145,7 @@ class FinalTraining:
         return f"{trial} (the default)" if default is not None and trial == default.name else trial
 
     def _took(self, outcome: Outcome) -> None:
-        training = outcome.training
-        self._driver.log(_event(training, training.name.split("-")[1], outcome))
+        self._driver.log(_event(outcome))
 
     def _lost(self, reason: str) -> None:
         self._driver.log(RefitLost(event="refit_lost", reason=reason))
@@ -182,8 +180,9 @@ class FinalTraining:
         self._driver.log(chosen)
 
 
-def _event(training: Training, trial: str, outcome: Outcome) -> Event:
-    name, seed = training.name, training.recipe.seed
+def _event(outcome: Outcome) -> Event:
+    training = outcome.training
+    name, trial, seed = training.name, training.trial, training.recipe.seed
     if outcome.error is not None:
         return RefitFailed(event="refit_failed", name=name, trial=trial, seed=seed, error=outcome.error)
     if training.teachers:

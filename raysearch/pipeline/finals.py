@@ -116,7 +116,7 @@ class Finals:
         seeds, which = self.seeds(number + 1), (fold, self.effort.folds)
         name = f"fold-{one.trial}-{fold + 1}of{self.effort.folds}-{seeds[number]}"
         recipe = one.on_folds.model_copy(update={"seed": seeds[number]})
-        return Training(name, recipe, seeds[0], "train+val", which)
+        return Training(name, one.trial, recipe, seeds[0], "train+val", which)
 
     def longer(self, one: Finalist) -> list[Training]:
         """Where trainings on folds are shorter than for good: one without the first fold that is not."""
@@ -129,11 +129,11 @@ class Finals:
     def refits(self, one: Finalist) -> list[Training]:
         """The trainings on all images that may be trained on, with fresh seeds from one head."""
         seeds = self.seeds(self.effort.refits)
+        recipes = [one.for_good.model_copy(update={"seed": seed}) for seed in seeds]
+        names = [f"refit-{one.trial}-{seed}" for seed in seeds]
         return [
-            Training(
-                f"refit-{one.trial}-{seed}", one.for_good.model_copy(update={"seed": seed}), seeds[0], self.effort.on
-            )
-            for seed in seeds
+            Training(name, one.trial, recipe, seeds[0], self.effort.on)
+            for name, recipe in zip(names, recipes, strict=True)
         ]
 
     def students(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Training]:
@@ -163,7 +163,8 @@ class Finals:
         where = "all" if fold is None else f"{fold + 1}of{folds}"
         recipe = (one.for_good if fold is None else one.on_folds).model_copy(update={"seed": seed})
         held_out = None if fold is None else (fold, folds)
-        return Training(f"student-{one.trial}-{where}", recipe, seed, "train+val", held_out, teachers)
+        name = f"student-{one.trial}-{where}"
+        return Training(name, one.trial, recipe, seed, "train+val", held_out, teachers)
 
     # ---- what is decided -----------------------------------------------------------------------------------------
 

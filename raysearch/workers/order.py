@@ -19,6 +19,8 @@ class Training:
 
     name: str
     """The name of its folder under checkpoints/; what is there already, of the same digest, is not trained again."""
+    trial: str
+    """The trial whose recipe it is."""
     recipe: Recipe
     head_seed: int
     """Seeds the first stage of several: trainings that share it (and their images) share their head."""
@@ -30,7 +32,7 @@ class Training:
 
     @property
     def digest(self) -> str:
-        """Of all that its tensors follow from, the images aside.
+        """Of all that its tensors follow from, the images aside; what it is called for has no part in it.
 
         Defaults have no part in it: a field that a later version adds leaves it as it was.
         """

@@ -62,7 +62,7 @@ def run(which: Finals, wrong, errors=()) -> tuple[dict[str, Outcome], list[str]]
     while missing := [one for one in which.wanted(done) if one.name not in done]:
         training = missing[0]
         order.append(training.name)
-        trial = training.name.split("-")[1]
+        trial = training.trial
         error = "diverged" if training.name in errors else None
         done[training.name] = trained(which, training, wrong[trial], error)
     return done, order
@@ -168,7 +168,7 @@ def test_in_whatever_order_trainings_end_nothing_is_trained_twice_and_the_choice
     done: dict[str, Outcome] = {}
     while missing := [one for one in which.wanted(done) if one.name not in done]:
         training = data.draw(st.sampled_from(missing))
-        done[training.name] = trained(which, training, wrong[training.name.split("-")[1]])
+        done[training.name] = trained(which, training, wrong[training.trial])
     assert done.keys() == in_order.keys()
     assert which.chosen(done).trial == which.chosen(in_order).trial
 

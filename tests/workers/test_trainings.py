@@ -34,7 +34,7 @@ RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule
 def test_a_job_that_is_lost_costs_what_it_had_not_trained(tmp_path):
     """Once is too often here; that it is started again where it may be is tested with `test_final_training`."""
     trained, untrained = (
-        Training(f"refit-t0001-{seed}", RECIPE.model_copy(update={"seed": seed}), seed, "train")
+        Training(f"refit-t0001-{seed}", "t0001", RECIPE.model_copy(update={"seed": seed}), seed, "train")
         for seed in (1000, 1001)
     )
     row = {"epoch": 1, "val_loss": 0.5}
@@ -67,7 +67,7 @@ def test_a_training_that_breaks_off_says_why_and_costs_no_other(tmp_path, monkey
         raise error
 
     monkeypatch.setattr(training_job, "train_recipe", breaks_off)
-    left = train_one(bench(), Training("refit-t0001-1000", RECIPE, 1000, "train"), tmp_path / "refit-t0001-1000", 0)
+    left = train_one(bench(), ONE, tmp_path / ONE.name, 0)
     assert left.read_text(encoding="utf-8") == f"{type(error).__name__}: {error}"
 
 
@@ -79,7 +79,7 @@ def work_on(tmp_path, *trainings: Training) -> tuple[Work, Storage, Path]:
     return work, storage, work.checkpoints / trainings[0].name / BEST
 
 
-ONE = Training("refit-t0001-1000", RECIPE, 1000, "train")
+ONE = Training("refit-t0001-1000", "t0001", RECIPE, 1000, "train")
 ABOUT = {"row": {"epoch": 1, "val_loss": 0.5}, "seconds": 2.0}
 
 
@@ -136,8 +136,13 @@ def test_tensors_of_another_recipe_are_not_brought_again_and_again(tmp_path):
     assert load_tensors(file)[1]["training"] == ONE.digest
 
 
+def test_a_digest_stays_what_it_was_in_earlier_versions():
+    """Else a run that is resumed would train all of it again."""
+    assert ONE.digest == "ce9933410dfe43ab0b3b908ca8532467f590e7d372b967a616dd68cab34ed7c0"
+
+
 def test_a_digest_knows_what_differs_from_the_defaults_and_no_more():
-    assert ONE.digest == replace(ONE, name="refit-t0007-1000").digest
+    assert ONE.digest == replace(ONE, name="refit-t0007-1000", trial="t0007").digest
     assert len({ONE.digest, replace(ONE, on="train+val").digest, replace(ONE, fold=(0, 2)).digest}) == 3
     said = RECIPE.model_copy(update={"schedule": (Stage(depth=0, epochs=1, dropout=0.0),)})
     assert replace(ONE, recipe=said).digest == ONE.digest
