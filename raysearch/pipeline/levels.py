@@ -12,7 +12,7 @@ from raysearch.recipe import Recipe
 from raysearch.record.folder import RunFolder
 from raysearch.record.level_events import Behind, Brought
 from raysearch.record.trial import Trial
-from raysearch.search.backbones import Compared, ranked
+from raysearch.search.backbones import HeadsCompared, ranked
 from raysearch.search.verdict import judge
 from raysearch.training.checkpoint import load_answers, load_tensors
 from raysearch.training.paired import compare
@@ -48,10 +48,10 @@ def judge_of(job: Job, run: RunFolder) -> Callable[[Trial, Trial | None], Brough
     return judge_level
 
 
-def compare_of(job: Job, run: RunFolder) -> Callable[[Mapping[str, Trial | None]], Compared]:
+def compare_of(job: Job, run: RunFolder) -> Callable[[Mapping[str, Trial | None]], HeadsCompared]:
     """Says how the best heads of several networks compare, by what they make of the same validation images."""
 
-    def compared(heads: Mapping[str, Trial | None]) -> Compared:
+    def compared(heads: Mapping[str, Trial | None]) -> HeadsCompared:
         best, *others = ranked(job.rules, heads)
         found = {name: load_answers(run.best_tensors(head.name)) for name in (best, *others) if (head := heads[name])}
         logits, labels = found[best]
@@ -59,7 +59,7 @@ def compare_of(job: Job, run: RunFolder) -> Callable[[Mapping[str, Trial | None]
         for name in others:
             one = compare(job.goal, logits, found[name][0], labels.numpy(), job.dataset.classes, CONFIDENCE)
             behind[name] = {"mean": one.mean, "low": one.low, "high": one.high}
-        return Compared(behind, len(labels), CONFIDENCE)
+        return HeadsCompared(behind, len(labels), CONFIDENCE)
 
     return compared
 

@@ -15,7 +15,7 @@ from raysearch.search.rules import Rules
 
 
 @dataclass(frozen=True)
-class Compared:
+class HeadsCompared:
     """How the heads of several networks compare, image by image."""
 
     behind: Mapping[str, Behind]
@@ -31,7 +31,9 @@ def ranked(rules: Rules, heads: Mapping[str, Trial | None]) -> list[str]:
     return sorted(able, key=lambda name: rules.order(able[name].best or {}), reverse=True)
 
 
-def comparison(rules: Rules, heads: Mapping[str, Trial | None], compared: Compared, *, made: int) -> NetworksCompared:
+def comparison(
+    rules: Rules, heads: Mapping[str, Trial | None], compared: HeadsCompared, *, made: int
+) -> NetworksCompared:
     """The event that says how networks stand, the best first, and which of them go on.
 
     A network leaves if it has no head, if the whole interval of its distance to the best is above 0, or if as many as

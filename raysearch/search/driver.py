@@ -27,7 +27,7 @@ from raysearch.record.folder import RunFolder
 from raysearch.record.level_events import Brought, LevelJudged
 from raysearch.record.sync import RunSync
 from raysearch.record.trial import Trial
-from raysearch.search.backbones import Compared, comparison
+from raysearch.search.backbones import HeadsCompared, comparison
 from raysearch.search.controller import Controller
 from raysearch.search.hand import Hand, paused
 from raysearch.search.kept import KeptCheckpoints
@@ -62,7 +62,7 @@ class Driver:
         judge: Callable[[Trial, Trial | None], Brought] = lambda leader, control: {"verdict": "untested"},
         range_test: Callable[[int, Trial], Mapping[str, Recipe]] = lambda level, start: {},
         sync: RunSync | None = None,
-        compare: Callable[[Mapping[str, Trial | None]], Compared] | None = None,
+        compare: Callable[[Mapping[str, Trial | None]], HeadsCompared] | None = None,
     ) -> None:
         self.run, self.controller, self.concurrency = run, controller, concurrency
         self._judge, self._range_test, self._watch, self._compare = judge, range_test, watch, compare

@@ -39,7 +39,7 @@ _BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
+class TeacherAnswers:
     """What teachers answer to images."""
 
     probabilities: NDArray[np.float32]
@@ -61,7 +61,7 @@ class Answers:
 
 def answers_of(
     networks: Sequence[nn.Module], images: Split, recipe: Recipe, device: torch.device, views: int = VIEWS
-) -> Answers:
+) -> TeacherAnswers:
     """What networks answer together to some images: the mean of their probabilities.
 
     Args:
@@ -89,7 +89,7 @@ def answers_of(
         alike = (said.argmax(axis=2) == said[0].argmax(axis=1)).all(axis=0)
         plain.append(said[:as_it_is].mean(axis=0))
         confidence.append(np.where(alike, said.mean(axis=0).max(axis=1), 0.0))
-    return Answers(np.concatenate(plain).astype(np.float32), np.concatenate(confidence).astype(np.float32))
+    return TeacherAnswers(np.concatenate(plain).astype(np.float32), np.concatenate(confidence).astype(np.float32))
 
 
 @torch.inference_mode()
@@ -129,12 +129,12 @@ def before_student(
         answers = _to_all(images, train, answers_of(networks, images.take(train), recipe, bench.device, views=0))
         if len(without):
             found = _to_all(images, without, answers_of(networks, images.take(without), recipe, bench.device))
-            answers = Answers(answers.probabilities + found.probabilities, found.confidence)
+            answers = TeacherAnswers(answers.probabilities + found.probabilities, found.confidence)
         _keep(file, answers, fingerprint)
     labels = images.labels.copy()
     labels[n:] = answers.probabilities[n:].argmax(axis=1)
     images = replace(images, labels=labels)
-    chosen = n + Answers(answers.probabilities[n:], answers.confidence[n:]).surest(MOST * len(train))
+    chosen = n + TeacherAnswers(answers.probabilities[n:], answers.confidence[n:]).surest(MOST * len(train))
     hard = np.where(np.arange(len(images)) < n, HARD_SHARE, 0.0).astype(np.float32)
     student = copy.copy(other)
     student.fold = Fold(np.concatenate([train, chosen]), val)
@@ -151,15 +151,15 @@ def _apart(new: Split, labelled: Split) -> Split:
     return replace(new, groups=new.groups - new.groups.min(initial=0) + labelled.groups.max() + 1)
 
 
-def _to_all(images: Split, places: NDArray[np.int64], answers: Answers) -> Answers:
+def _to_all(images: Split, places: NDArray[np.int64], answers: TeacherAnswers) -> TeacherAnswers:
     """Answers to some images as such to all of them: nothing is said of the others."""
     probabilities = np.zeros((len(images), answers.probabilities.shape[1]), dtype=np.float32)
     confidence = np.zeros(len(images), dtype=np.float32)
     probabilities[places], confidence[places] = answers.probabilities, answers.confidence
-    return Answers(probabilities, confidence)
+    return TeacherAnswers(probabilities, confidence)
 
 
-def _keep(file: Path, answers: Answers, fingerprint: str) -> None:
+def _keep(file: Path, answers: TeacherAnswers, fingerprint: str) -> None:
     tensors = {
         "probabilities": torch.from_numpy(answers.probabilities),
         "confidence": torch.from_numpy(answers.confidence),
@@ -167,7 +167,7 @@ def _keep(file: Path, answers: Answers, fingerprint: str) -> None:
     save_tensors(file, tensors, {"images": fingerprint})
 
 
-def _kept(file: Path, fingerprint: str) -> Answers | None:
+def _kept(file: Path, fingerprint: str) -> TeacherAnswers | None:
     """The answers that are there, of the same images."""
     try:
         tensors, about = load_tensors(file)
@@ -175,4 +175,4 @@ def _kept(file: Path, fingerprint: str) -> Answers | None:
         return None
     if about != {"images": fingerprint}:
         return None
-    return Answers(tensors["probabilities"].numpy(), tensors["confidence"].numpy())
+    return TeacherAnswers(tensors["probabilities"].numpy(), tensors["confidence"].numpy())

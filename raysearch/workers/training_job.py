@@ -34,7 +34,7 @@ from raysearch.workers.cluster import MACHINE_LOST, beside_driver, look_at_clust
 from raysearch.workers.config import BenchConfig, TuneDict
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.order import Training
-from raysearch.workers.trainings import DIGEST, ERROR, HISTORY, LOGITS, Outcome, Wanted, Work
+from raysearch.workers.trainings import DIGEST, ERROR, HISTORY, LOGITS, Backlog, Outcome, Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -83,24 +83,24 @@ def train_all(
     """
     for name in ("ray.train", "ray.data"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    work = Work(run_folder.resolve() / CHECKPOINTS, wanted, watch, took, storage)
-    while missing := work.missing():
+    backlog = Backlog(run_folder.resolve() / CHECKPOINTS, wanted, watch, took, storage)
+    while missing := backlog.missing():
         room, cpus = look_at_cluster().share(workers, gpus)
         try:
-            _job(work, bench, min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, storage)
+            _job(backlog, bench, min(room, len(missing)), {"CPU": float(cpus), "GPU": gpus}, storage)
         except TrainingFailedError as error:
             reason = str(error).strip().splitlines()[-1]
-            work.take_back()
-            work.look()
+            backlog.take_back()
+            backlog.look()
             if _lost_with_machine(error):
                 reason = MACHINE_LOST
             elif max_failures:
                 max_failures -= 1
             else:
-                work.give_up(reason)
+                backlog.give_up(reason)
                 continue
             lost(reason)
-    return work.done
+    return backlog.done
 
 
 def _lost_with_machine(error: TrainingFailedError) -> bool:
@@ -112,27 +112,29 @@ def _lost_with_machine(error: TrainingFailedError) -> bool:
     return any(isinstance(cause, RayActorError) and lost_with_machine(cause) for cause in causes)
 
 
-def _job(work: Work, bench: BenchConfig, workers: int, resources: dict[str, float], storage: Storage | None) -> None:
+def _job(
+    backlog: Backlog, bench: BenchConfig, workers: int, resources: dict[str, float], storage: Storage | None
+) -> None:
     """One Ray Train job, until nothing is missing."""
     here = beside_driver()
     board: Any = ray.remote(Board).options(num_cpus=0, max_concurrency=1000, scheduling_strategy=here).remote()
 
     def put_up() -> None:
-        new = work.to_give()
+        new = backlog.to_give()
         for training in new:
-            (work.checkpoints / training.name / HISTORY).unlink(missing_ok=True)  # of a job that was broken off
+            (backlog.checkpoints / training.name / HISTORY).unlink(missing_ok=True)  # of a job that was broken off
         if new:
             ray.get(board.put.remote(new))
 
     def watch() -> None:
-        work.look()
+        backlog.look()
         put_up()
-        if not work.missing():
+        if not backlog.missing():
             ray.get(board.close.remote())
 
     config: _JobConfig = {
         "bench": bench,
-        "checkpoints": str(work.checkpoints),
+        "checkpoints": str(backlog.checkpoints),
         "threads": int(resources["CPU"]),
         "storage": storage.uri if storage is not None else None,
         "board": board,
@@ -154,7 +156,7 @@ def _job(work: Work, bench: BenchConfig, workers: int, resources: dict[str, floa
         finally:
             with suppress(RayError):
                 ray.kill(board)
-    work.look()
+    backlog.look()
 
 
 def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:

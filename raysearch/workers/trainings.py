@@ -56,7 +56,7 @@ Wanted = Callable[[Mapping[str, Outcome]], Sequence[Training]]
 """A function of what is done, by name: it gives all that is wanted by now, in order, done or not."""
 
 
-class Work:
+class Backlog:
     """What is wanted, and what is done of it."""
 
     def __init__(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from raysearch.record.level_events import Behind, NetworkStanding
 from raysearch.record.trial import Trial
-from raysearch.search.backbones import Compared, comparison, ranked, staying
+from raysearch.search.backbones import HeadsCompared, comparison, ranked, staying
 from raysearch.search.controller import Controller
 from raysearch.search.rules import Rules
 from raysearch.search.sampler import OptunaProposer
@@ -49,7 +49,7 @@ def behind(low: float) -> Behind:
 
 
 def stood(rules: Rules, heads: dict[str, Trial | None], lows: dict[str, float]) -> list[NetworkStanding]:
-    compared = Compared({name: behind(low) for name, low in lows.items()}, 100, 0.95)
+    compared = HeadsCompared({name: behind(low) for name, low in lows.items()}, 100, 0.95)
     return comparison(rules, heads, compared, made=12)["networks"]
 
 
@@ -108,7 +108,7 @@ class Networks(Play):
             assert super().start(prefer) is None, "no trial begins before networks are compared"
             rules, made = self.controller.rules, self.controller.tally.made("h")
             lows = {name: 0.1 if name in self.leaving else -0.1 for name in ranked(rules, heads)[1:]}
-            compared = Compared({name: behind(low) for name, low in lows.items()}, 100, 0.95)
+            compared = HeadsCompared({name: behind(low) for name, low in lows.items()}, 100, 0.95)
             self.emit(comparison(rules, heads, compared, made=made))
         return super().start(prefer)
 

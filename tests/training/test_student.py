@@ -16,7 +16,7 @@ from raysearch.training.bench import Bench
 from raysearch.training.distillation import HARD_SHARE
 from raysearch.training.path import train_recipe
 from raysearch.training.stage import open_stage
-from raysearch.training.student import Answers, answers_of, before_student
+from raysearch.training.student import TeacherAnswers, answers_of, before_student
 from tests.training.bench import bench, recipe, split
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def test_an_answer_that_changes_with_the_view_is_not_learned_from():
 def test_the_surest_half_of_each_class_is_kept():
     probabilities = np.repeat(np.eye(3, dtype=np.float32), (4, 2, 4), axis=0)
     confidence = np.array([0.9, 0.8, 0.95, 0.7, 0.3, 0.2, 0, 0, 0.5, 0.6], dtype=np.float32)
-    answers = Answers(probabilities, confidence)
+    answers = TeacherAnswers(probabilities, confidence)
     assert answers.surest(100).tolist() == [0, 2, 4, 9]
     assert answers.surest(0).tolist() == []
     assert answers.surest(2).tolist() == [2], "a quarter of each class"

@@ -23,7 +23,7 @@ from raysearch.workers.capacity import Cluster
 from raysearch.workers.order import Training
 from raysearch.workers.session import ray_session
 from raysearch.workers.training_job import train_all, train_one
-from raysearch.workers.trainings import Work
+from raysearch.workers.trainings import Backlog
 from tests.training.bench import bench
 
 RECIPE = Recipe(backbone="simple_cnn", weights="random", image_size=32, schedule=(Stage(depth=0, epochs=1),))
@@ -71,12 +71,12 @@ def test_a_training_that_breaks_off_says_why_and_costs_no_other(tmp_path, monkey
     assert left.read_text(encoding="utf-8") == f"{type(error).__name__}: {error}"
 
 
-def work_on(tmp_path, *trainings: Training) -> tuple[Work, Storage, Path]:
-    """Work with a storage, and where the first training's tensors come to lie on this machine."""
+def backlog_on(tmp_path, *trainings: Training) -> tuple[Backlog, Storage, Path]:
+    """A backlog with a storage, and where the first training's tensors come to lie on this machine."""
     (tmp_path / "bucket").mkdir(exist_ok=True)
     storage = Storage((tmp_path / "bucket" / "run").as_uri())
-    work = Work(tmp_path / "checkpoints", lambda done: trainings, lambda *_: None, lambda outcome: None, storage)
-    return work, storage, work.checkpoints / trainings[0].name / BEST
+    backlog = Backlog(tmp_path / "checkpoints", lambda done: trainings, lambda *_: None, lambda outcome: None, storage)
+    return backlog, storage, backlog.checkpoints / trainings[0].name / BEST
 
 
 ONE = Training("refit-t0001-1000", "t0001", RECIPE, 1000, "train")
@@ -85,30 +85,30 @@ ABOUT = {"row": {"epoch": 1, "val_loss": 0.5}, "seconds": 2.0}
 
 def test_a_training_is_done_when_its_tensors_are_where_every_machine_can_have_them(tmp_path):
     """Else a student may be given to a machine that has not its teachers."""
-    work, storage, file = work_on(tmp_path, ONE)
-    assert work.to_give() == [ONE]
-    assert work.to_give() == []
+    backlog, storage, file = backlog_on(tmp_path, ONE)
+    assert backlog.to_give() == [ONE]
+    assert backlog.to_give() == []
     save_tensors(file, {"bias": torch.ones(3)}, ABOUT)  # its worker has still to hand it over
-    work.look()
-    assert work.missing() == [ONE]
+    backlog.look()
+    assert backlog.missing() == [ONE]
     storage.put(file, f"checkpoints/{ONE.name}/{BEST}")
-    assert work.missing() == []
-    assert work.done[ONE.name].seconds == 2.0
+    assert backlog.missing() == []
+    assert backlog.done[ONE.name].seconds == 2.0
 
 
 @pytest.mark.parametrize("given", [False, True])
 def test_what_a_job_that_is_gone_left_here_alone_is_handed_over_and_not_trained_again(tmp_path, given):
-    work, storage, file = work_on(tmp_path, ONE)
+    backlog, storage, file = backlog_on(tmp_path, ONE)
     if given:
-        assert work.to_give() == [ONE]
+        assert backlog.to_give() == [ONE]
     save_tensors(file, {"bias": torch.ones(3)}, ABOUT)
-    work.take_back()
-    assert work.missing() == []
+    backlog.take_back()
+    assert backlog.missing() == []
     assert storage.exists(f"checkpoints/{ONE.name}/{BEST}")
 
 
-def without_storage(tmp_path, training: Training) -> Work:
-    return Work(tmp_path / "checkpoints", lambda done: [training], lambda *_: None, lambda outcome: None, None)
+def without_storage(tmp_path, training: Training) -> Backlog:
+    return Backlog(tmp_path / "checkpoints", lambda done: [training], lambda *_: None, lambda outcome: None, None)
 
 
 def test_what_was_trained_is_known_by_its_recipe_and_its_teachers_too(tmp_path):
@@ -127,12 +127,12 @@ def test_tensors_of_a_version_that_kept_no_digest_are_taken_as_they_are(tmp_path
 
 def test_tensors_of_another_recipe_are_not_brought_again_and_again(tmp_path):
     """They would take the place of those that a worker has just left here, and has still to hand over."""
-    work, storage, file = work_on(tmp_path, ONE)
+    backlog, storage, file = backlog_on(tmp_path, ONE)
     save_tensors(file, {"bias": torch.ones(3)}, {**ABOUT, "training": "of another"})
     storage.put(file, f"checkpoints/{ONE.name}/{BEST}")
-    assert work.to_give() == [ONE]
+    assert backlog.to_give() == [ONE]
     train_one(bench(), ONE, file.parent, 0)
-    work.look()
+    backlog.look()
     assert load_tensors(file)[1]["training"] == ONE.digest
 
 
@@ -166,11 +166,11 @@ def gone(error: RayActorError) -> WorkerGroupError:
 def test_a_job_that_loses_its_machine_is_no_failure(tmp_path, monkeypatch, error, failed):
     left, lost = [2], []
 
-    def job(work, *arguments):
+    def job(backlog, *arguments):
         if left[0]:
             left[0] -= 1
             raise error
-        save_tensors(work.checkpoints / ONE.name / BEST, {"bias": torch.ones(3)}, ABOUT)
+        save_tensors(backlog.checkpoints / ONE.name / BEST, {"bias": torch.ones(3)}, ABOUT)
 
     monkeypatch.setattr(training_job, "_job", job)
     monkeypatch.setattr(training_job, "look_at_cluster", lambda: Cluster(({"CPU": 1.0},)))

@@ -21,7 +21,7 @@ from raysearch.training.course import learning_rate
 from raysearch.training.epoch import Figures, NonFiniteLossError
 from raysearch.training.heads.members import Member, Worth
 from raysearch.training.heads.reading import one_hot_labels, read_view, readings
-from raysearch.training.heads.stacked import Reading, Stack, Tensors, Terms
+from raysearch.training.heads.stacked import EpochInputs, Stack, Tensors, Terms
 from raysearch.training.images import Images
 from raysearch.training.losses import Loss
 from raysearch.training.memory import slices
@@ -231,7 +231,7 @@ class HeadPack:
         rates = [[learning_rate(member.stage, moment, member.at.drops) for member in members] for moment in moments]
         return np.array(rates)
 
-    def _passes(self, readings: Iterable[tuple[Reading, int]]) -> Iterator[tuple[Reading, slice]]:
+    def _passes(self, readings: Iterable[tuple[EpochInputs, int]]) -> Iterator[tuple[EpochInputs, slice]]:
         """Each reading with places in the stack of heads that read it, as many as go together."""
         limit = PASS_BYTES.get(self.device.type, PASS_BYTES_ELSEWHERE)
         together = max(1, limit * len(self._stack) // sum(4 * t.numel() for t in self._stack.weights.values()))
@@ -240,7 +240,7 @@ class HeadPack:
             yield from ((reading, slice(start + s.start, start + s.stop)) for s in slices(count, together))
             start += count
 
-    def _readings(self, order: EpochOrder) -> Iterator[tuple[Reading, int]]:
+    def _readings(self, order: EpochOrder) -> Iterator[tuple[EpochInputs, int]]:
         """What the heads of each dropout read in this epoch, and how many these are, in the order of the stack."""
         features = read_view(self.images.train.activations, order.images, order.view, self.device)
         labels = self._train_labels[torch.from_numpy(order.images).to(self.device)]

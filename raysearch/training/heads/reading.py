@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from raysearch.activations.base import Activations
 from raysearch.training.counters import EVALUATION_BATCH
-from raysearch.training.heads.stacked import Reading
+from raysearch.training.heads.stacked import EpochInputs
 from raysearch.training.memory import slices
 from raysearch.training.numerics import seeded
 from raysearch.training.order import EpochOrder
@@ -28,7 +28,7 @@ def read_view(activations: Activations, order: np.ndarray, view: int, device: to
 
 def readings(
     features: Tensor, one_hot: Tensor, order: EpochOrder, seed: int, dropouts: Sequence[float], hidden_units: int | None
-) -> Iterator[tuple[Reading, int]]:
+) -> Iterator[tuple[EpochInputs, int]]:
     """What the heads of each dropout read, one after the other; each is done with when the next is asked for.
 
     Args:
@@ -46,7 +46,7 @@ def readings(
     for dropout, group in groupby(dropouts):
         count = len(list(group))
         if dropout == 0:
-            yield Reading(features, one_hot, order.batches), count
+            yield EpochInputs(features, one_hot, order.batches), count
             continue
         if uniform is None:
             width = features.shape[1] if hidden_units is None else hidden_units
@@ -56,13 +56,13 @@ def readings(
         buffer = torch.empty_like(uniform) if buffer is None else buffer
         factors = torch.ge(uniform, dropout, out=buffer).mul_(1 / (1 - dropout))
         if hidden_units is None:
-            yield Reading(factors.mul_(features), one_hot, order.batches), count
+            yield EpochInputs(factors.mul_(features), one_hot, order.batches), count
         else:
-            yield Reading(features, one_hot, order.batches, factors.T.contiguous()), count
+            yield EpochInputs(features, one_hot, order.batches, factors.T.contiguous()), count
 
 
 def one_hot_labels(labels: Tensor, classes: int) -> Tensor:
-    """Integer labels (n,) as `Reading` has them: float (classes, n)."""
+    """Integer labels (n,) as `EpochInputs` has them: float (classes, n)."""
     return functional.one_hot(labels, classes).float().T.contiguous()
 
 

@@ -76,7 +76,7 @@ class Inner(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Reading:
+class EpochInputs:
     """What heads of one dropout read in an epoch, in the order in which they read it."""
 
     inputs: Tensor
@@ -128,7 +128,7 @@ class Stack:
         return [one.T for one in to_length_one(self._of_inputs("embedding", inputs))[0]]
 
     @torch.no_grad()
-    def train(self, reading: Reading, terms: Terms, rates: Tensor, steps_before: int) -> tuple[Tensor, Tensor]:
+    def train(self, reading: EpochInputs, terms: Terms, rates: Tensor, steps_before: int) -> tuple[Tensor, Tensor]:
         """One epoch, whose steps never wait for the device.
 
         Args:
