@@ -93,7 +93,7 @@ class Trainer:
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(self.suffix, stage, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.at, self._best = Counters(micro_batch=stage.batch_size), BestEpoch()
+        self.counters, self._best = Counters(micro_batch=stage.batch_size), BestEpoch()
         self.val_logits = torch.empty(0)
         """Of the validation images, (n, c) fp32 on the CPU, as they were last evaluated."""
         self.handover_delta: float | None = None
@@ -117,7 +117,7 @@ class Trainer:
     @property
     def finished(self) -> bool:
         """Whether all epochs are done, or early stopping has ended the stage."""
-        return self.at.finished(self.stage)
+        return self.counters.finished(self.stage)
 
     def run_epoch(self, *, evaluate: bool = True) -> Figures:
         """Trains for one epoch, then evaluates.
@@ -133,7 +133,7 @@ class Trainer:
             NonFiniteLossError: with the step, from 1 within the epoch; the trainer is of no use afterwards.
             ValueError: batch statistics are wanted, and a batch is too small to be shared out for them.
         """
-        started, epoch = time.perf_counter(), self.at.epoch + 1
+        started, epoch = time.perf_counter(), self.counters.epoch + 1
         order = self.order(epoch)
         batches, sizes, view = order.batches, order.batch_sizes, order.view
         if self.stage.batch_norm == "train":
@@ -144,7 +144,7 @@ class Trainer:
         train_mode(self.suffix, batch_norm=self.stage.batch_norm == "train")
         with seeded(self.device, self.seed, view, 1 + self.ranks.rank):
             for step, batch in enumerate(batches):
-                rate = learning_rate(self.stage, self.at.epoch + (step + 0.5) / len(batches), self.at.drops)
+                rate = learning_rate(self.stage, self.counters.epoch + (step + 0.5) / len(batches), self.counters.drops)
                 losses[step], correct = self.step(self.to_step(order.images[batch], view, step), view, rate)
                 hits += correct
         self.ranks.average_statistics(self.suffix)
@@ -156,8 +156,8 @@ class Trainer:
         evaluate = evaluate or self.stage.decided_by_epochs or epoch == self.stage.epochs
         if evaluate:
             row |= self.evaluate(epoch, len(batches))
-        row |= {"micro_batch": self.at.micro_batch, "seconds": time.perf_counter() - started}
-        self.at.epoch = epoch
+        row |= {"micro_batch": self.counters.micro_batch, "seconds": time.perf_counter() - started}
+        self.counters.epoch = epoch
         if evaluate:
             self._note(row)
         return row
@@ -209,8 +209,8 @@ class Trainer:
                 self.scaler.scale(penalty).backward()
             return loss, hits
 
-        size, at_least = self.at.micro_batch, self.contrast.images_at_least
-        result, self.at.micro_batch = within_memory(in_pieces_of, size, at_least=at_least)
+        size, at_least = self.counters.micro_batch, self.contrast.images_at_least
+        result, self.counters.micro_batch = within_memory(in_pieces_of, size, at_least=at_least)
         self.ranks.sum_gradients(self.trained)
         return result
 
@@ -233,23 +233,23 @@ class Trainer:
         return {f"val_{name}": value for name, value in figures.items()}
 
     def _answers(self, images: Activations, embed: bool = False) -> tuple[Tensor, Tensor]:
-        size, classes = self.at.evaluation_batch, len(self.images.classes)
+        size, classes = self.counters.evaluation_batch, len(self.images.classes)
         found = answers(self.suffix, images, classes, device=self.device, ranks=self.ranks, batch=size, embed=embed)
-        self.at.evaluation_batch = found.batch
+        self.counters.evaluation_batch = found.batch
         return found.logits, found.embeddings
 
     def evaluate_start(self) -> Figures:
         """Evaluates the state that the stage was handed, as epoch 0: the best one until an epoch is better."""
-        if self.at.epoch:
-            raise ValueError(f"the start is gone: {self.at.epoch} epochs have been trained")
+        if self.counters.epoch:
+            raise ValueError(f"the start is gone: {self.counters.epoch} epochs have been trained")
         row = {"epoch": 0, **self.evaluate()}
         self._note(row)
         return row
 
     def _note(self, row: Figures) -> None:
-        now, highest = self.goal.score(row), self.at.highest_score
+        now, highest = self.goal.score(row), self.counters.highest_score
         self._best.offer(row, self.suffix, self._held_out_losses, score=now, highest=highest, keep=self.stage.keep)
-        self.at.note(self.stage, row["val_loss"], score=now)
+        self.counters.note(self.stage, row["val_loss"], score=now)
 
     @torch.no_grad()
     def _held_out_losses(self) -> list[float]:
@@ -269,10 +269,10 @@ class Trainer:
             "suffix": suffix,
             "optimizer": on_cpu(self.optimizer.state_dict()),
             "scaler": self.scaler.state_dict(),
-            "counters": asdict(self.at),
+            "counters": asdict(self.counters),
             "best": dict(self._best.row),
             # Where the last epoch is the best, the same tensors: a file then holds them once.
-            "best_state": suffix if self._best.row.get("epoch") == self.at.epoch else dict(self._best.state),
+            "best_state": suffix if self._best.row.get("epoch") == self.counters.epoch else dict(self._best.state),
             "best_held_out": list(self._best.held_out),
             "handover_delta": self.handover_delta,
         }
@@ -290,7 +290,7 @@ class Trainer:
         self.optimizer.load_state_dict(on_cpu(state["optimizer"]))
         if state["scaler"]:  # empty if it was taken on a machine that trains in another precision
             self.scaler.load_state_dict(state["scaler"])
-        self.at = Counters(**state["counters"])
+        self.counters = Counters(**state["counters"])
         self._best = BestEpoch(dict(state["best"]), on_cpu(state["best_state"]), list(state["best_held_out"]))
         self.handover_delta = state["handover_delta"]
 

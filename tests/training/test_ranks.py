@@ -115,7 +115,7 @@ def seen_images(ranks: Ranks) -> dict[str, list[list[int]]]:
 
 def short_of_memory(ranks: Ranks) -> dict[str, Any]:
     training = trainer(STAGES["class weights"], suffix=limited(1 if ranks.rank else 100), ranks=ranks)
-    return trained(training) | {"micro_batch": training.at.micro_batch}
+    return trained(training) | {"micro_batch": training.counters.micro_batch}
 
 
 def not_finite(ranks: Ranks) -> tuple[str, str]:

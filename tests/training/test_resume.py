@@ -29,7 +29,7 @@ EVERYTHING = {
 
 def same_end(one: Trainer, other: Trainer) -> None:
     assert timeless(one.best) == timeless(other.best)
-    assert one.at == other.at
+    assert one.counters == other.counters
     for name in ("suffix", "best_state"):
         left, right = one.state()[name], other.state()[name]
         assert left.keys() == right.keys()
@@ -99,7 +99,7 @@ def test_a_state_is_a_copy_that_training_on_does_not_touch():
 
 def test_the_micro_batch_that_memory_allowed_is_remembered():
     training = trainer()
-    training.at.micro_batch = 4
+    training.counters.micro_batch = 4
     second = trainer()
     second.load_state(training.state())
     assert second.run_epoch()["micro_batch"] == 4

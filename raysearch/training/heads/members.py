@@ -37,7 +37,7 @@ class Member:
     """A head of a pack."""
 
     stage: Stage
-    at: Counters
+    counters: Counters
     best: Figures = field(default_factory=dict)
     """The row of the epoch to keep; empty before the first."""
     worth: Worth = NOTHING
@@ -53,7 +53,7 @@ class Member:
     @property
     def running(self) -> bool:
         """Whether the next epoch trains it."""
-        return not (self.dropped or self.failure or self.at.finished(self.stage))
+        return not (self.dropped or self.failure or self.counters.finished(self.stage))
 
     def note(self, row: Figures, worth: Worth | NonFiniteLossError, losses: np.ndarray) -> bool:
         """Counts an epoch that has trained the head.
@@ -65,20 +65,22 @@ class Member:
 
         Returns: whether the head's tensors are now those to keep.
         """
-        self.at.epoch = row["epoch"]
+        self.counters.epoch = row["epoch"]
         finite = np.isfinite(losses)
         if not finite.all():
             step = int(np.argmin(finite))
-            self.failure = NonFiniteLossError(step=step + 1, epoch=self.at.epoch, value=float(losses[step]))
+            self.failure = NonFiniteLossError(step=step + 1, epoch=self.counters.epoch, value=float(losses[step]))
             return False
         if not math.isfinite(loss := row["val_loss"]):
-            self.failure = NonFiniteLossError(step=len(losses), epoch=self.at.epoch, value=loss, split="validation")
+            self.failure = NonFiniteLossError(
+                step=len(losses), epoch=self.counters.epoch, value=loss, split="validation"
+            )
             return False
         if isinstance(worth, NonFiniteLossError):
             self.failure = worth
             return False
-        keep = worth.better_than(self.at.highest_score, self.worth.loss) or self.stage.keep == "last"
+        keep = worth.better_than(self.counters.highest_score, self.worth.loss) or self.stage.keep == "last"
         if keep:
             self.best, self.worth = row, worth
-        self.at.note(self.stage, loss, score=worth.score)
+        self.counters.note(self.stage, loss, score=worth.score)
         return keep

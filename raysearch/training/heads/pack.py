@@ -228,7 +228,9 @@ class HeadPack:
         """Learning rates (steps, heads) of the epoch to come, each at the middle of its step."""
         members = [self._members[head] for head in heads]
         moments = [self.epoch + (step + 0.5) / steps for step in range(steps)]
-        rates = [[learning_rate(member.stage, moment, member.at.drops) for member in members] for moment in moments]
+        rates = [
+            [learning_rate(member.stage, moment, member.counters.drops) for member in members] for moment in moments
+        ]
         return np.array(rates)
 
     def _passes(self, readings: Iterable[tuple[EpochInputs, int]]) -> Iterator[tuple[EpochInputs, slice]]:
