@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 from machine import machine
 from numpy.typing import NDArray
-from peer import ROOT, WEIGHTS, Arms, Figures, Task, run
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, run, with_out
 from schedules import over_seeds, search
 
 from raysearch.data.chosen import COLUMN
@@ -146,12 +146,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--refits", type=int, default=3)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--concurrent", type=int, default=2)
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
-    parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
-    options = parser.parse_args()
-    if options.go_on and options.out is None:
-        parser.error("--go-on needs --out")
-    return options
+    return with_out(parser)
 
 
 def recovered(arms: dict[str, Figures]) -> dict[str, float | None]:

@@ -16,7 +16,6 @@ there already. Run it alone on the machine. Progress is on stderr; prints one JS
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import tempfile
 from collections.abc import Mapping
@@ -26,10 +25,11 @@ import numpy as np
 from machine import machine
 from numpy.typing import NDArray
 from payoff import DATA
-from peer import WEIGHTS, Arms, Figures, Task, need_files
+from peer import WEIGHTS, Arms, Figures, Task, need_files, with_out
 from PIL import Image, ImageEnhance
 from schedules import over_seeds, search
 
+from raysearch.data.decode import open_image
 from raysearch.data.listing import Listing
 from raysearch.data.source import list_source
 from raysearch.predict import load_best
@@ -56,8 +56,7 @@ def photo(image: Image.Image, generator: np.random.Generator) -> Image.Image:
 
 def image_of(listing: Listing, place: int) -> Image.Image:
     """An image of the source."""
-    read = listing.reader.read(place)
-    return (Image.open(io.BytesIO(read)) if isinstance(read, bytes) else Image.fromarray(read)).convert("RGB")
+    return open_image(listing.reader.read(place)).convert("RGB")
 
 
 def photographed(listing: Listing, folder: Path, options: argparse.Namespace, seed: int) -> None:
@@ -113,12 +112,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--outside", type=int, default=10_000, help="images of new things at most")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--concurrent", type=int, default=2)
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
-    parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
-    options = parser.parse_args()
+    options = with_out(parser)
     need_files(parser, options, ("data", "weights"))
-    if options.go_on and options.out is None:
-        parser.error("--go-on needs --out")
     return options
 
 

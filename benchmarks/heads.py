@@ -47,6 +47,7 @@ from raysearch.run import Run
 from raysearch.training.bench import Bench
 from raysearch.training.class_weights import class_weights
 from raysearch.training.course import learning_rate
+from raysearch.training.numerics import on_threads
 from raysearch.training.stage import open_stage
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data" / "cifar10.zip"
@@ -218,14 +219,14 @@ def loop_arm(work: Work, options: argparse.Namespace) -> Figures:
         return list(plain_loop(recipe, *tensors, work.dataset.classes))[-1]
 
     def seconds_with(threads: int) -> float:
-        with threads_set(threads):
+        with on_threads(threads):
             started = time.perf_counter()
             train(recipes[0])
             return time.perf_counter() - started
 
     train(recipes[0])  # once to warm up
     threads = min({1, options.threads}, key=seconds_with)
-    with threads_set(threads):
+    with on_threads(threads):
         started = time.perf_counter()
         accuracies = [train(recipe) for recipe in recipes]
         seconds = time.perf_counter() - started
@@ -368,17 +369,6 @@ def quiet_ray() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def threads_set(threads: int) -> Iterator[None]:
-    """So many threads of torch."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def figures(seconds_each: float, seconds: float, heads: int, accuracies: list[float]) -> Figures:

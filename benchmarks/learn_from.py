@@ -27,7 +27,6 @@ import argparse
 import json
 import warnings
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from itertools import zip_longest
 from pathlib import Path
 
@@ -35,16 +34,14 @@ import numpy as np
 import optuna
 import torch
 from machine import machine
-from optuna.samplers import RandomSampler
 from peer import Figures, need_files, say
-from portfolio import CONFIDENCE, known, less_regret
-from portfolio_scores import Recipe, Scores, Space, Surrogate, Table, read_table
-from portfolio_table import FIXED, SPACE, TABLE
+from portfolio import CONFIDENCE, best_known, known, less_regret, on_each_data_set
+from portfolio_scores import Recipe, Scores, Space, Surrogate, Table
+from portfolio_table import TABLE
 
 from raysearch.record.prior import PriorTrial
 from raysearch.search.prior import beside, spread, still_there
 from raysearch.search.sampler import tpe
-from raysearch.space.load import load_space
 
 ARMS = ("nothing", "one", "all", "shuffled")
 TRIALS = 24
@@ -125,12 +122,7 @@ def replay(table: Table, left_out: int, options: argparse.Namespace, space: Spac
         )
         for arm in ARMS
     }
-    drawn = optuna.create_study(sampler=RandomSampler(seed=-1 % 2**31))
-    best = max(
-        float(surrogate.recorded.max()),
-        float(surrogate([drawn.ask(dict(space)).params for _ in range(DRAWS)]).max()),
-        *(float(found.max()) for found in scores.values()),
-    )
+    best = best_known(surrogate, scores.values(), space, DRAWS)
     say(f"{table.data_sets[left_out]}: done")
     return {arm: best - np.maximum.accumulate(found, axis=1) for arm, found in scores.items()}
 
@@ -157,12 +149,7 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     """Replay every data set, then print the table."""
     options = read_options()
-    loaded = load_space(str(SPACE), fixed=FIXED)
-    space = {path: loaded.distributions[path] for path in loaded.trial_paths(1)}
-    table = read_table(options.table, options.metric, space)
-    number = len(table.data_sets)
-    with ProcessPoolExecutor(options.workers) as workers:
-        found = list(workers.map(replay, [table] * number, range(number), [options] * number, [space] * number))
+    table, found = on_each_data_set(replay, options)
     mean = {arm: np.mean([one[arm].mean(axis=0) for one in found], axis=0) for arm in ARMS}
     at = [{arm: {str(n): regret[:, n - 1] for n in AT} for arm, regret in one.items()} for one in found]
     print(

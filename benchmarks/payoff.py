@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import machine
-from peer import ROOT, WEIGHTS, Arms, Figures, Task, need_files
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, need_files, with_out
 from schedules import over_seeds, search
 
 from raysearch.data.listing import Listing
@@ -263,17 +263,13 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--refits", type=int, help="trainings for good; the preset's by default")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--concurrent", type=int, default=2)
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
-    parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
-    options = parser.parse_args()
+    options = with_out(parser)
     need_files(parser, options, ("data", "weights"))
     options.stage = {name: value_of(text) for name, text in (one.split("=", 1) for one in options.stage)}
     if options.unlabelled and options.own_splits:
         parser.error("--unlabelled N draws from what a seed leaves of the source, and --own-splits leaves nothing")
     if options.classes and options.own_splits:
         parser.error("--classes is for what a seed draws, and --own-splits takes the source as it is")
-    if options.go_on and options.out is None:
-        parser.error("--go-on needs --out")
     return options
 
 

@@ -113,6 +113,16 @@ class Arms:
                     self.add(name, task, run(name, task))
 
 
+def with_out(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The flags, with those of a benchmark that writes a line after each run; exits where they do not fit."""
+    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
+    parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
+    options = parser.parse_args()
+    if options.go_on and options.out is None:
+        parser.error("--go-on needs --out")
+    return options
+
+
 def need_files(parser: argparse.ArgumentParser, options: argparse.Namespace, names: Sequence[str]) -> None:
     """Make these options' paths absolute; exits where one is no file."""
     for name in names:
@@ -364,16 +374,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--growth", type=int, nargs="+", metavar="N", help="numbers of trials; one seed")
     parser.add_argument("--peer-up-to", type=int, metavar="N", help="with --growth: beyond it, extrapolate the peer")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="with --growth: seconds against trials")
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each arm")
-    parser.add_argument("--go-on", action="store_true", help="leave out the arms that --out has already")
-    options = parser.parse_args()
+    options = with_out(parser)
     need_files(parser, options, ("data", "weights", *([] if options.ours_only else ["peer"])))
     if options.growth is None and (options.peer_up_to is not None or options.plot is not None):
         parser.error("--peer-up-to and --plot belong to --growth")
     if options.growth and options.peer_up_to is not None and options.peer_up_to < min(options.growth):
         parser.error(f"--peer-up-to {options.peer_up_to}: nothing to extrapolate from in --growth {options.growth}")
-    if options.go_on and options.out is None:
-        parser.error("--go-on needs --out")
     return options
 
 

@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import machine
-from peer import ROOT, WEIGHTS, Arms, Figures, Task, need_files
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, need_files, with_out
 from schedules import over_seeds, search
 from sklearn.metrics import roc_auc_score, roc_curve
 
@@ -150,12 +150,8 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--refits", type=int, default=3, help="fresh seeds of each winner")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--concurrent", type=int, default=2)
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
-    parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
-    options = parser.parse_args()
+    options = with_out(parser)
     need_files(parser, options, ("data", "weights"))
-    if options.go_on and options.out is None:
-        parser.error("--go-on needs --out")
     return options
 
 

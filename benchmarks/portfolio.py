@@ -33,9 +33,10 @@ from __future__ import annotations
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import optuna
@@ -56,6 +57,8 @@ AT_IN_THE_POOL = (8, 12)
 DRAWS = 20_000
 """Random recipes among which the best of a data set is looked for."""
 CONFIDENCE = 0.95
+
+Found = TypeVar("Found")
 
 # ---- searches --------------------------------------------------------------------------------------------------------
 
@@ -92,6 +95,28 @@ def replayed(
     return np.stack(seen, axis=1)
 
 
+def best_known(surrogate: Surrogate, scores: Iterable[Scores], space: Space, draws: int) -> float:
+    """The best that is known of a data set: of what was recorded, of so many random recipes, and of these scores."""
+    drawn = optuna.create_study(sampler=RandomSampler(seed=-1 % 2**31))
+    return max(
+        float(surrogate.recorded.max()),
+        float(surrogate([drawn.ask(dict(space)).params for _ in range(draws)]).max()),
+        *(float(found.max()) for found in scores),
+    )
+
+
+def on_each_data_set(
+    replay: Callable[[Table, int, argparse.Namespace, Space], Found], options: argparse.Namespace
+) -> tuple[Table, list[Found]]:
+    """The table, and what a replay finds with each of its data sets left out, several at once."""
+    loaded = load_space(str(SPACE), fixed=FIXED)
+    space = {path: loaded.distributions[path] for path in loaded.trial_paths(1)}
+    table = read_table(options.table, options.metric, space)
+    number = len(table.data_sets)
+    with ProcessPoolExecutor(options.workers) as workers:
+        return table, list(workers.map(replay, [table] * number, range(number), [options] * number, [space] * number))
+
+
 def replay(table: Table, left_out: int, options: argparse.Namespace, space: Space) -> Figures:
     """All arms on the data set that is left out: regrets after so many trials, shape (repetitions,) each."""
     torch.set_num_threads(1)
@@ -107,12 +132,7 @@ def replay(table: Table, left_out: int, options: argparse.Namespace, space: Spac
         ]
         own = samplers(arm, seeds[: options.gp_repetitions] if arm == "gp" else seeds)
         scores[arm] = replayed(own, begin, surrogate, space)
-    drawn = optuna.create_study(sampler=RandomSampler(seed=-1 % 2**31))
-    best = max(
-        float(surrogate.recorded.max()),
-        float(surrogate([drawn.ask(dict(space)).params for _ in range(DRAWS)]).max()),
-        *(float(found.max()) for found in scores.values()),
-    )
+    best = best_known(surrogate, scores.values(), space, DRAWS)
     say(f"{table.data_sets[left_out]}: done")
     return {
         "r2": round(surrogate.r2, 3),
@@ -214,12 +234,7 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     """Replay every data set, then print the table."""
     options = read_options()
-    loaded = load_space(str(SPACE), fixed=FIXED)
-    space = {path: loaded.distributions[path] for path in loaded.trial_paths(1)}
-    table = read_table(options.table, options.metric, space)
-    number = len(table.data_sets)
-    with ProcessPoolExecutor(options.workers) as workers:
-        found = list(workers.map(replay, [table] * number, range(number), [options] * number, [space] * number))
+    table, found = on_each_data_set(replay, options)
     regrets = [one["regret"] for one in found]
     pool = [one["pool"] for one in found]
     print(

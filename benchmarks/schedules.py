@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from machine import machine
-from peer import IMAGES, PEER, WEIGHTS, Arms, Figures, Task, as_flags, need_files, run, run_peer, say
+from peer import IMAGES, PEER, WEIGHTS, Arms, Figures, Task, as_flags, need_files, run, run_peer, say, with_out
 
 from raysearch.activations.forecast import expected_trials
 from raysearch.search.asha import rungs_for
@@ -300,9 +300,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--concurrent", type=int, default=2)
     parser.add_argument("--peer", type=Path, default=PEER, help="the peer script")
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="default: all; the tree leads")
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each arm")
-    parser.add_argument("--go-on", action="store_true", help="leave out the arms that --out has already")
-    options = parser.parse_args()
+    options = with_out(parser)
     with_peer = "peer" in options.arms and options.backbone == "densenet121"
     if "tree" not in options.arms:
         parser.error("--arms: the tree's epochs are the others' budget; add tree (--go-on takes it from --out)")
@@ -311,8 +309,6 @@ def read_options() -> argparse.Namespace:
         parser.error(f"--data {options.data}: not a zip")
     if problems := size_problems(members(options.data), options.images, options.test_images):
         parser.error("; ".join(problems))
-    if options.go_on and options.out is None:
-        parser.error("--go-on needs --out")
     options.arms = [arm for arm in ARMS if arm in options.arms and (arm != "peer" or with_peer)]
     return options
 

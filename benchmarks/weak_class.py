@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import machine
-from peer import ROOT, WEIGHTS, Arms, Figures, Task
+from peer import ROOT, WEIGHTS, Arms, Figures, Task, with_out
 from schedules import over_seeds, search
 
 DATA = ROOT.parent / "shared" / "data" / "pneumoniamnist.npz"
@@ -116,16 +116,12 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--max-epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--concurrent", type=int, default=2)
-    parser.add_argument("--out", type=Path, metavar="JSONL", help="a line is added after each run")
-    parser.add_argument("--go-on", action="store_true", help="leave out the runs that --out has already")
-    options = parser.parse_args()
+    options = with_out(parser)
     for name in ("data", "weights"):
         path = getattr(options, name)
         if not path.exists():
             parser.exit(2, f"--{name} {path}: no such file; say where it is\n")
         setattr(options, name, path.resolve())
-    if options.go_on and options.out is None:
-        parser.error("--go-on needs --out")
     return options
 
 

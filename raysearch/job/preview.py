@@ -169,7 +169,7 @@ def work_table(plan: Plan) -> Table:
             table.add_row(
                 "levels", f"{plan.levels}, each from the best of the one before; at the end of each {verdict}"
             )
-        epochs = [plan.trials * rung for rung in (plan.rungs[:1] if whole else (plan.rungs[0], plan.rungs[-1]))]
+        epochs = sorted({plan.trials * plan.rungs[0], plan.trials * plan.rungs[-1]})
         table.add_row("epochs of all trials", " to ".join(map(str, epochs)))
     else:
         table.add_row("trials", "none: only heads are searched")
