@@ -114,6 +114,7 @@ def run_arm(arm: str, task: Task, options: argparse.Namespace) -> Figures:
             "concurrent": task.concurrent,
             "refits": options.refits,
             "refit-on": "train",
+            "folds": 0,
             "seed": task.seed,
         }
         flags |= {"image-size": options.image_size} if options.image_size else {}

@@ -55,11 +55,12 @@ def run_arm(arm: str, task: Task, options: argparse.Namespace) -> Figures:
             "backbone": options.backbone,
             "image-size": options.image_size,
             "metric": "accuracy",
-            "trials": 1 if arm in WEIGHTED else task.trials,
-            "max-epochs": task.epochs,
+            "preset": options.preset,
             "concurrent": task.concurrent,
             "seed": task.seed,
         }
+        if arm in WEIGHTED:
+            flags["trials"] = 1
         if arm == "required":
             flags["require"] = options.require
         return search(flags, figures_of)
@@ -112,8 +113,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--image-size", type=int, default=32, help="px")
     parser.add_argument("--require", default="recall:1>=0.97")
     parser.add_argument("--arms", nargs="+", default=list(ARMS), choices=ARMS)
-    parser.add_argument("--trials", type=int, default=12)
-    parser.add_argument("--max-epochs", type=int, default=12)
+    parser.add_argument("--preset", default="quick", help="of raysearch.tune: how much is searched")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--concurrent", type=int, default=2)
     options = with_out(parser)
@@ -128,13 +128,12 @@ def read_options() -> argparse.Namespace:
 def main() -> None:
     """Run every arm of every seed, then print the table."""
     options = read_options()
-    words = f"{options.data.name}, {options.image_size} px, {options.require}"
-    tasks = [Task(options.trials, seed, options.max_epochs, options.concurrent, words) for seed in options.seeds]
+    words = f"{options.data.name}, {options.image_size} px, {options.require}, {options.preset}"
+    tasks = [Task(0, seed, 0, options.concurrent, words) for seed in options.seeds]
     arms = Arms(options.out)
     arms.fill(options.arms, tasks, lambda arm, task: run_arm(arm, task, options), go_on=options.go_on)
     found = {arm: summarize([arms.there[arm, task] for task in tasks]) for arm in options.arms}
-    summary = {"benchmark": "weak_class", "data": words, "trials": options.trials, "max_epochs": options.max_epochs}
-    print(json.dumps({**summary, "arms": found, "machine": machine()}))
+    print(json.dumps({"benchmark": "weak_class", "data": words, "arms": found, "machine": machine()}))
 
 
 if __name__ == "__main__":
