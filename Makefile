@@ -1,4 +1,5 @@
-# Two commands set everything up: `make demo` (a real search on the bundled images) and `make test` (all checks).
+# Two commands set everything up: `make demo` (a real search on the bundled images) and `make test` (all checks but those
+# of clusters, which `make test-cluster` makes).
 # Another Python: make demo PYTHON=python3.12; another place for the environment: make test VENV=/somewhere/venv
 
 PYTHON ?= python3
@@ -10,13 +11,16 @@ PYTEST_FLAGS ?= -n 2 --dist loadfile --no-loadscope-reorder
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test lint clean
+.PHONY: demo test test-cluster lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m raysearch.tune --space fine_tune --preset quick $(DEMO_FLAGS)
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m "not cluster"
+
+test-cluster: $(INSTALLED)
+	$(BIN)/python -m pytest $(PYTEST_FLAGS) -m cluster tests
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

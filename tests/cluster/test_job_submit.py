@@ -19,7 +19,7 @@ import pytest
 from tests.e2e.commands import ROOT, Desk, events, free_port
 from tests.trained import write_pictures
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 
 def asks_for_a_token(url: str) -> bool:

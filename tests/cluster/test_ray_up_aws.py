@@ -34,6 +34,7 @@ TOKEN = "0123456789abcdef-a-token"
 MISSING = [name for name in ("boto3", "moto", "flask") if importlib.util.find_spec(name) is None]
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.cluster,
     pytest.mark.skipif(bool(MISSING), reason=f"{', '.join(MISSING)} not installed: pip install '.[cluster,dev]'"),
 ]
 

@@ -27,7 +27,7 @@ UV = shutil.which("uv", path=os.pathsep.join((str(Path(sys.executable).parent), 
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.namespaces,
+    pytest.mark.cluster,
     pytest.mark.skipif(bool(reason := lacking()), reason=reason),
     pytest.mark.skipif(UV is None, reason="uv is not installed: pip install '.[dev]'"),
 ]

@@ -107,6 +107,7 @@ def cluster() -> Iterator[Cluster]:
     cluster.shutdown()
 
 
+@pytest.mark.cluster
 def test_a_trial_that_loses_its_machine_waits_for_the_next_and_goes_on(
     desk: Desk, flags: list[str], cluster: Cluster
 ) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.commands import Desk, DeskHere, events, has_trained, table
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.cluster]
 
 # Nothing that several workers would draw or measure otherwise than one: no dropout, BatchNorm as it was trained.
 SPACE = """
