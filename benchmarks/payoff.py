@@ -2,14 +2,17 @@
 
     python benchmarks/payoff.py [--seeds 0 1 2 3 4] [--presets quick] [--data PATH/TO/cifar10.zip] [--out payoff.jsonl]
     python benchmarks/payoff.py --data PATH/TO/pneumoniamnist.npz --own-splits --metric accuracy
+    python benchmarks/payoff.py --classes cat dog --images 300 --val 100
+    python benchmarks/payoff.py --data digits --image-size 32 --images 300 --val 100
 
-Each seed draws its own --images training and --val validation images from the source's training images, as many of each
-class; all of its test images measure (10,000 of CIFAR-10: one figure is good to 0.5 points, and differences are paired,
-image by image). Each run is a whole process with an empty cache. Of one run come all arms that need no training of
-their own: "default" is the default recipe as the search trains it (on the training images alone, for the preset's
-epochs), "single" a fresh training of the chosen recipe on all labelled images for as long as it is trained for good,
-"averaged" the mean of several such trainings' tensors, "mirror" that with the mirror image, "ensemble" several
-networks, "shipped" what best/ holds, "head" the best head alone.
+Each seed draws its own --images training and --val validation images from the source's training images, as many of
+each class; all of its test images measure (10,000 of CIFAR-10: one figure is good to 0.5 points, and differences are
+paired, image by image); "digits" are scikit-learn's, of which a third are test images. Each run is a whole process
+with an empty cache. Of one run come all arms that need no training of their own: "default" is the default recipe as
+the search trains it (on the training images alone, for the preset's epochs), "single" a fresh training of the chosen
+recipe on all labelled images for as long as it is trained for good, "averaged" the mean of several such trainings'
+tensors, "mirror" that with the mirror image, "ensemble" several networks, "shipped" what best/ holds, "head" the best
+head alone.
 
 Beside the presets of `raysearch.tune`, --presets takes what trains the default recipe alone and does a part of what
 `quick` does. "sceptic" is what somebody does who believes in no search: trainings as long as quick's for good, on all
@@ -41,6 +44,8 @@ import numpy as np
 import pandas as pd
 from machine import machine
 from peer import ROOT, WEIGHTS, Arms, Figures, Task, need_files, with_out
+from PIL import Image
+from portfolio_table import digits_pool
 from schedules import over_seeds, search
 
 from raysearch.data.listing import Listing
@@ -49,6 +54,7 @@ from raysearch.intervals import mean_interval
 from raysearch.space.names import find_space
 
 DATA = ROOT.parent / "shared" / "data" / "cifar10.zip"
+DIGITS = Path("digits")
 ARMS = ("shipped", "averaged", "single", "student", "mirror", "ensemble", "head", "default")
 ALONE: dict[str, dict[str, Any]] = {
     "sceptic": {"preset": "quick"},
@@ -112,6 +118,16 @@ def copied(listing: Listing, place: int, folder: Path) -> Path:
     assert isinstance(image, bytes), "a source of files"
     path.write_bytes(image)
     return path
+
+
+def digits_in(folder: Path) -> Path:
+    """scikit-learn's digits as a folder of classes, of which every third image is one to test on."""
+    pool, root = digits_pool(), folder / "digits"
+    for place, label in enumerate(pool.labels):
+        path = root / ("train" if place % 3 else "test") / label / f"{place}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pool.read(place)).save(path)
+    return root
 
 
 def space_with(space: str, fields: dict[str, Any], folder: Path) -> str | Path:
@@ -197,10 +213,10 @@ def abstention_of(folder: Path, shares: np.ndarray, labels: np.ndarray) -> list[
 def run_arm(preset: str, task: Task, options: argparse.Namespace) -> Figures:
     """One search, or what a sceptic does instead."""
     with tempfile.TemporaryDirectory(prefix="raysearch-payoff-") as scratch:
-        data = options.data
+        data = digits_in(Path(scratch)) if options.data == DIGITS else options.data
         if not options.own_splits:
             counts = (options.images, options.val, task.seed, options.unlabelled, options.classes)
-            data = drawn(options.data, Path(scratch), *counts)
+            data = drawn(data, Path(scratch), *counts)
         space = space_with(options.space, options.stage, Path(scratch))
         flags: dict[str, Any] = {"space": space, "data": data, "weights": options.weights, "seed": task.seed}
         flags |= {"backbone": options.backbone, "metric": options.metric, "concurrent": task.concurrent}
@@ -247,7 +263,7 @@ def summarize(arm: str, preset: str, rows: Sequence[Figures]) -> Figures:
 def read_options() -> argparse.Namespace:
     """The flags, checked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=DATA, help="a SOURCE with a test split")
+    parser.add_argument("--data", type=Path, default=DATA, help="a SOURCE with a test split, or digits")
     parser.add_argument("--own-splits", action="store_true", help="take the source as it is")
     parser.add_argument("--weights", type=Path, default=WEIGHTS)
     parser.add_argument("--backbone", default="densenet121")
@@ -264,7 +280,7 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--concurrent", type=int, default=2)
     options = with_out(parser)
-    need_files(parser, options, ("data", "weights"))
+    need_files(parser, options, ("weights",) if options.data == DIGITS else ("data", "weights"))
     options.stage = {name: value_of(text) for name, text in (one.split("=", 1) for one in options.stage)}
     if options.unlabelled and options.own_splits:
         parser.error("--unlabelled N draws from what a seed leaves of the source, and --own-splits leaves nothing")
