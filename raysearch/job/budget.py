@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raysearch.job.flags import Flags
-from raysearch.job.settings import PRESETS
+from raysearch.job.settings import PRESETS, Spending
 from raysearch.search.asha import rungs_for
 from raysearch.space.space import Space
 
 WHOLE_EPOCHS = 12
 """Trials of no more epochs are trained whole, unless the space says when they are first compared: on recorded curves
 halving found the best recipe no more often than fewer whole trials did for the same epochs (benchmarks/asha.py)."""
+
+FEW_IMAGES = 1000
+"""With fewer labelled images, recipes are compared on at least so many folds, each training as long as for good: of two
+folds of 400 images, trained for 6 epochs, a head alone is surely better than what wins by 3 points on all of them in 16
+(benchmarks/payoff.py). With so few images that costs little."""
+FEW_IMAGES_FOLDS = 4
 
 
 def trial_rungs(space: Space, epochs: int) -> tuple[int, ...]:
@@ -39,15 +45,16 @@ class Budget:
     max_batches: int | None = None
 
 
-def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
+def budget_of(space: Space, flags: Flags, *, has_head: bool = False, images: int | None = None) -> Budget:
     """What the flags, the preset and the space come to.
 
     Args:
         space: what is searched.
         flags: as they were typed.
         has_head: whether a trained head is there already, so that none is searched.
+        images: how many have labels, for training and validation; None: enough.
     """
-    preset = PRESETS[flags.preset]
+    preset = spending(flags, images)
     heads, trials = _starts(space, flags, preset.trials)
     if flags.fast_dev_run:
         once = len(space.levels) * (2 if space.tested else 1)  # a level that is tested has a control too
@@ -71,6 +78,14 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False) -> Budget:
         preset.seeds if folds else 0,
         *((preset.fold_length, preset.final_length) if longer else (1.0, 1.0)),
     )
+
+
+def spending(flags: Flags, images: int | None) -> Spending:
+    """What the preset spends on so many labelled images."""
+    preset = PRESETS[flags.preset]
+    if images is None or images >= FEW_IMAGES:
+        return preset
+    return replace(preset, folds=max(preset.folds, FEW_IMAGES_FOLDS), fold_length=preset.final_length)
 
 
 def _starts(space: Space, flags: Flags, usual_trials: int) -> tuple[int, int]:

@@ -45,7 +45,8 @@ def new_settings(
     """
     assert flags.space is not None
     device, precision = ask_numerics(machine, wanted.device)
-    budget = budget_of(space, flags, has_head=head is not None)
+    images = len(dataset.train) + len(dataset.val)
+    budget = budget_of(space, flags, has_head=head is not None, images=images)
     epochs = space.level_epochs(budget.max_epochs)
     return Settings(
         space=flags.space,
