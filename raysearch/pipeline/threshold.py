@@ -19,7 +19,7 @@ _OF_PROBABILITIES = ("loss", *RANKED)
 
 
 def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> float:
-    """The probability of the second class from which on it is best the answer; 0.5 where that is as good.
+    """The probability of the second class from which on it is best the answer; of equals the nearest to 0.5.
 
     What is required comes first: the best of the metric among the thresholds that keep it, or the nearest to it.
 

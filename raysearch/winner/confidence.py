@@ -5,6 +5,7 @@ All of it is fitted on out-of-fold answers: each is of a network that had not tr
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -97,7 +98,10 @@ def abstention(curve: RiskCoverage, error: float) -> float | None:
 def decision_threshold(
     positive: Floats, labels: NDArray[np.int64], figure: Callable[[NDArray[np.int64]], float]
 ) -> float:
-    """The probability from which on the second class is the answer, for the best figure; 0.5 where that is as good.
+    """The probability from which on the second class is the answer, for the best figure; of equals, the nearest to 0.5.
+
+    A figure that stays as it is from some threshold on has many equals: a recall that is to be kept leaves auroc as it
+    is wherever it is kept, and the farthest of them would give away every answer that the bound does not ask for.
 
     Args:
         positive: probability of the second class, shape (n,).
@@ -107,5 +111,8 @@ def decision_threshold(
     values = np.unique(positive)
     between = np.clip((values[1:] + values[:-1]) / 2, _LEAST, 1 - _LEAST)
     tried = np.concatenate([[0.5], between[np.linspace(0, len(between) - 1, min(200, len(between))).astype(int)]])
-    found = [figure((positive >= threshold).astype(np.int64)) for threshold in tried]
-    return float(tried[int(np.argmax(found))])
+
+    def worth(threshold: float) -> tuple[float, float]:
+        return figure((positive >= threshold).astype(np.int64)), -abs(math.log(threshold / (1 - threshold)))
+
+    return max(tried.tolist(), key=worth)

@@ -75,6 +75,14 @@ def test_a_threshold_is_moved_where_that_is_better_and_left_where_it_is_not():
     assert decision_threshold(np.array([0.1, 0.2, 0.8, 0.9]), labels, accuracy) == 0.5
 
 
+def test_of_thresholds_that_are_as_good_the_one_nearest_a_half_is_taken():
+    """A bound on recall is kept by every threshold below one; the lowest would call everything the second class."""
+    positive, labels = np.array([0.01, 0.02, 0.1, 0.2, 0.3, 0.9]), np.array([0, 0, 0, 1, 0, 1])
+
+    assert decision_threshold(positive, labels, lambda said: said[labels == 1].mean()) == pytest.approx(0.15)
+    assert decision_threshold(1 - positive, 1 - labels, lambda said: -said[labels == 1].mean()) == pytest.approx(0.85)
+
+
 def test_of_answers_that_are_equally_sure_all_are_given_or_none():
     """Saturated probabilities are alike: a promise that held for the first of them would not for the rest."""
     sure = np.array([1.0] * 60 + [0.7] * 40)
