@@ -22,6 +22,7 @@ from raysearch.record.goal import Goal
 from raysearch.record.metric import larger_is_better
 from raysearch.training.calibration import logarithms
 from raysearch.training.cost import Cost, cost_of
+from raysearch.training.decisions import Decisions
 from raysearch.training.heads.out_of_fold import EPOCHS, FOLDS, out_of_fold
 from raysearch.training.paired import Difference, compare, figure_interval
 
@@ -184,14 +185,16 @@ def rank(networks: Sequence[Judged], images: Labelled, metric: str) -> list[Plac
         metric: as a search is led by.
     """
     sign = -1 if larger_is_better(metric) else 1
-    figures = [figure_interval(metric, one.logits, images.labels, images.classes, CONFIDENCE) for one in networks]
+    figures = [
+        figure_interval(metric, Decisions(one.logits), images.labels, images.classes, CONFIDENCE) for one in networks
+    ]
     found = sorted(
         zip(networks, figures, strict=True), key=lambda one: (sign * one[1][0], one[0].cost.milliseconds_in_batch)
     )
 
     def behind(network: Judged) -> Difference:
-        best = found[0][0]
-        return compare(Goal(metric), best.logits, network.logits, images.labels, images.classes, CONFIDENCE)
+        best, one = Decisions(found[0][0].logits), Decisions(network.logits)
+        return compare(Goal(metric), best, one, images.labels, images.classes, CONFIDENCE)
 
     return [Place(one, *figure, behind(one) if number else None) for number, (one, figure) in enumerate(found)]
 

@@ -268,14 +268,14 @@ class Finals:
 
     def _race(self, default: Finalist, one: Finalist, folds: int, done: Mapping[str, Outcome]) -> Race | None:
         outcomes = [done.get(self.in_fold(who, fold, 0).name) for who in (one, default) for fold in range(folds)]
-        known, race = self._raced.get((one.trial, folds), (outcomes, None))
-        if race is not None and all(a is b for a, b in zip(known, outcomes, strict=True)):
+        before, race = self._raced.get((one.trial, folds), (outcomes, None))
+        if race is not None and all(a is b for a, b in zip(before, outcomes, strict=True)):
             return race  # it is asked for after each training, and a bootstrap takes a second or more
-        ours, theirs = (self._logits(who, folds, 0, done) for who in (one, default))
-        if ours is None or theirs is None:
+        known = [logits for who in (one, default) if (logits := self._logits(who, folds, 0, done)) is not None]
+        if len(known) < 2:
             return None
         labels = self.labels[np.concatenate(self.held_out[:folds])]
-        ours, theirs = (at_best_threshold(self.goal, logits, labels, self.classes) for logits in (ours, theirs))
+        ours, theirs = (at_best_threshold(self.goal, logits, labels, self.classes) for logits in known)
         difference = compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE)
         race = Race(one.trial, folds, difference, asked=one.trial == self.asked)
         self._raced[one.trial, folds] = outcomes, race

@@ -15,6 +15,7 @@ from raysearch.record.trial import Trial
 from raysearch.search.backbones import HeadsCompared, ranked
 from raysearch.search.verdict import judge
 from raysearch.training.checkpoint import load_answers, load_tensors
+from raysearch.training.decisions import Decisions
 from raysearch.training.paired import compare
 
 CONFIDENCE = 0.95
@@ -57,7 +58,8 @@ def compare_of(job: Job, run: RunFolder) -> Callable[[Mapping[str, Trial | None]
         logits, labels = found[best]
         behind: dict[str, Behind] = {}
         for name in others:
-            one = compare(job.goal, logits, found[name][0], labels.numpy(), job.dataset.classes, CONFIDENCE)
+            ours, theirs = Decisions(logits), Decisions(found[name][0])
+            one = compare(job.goal, ours, theirs, labels.numpy(), job.dataset.classes, CONFIDENCE)
             behind[name] = {"mean": one.mean, "low": one.low, "high": one.high}
         return HeadsCompared(behind, len(labels), CONFIDENCE)
 

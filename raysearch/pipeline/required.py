@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.shippable import Floats
 from raysearch.record.evaluation import MetricFigures, RequirementFigures
 from raysearch.record.goal import Goal
 from raysearch.training.calibration import logarithms
+from raysearch.training.decisions import Decisions
 from raysearch.training.paired import figure_interval
-from raysearch.winner.evaluate import at_threshold
 
 CONFIDENCE = 0.9
 """Of the two-sided interval: where its lower end keeps the bound, chance explains that in one case of twenty."""
@@ -34,14 +33,12 @@ class Answers:
     def __init__(
         self, probabilities: Floats, labels: NDArray[np.int64], classes: Sequence[str], threshold: float | None
     ) -> None:
-        self._plain = logarithms(probabilities)
-        self._answers = self._plain if threshold is None else at_threshold(self._plain, threshold)
+        self._decisions = Decisions(logarithms(probabilities), threshold)
         self._labels, self._classes = labels, classes
 
     def figure(self, metric: str) -> tuple[float, float, float]:
         """The metric, and the ends of its interval."""
-        logits: torch.Tensor = self._plain if metric == "loss" else self._answers
-        return figure_interval(metric, logits, self._labels, self._classes, CONFIDENCE)
+        return figure_interval(metric, self._decisions, self._labels, self._classes, CONFIDENCE)
 
 
 @dataclass(frozen=True)

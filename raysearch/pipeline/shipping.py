@@ -30,9 +30,9 @@ from raysearch.search.state import SearchState
 from raysearch.training.averaging import mean_state
 from raysearch.training.bench import Bench
 from raysearch.training.calibration import fitted_temperature, logarithms
+from raysearch.training.decisions import Decisions
 from raysearch.training.paired import compare
 from raysearch.training.path import assemble
-from raysearch.winner.evaluate import at_threshold
 from raysearch.workers.cluster import Call
 from raysearch.workers.trainings import Outcome
 
@@ -138,7 +138,8 @@ class Finish:
         found = best_threshold(goal, logits, labels, classes)
         if found == 0.5:
             return None
-        return found if compare(goal, at_threshold(logits, found), logits, labels, classes, CONFIDENCE).surely else None
+        moved, plain = Decisions(logits, found), Decisions(logits)
+        return found if compare(goal, moved, plain, labels, classes, CONFIDENCE).surely else None
 
     @cached_property
     def fold_temperature(self) -> float:

@@ -9,13 +9,9 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.record.goal import Goal
-from raysearch.record.metric import RANKED
+from raysearch.training.decisions import OF_PROBABILITIES, Decisions, of_answers
 from raysearch.training.metrics import classification_metrics
 from raysearch.winner.confidence import decision_threshold
-from raysearch.winner.evaluate import at_threshold
-
-_OF_PROBABILITIES = ("loss", *RANKED)
-"""What no threshold changes."""
 
 
 def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> float:
@@ -29,27 +25,23 @@ def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], 
         labels: shape (n,).
         classes: both.
     """
-    if all(metric in _OF_PROBABILITIES for metric in goal.metrics):
+    if all(metric in OF_PROBABILITIES for metric in goal.metrics):
         return 0.5
     target = torch.as_tensor(labels)
     plain = classification_metrics(logits, target, classes, goal.metrics)
-    still = {name: plain[name] for name in _OF_PROBABILITIES if name in plain}
 
     def figure(said: NDArray[np.int64]) -> float:
-        answers = torch.nn.functional.one_hot(torch.from_numpy(said), 2).double()
-        return goal.score(classification_metrics(answers, target, classes, None) | still)
+        return goal.score(of_answers(torch.from_numpy(said), target, classes, plain))
 
     return decision_threshold(torch.softmax(logits.double(), dim=1)[:, 1].numpy(), labels, figure)
 
 
-def at_best_threshold(
-    goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]
-) -> torch.Tensor:
-    """Logits of which the larger is the answer at the best threshold, where a bound is to be kept by two classes.
+def at_best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> Decisions:
+    """What a classifier answers at the best threshold, where a bound is to be kept by two classes.
 
-    So are classifiers compared that must keep a bound: each may keep it in its own way. Other logits come back as they
-    are.
+    So are classifiers compared that must keep a bound: each may keep it in its own way. Of others the likeliest class
+    is the answer.
     """
     if len(classes) != 2 or not goal.require:
-        return logits
-    return at_threshold(logits, best_threshold(goal, logits, labels, classes))
+        return Decisions(logits)
+    return Decisions(logits, best_threshold(goal, logits, labels, classes))

@@ -13,7 +13,7 @@ from torch.nn import functional
 from raysearch.intervals import mean_interval, wilson
 from raysearch.record.goal import Goal
 from raysearch.record.metric import RANKED, class_metric, is_share, lacking, measured, parts, score
-from raysearch.training.metrics import classification_metrics
+from raysearch.training.decisions import Decisions
 
 _RESAMPLES = 400
 
@@ -43,13 +43,13 @@ class Difference:
 
 def compare(
     goal: Goal,
-    ours: torch.Tensor,
-    theirs: torch.Tensor,
+    ours: Decisions,
+    theirs: Decisions,
     labels: NDArray[np.int64],
     classes: Sequence[str],
     confidence: float,
 ) -> Difference:
-    """Compare two classifiers' logits, both (n, classes), on the same images.
+    """Compare what two classifiers make of the same images.
 
     Accuracy and loss are means over images: their interval is Student's of the paired differences. Other metrics are
     of all images together: theirs is the percentile bootstrap's (Efron 1979), over images, the same for both.
@@ -64,22 +64,18 @@ def compare(
     target, metric, also = torch.as_tensor(labels), goal.metric, _also(goal.metric)
     nearer = 0.0
     if goal.require:
-        missed = [
-            goal.shortfall(classification_metrics(logits, target, classes, goal.metrics)) for logits in (ours, theirs)
-        ]
+        everything = torch.arange(len(target))
+        missed = [goal.shortfall(one.figures(everything, target, classes, goal.metrics)) for one in (ours, theirs)]
         nearer = missed[1] - missed[0]
     if metric == "accuracy":
-        gains = (ours.argmax(1) == target).double() - (theirs.argmax(1) == target).double()
+        gains = (ours.said == target).double() - (theirs.said == target).double()
     elif metric == "loss":
-        gains = functional.cross_entropy(theirs.double(), target, reduction="none")
-        gains -= functional.cross_entropy(ours.double(), target, reduction="none")
+        gains = functional.cross_entropy(theirs.logits.double(), target, reduction="none")
+        gains -= functional.cross_entropy(ours.logits.double(), target, reduction="none")
     else:
 
         def gain(images: torch.Tensor) -> float:
-            one, other = (
-                score(classification_metrics(logits[images], target[images], classes, also), metric)
-                for logits in (ours, theirs)
-            )
+            one, other = (score(who.figures(images, target, classes, also), metric) for who in (ours, theirs))
             return one - other
 
         return Difference(*_bootstrapped(metric, gain, target, classes, confidence), len(labels), nearer)
@@ -87,7 +83,7 @@ def compare(
 
 
 def figure_interval(
-    metric: str, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str], confidence: float
+    metric: str, decisions: Decisions, labels: NDArray[np.int64], classes: Sequence[str], confidence: float
 ) -> tuple[float, float, float]:
     """A classifier's figure, and the ends of its two-sided interval.
 
@@ -95,7 +91,7 @@ def figure_interval(
 
     Args:
         metric: as a search is led by.
-        logits: shape (n, classes).
+        decisions: of the classifier.
         labels: shape (n,).
         classes: in the order of the logits.
         confidence: of the interval.
@@ -103,11 +99,11 @@ def figure_interval(
     target, of_class, also = torch.as_tensor(labels), class_metric(metric), _also(metric)
 
     def figure(images: torch.Tensor) -> float:
-        return measured(classification_metrics(logits[images], target[images], classes, also), metric)
+        return measured(decisions.figures(images, target, classes, also), metric)
 
     if is_share(metric) and metric != "balanced_accuracy":
-        answers = target if of_class is None or of_class[0] == "recall" else logits.argmax(1)
-        n = len(target) if of_class is None else int((answers == list(classes).index(of_class[1])).sum())
+        counted = target if of_class is None or of_class[0] == "recall" else decisions.said
+        n = len(target) if of_class is None else int((counted == list(classes).index(of_class[1])).sum())
         found = figure(torch.arange(len(target)))
         return (found, *(wilson(found, n, confidence) if n else (0.0, 1.0)))
     return _bootstrapped(metric, figure, target, classes, confidence)

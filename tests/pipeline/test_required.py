@@ -11,6 +11,7 @@ from raysearch.pipeline.required import Answers, Known, required
 from raysearch.pipeline.shippable import shippable, shipped_kind
 from raysearch.pipeline.threshold import at_best_threshold, best_threshold
 from raysearch.record.goal import Goal
+from raysearch.training.decisions import Decisions
 from raysearch.training.paired import Difference, compare, figure_interval
 from raysearch.winner.evaluate import at_threshold
 
@@ -45,8 +46,8 @@ def test_the_threshold_is_the_best_of_the_metric_that_keeps_the_bound():
     ]
     found = (moved.argmax(1).numpy() == LABELS).mean()
     assert max(accuracies) - 0.02 <= found <= max(accuracies), "of the thresholds that are tried"
-    assert torch.equal(at_best_threshold(GOAL, logits, LABELS, CLASSES), moved)
-    assert at_best_threshold(Goal("accuracy"), logits, LABELS, CLASSES) is logits
+    assert torch.equal(at_best_threshold(GOAL, logits, LABELS, CLASSES).said, moved.argmax(1))
+    assert at_best_threshold(Goal("accuracy"), logits, LABELS, CLASSES).threshold is None
 
 
 def test_a_metric_that_no_threshold_changes_may_have_a_bound_that_one_keeps():
@@ -57,7 +58,7 @@ def test_a_metric_that_no_threshold_changes_may_have_a_bound_that_one_keeps():
 
 
 def test_whoever_keeps_the_bound_is_better_than_whoever_does_not():
-    ready, plain = scans(2.5), scans()
+    ready, plain = Decisions(scans(2.5)), Decisions(scans())
     found = compare(GOAL, ready, plain, LABELS, CLASSES, 0.9)
     assert found.mean < 0 < found.nearer
     assert found.surely
@@ -96,10 +97,10 @@ def test_what_is_shipped_keeps_the_bound_if_anything_does():
 
 @pytest.mark.parametrize("metric", ["accuracy", "recall:ill", "precision:ill", "f1:ill", "auroc", "macro_f1", "loss"])
 def test_a_figure_lies_in_its_interval(metric):
-    figure, low, high = figure_interval(metric, scans(), LABELS, CLASSES, 0.9)
+    figure, low, high = figure_interval(metric, Decisions(scans()), LABELS, CLASSES, 0.9)
     assert low < figure < high
     assert high - low < 0.25
-    wider = figure_interval(metric, scans(), LABELS, CLASSES, 0.99)
+    wider = figure_interval(metric, Decisions(scans()), LABELS, CLASSES, 0.99)
     assert wider[1] < low
 
 
@@ -108,7 +109,8 @@ def test_recall_has_the_interval_of_its_class():
     logits = torch.zeros(400, 2)
     logits[:, 1] = torch.from_numpy(np.where(LABELS, 1.0, -1.0))
     logits[np.flatnonzero(LABELS)[:10], 1] = -1.0
-    assert figure_interval("recall:ill", logits, LABELS, CLASSES, 0.9) == pytest.approx((0.9, 0.8395, 0.9394), abs=2e-3)
+    found = figure_interval("recall:ill", Decisions(logits), LABELS, CLASSES, 0.9)
+    assert found == pytest.approx((0.9, 0.8395, 0.9394), abs=2e-3)
 
 
 def test_a_bootstrap_passes_over_draws_without_the_class():
@@ -116,10 +118,11 @@ def test_a_bootstrap_passes_over_draws_without_the_class():
     labels[0] = 1
     logits = torch.zeros(40, 2)
     logits[:, 1] = torch.linspace(1, -1, 40)
-    figure, low, high = figure_interval("auroc", logits, labels, CLASSES, 0.9)
+    ranked = Decisions(logits)
+    figure, low, high = figure_interval("auroc", ranked, labels, CLASSES, 0.9)
     assert (figure, high) == (1.0, 1.0)
     assert low <= 1.0
-    found = compare(Goal("auroc"), logits, logits, labels, CLASSES, 0.9)
+    found = compare(Goal("auroc"), ranked, ranked, labels, CLASSES, 0.9)
     assert (found.mean, found.low) == (0.0, 0.0)
 
 
