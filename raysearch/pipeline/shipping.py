@@ -22,7 +22,7 @@ from raysearch.pipeline.finals import Finalist, Finals, succeeded
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look, where_of
 from raysearch.pipeline.races import CONFIDENCE
 from raysearch.pipeline.shippable import MOST_MEMBERS, Floats, Shippable, shippable, shipped_kind
-from raysearch.pipeline.threshold import best_threshold
+from raysearch.pipeline.threshold import best_threshold, cross_fitted
 from raysearch.record.evaluation import Kind
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
@@ -129,7 +129,9 @@ class Finish:
         """The calibrated probability from which on the second of two classes is the answer.
 
         It is None where the likelier class is the answer: with more classes, with a goal that counts no answers, and
-        where another threshold is not surely better out of fold. What is required comes first: see `best_threshold`.
+        where another threshold is not surely better out of fold, each fold answered at the one that the others choose.
+        What is required comes first: see `best_threshold`. Figures out of fold are told at the stored one, which these
+        images have chosen.
         """
         goal, classes = self.finals.goal, self.finals.classes
         if self.point is None or len(classes) != 2:
@@ -138,8 +140,9 @@ class Finish:
         found = best_threshold(goal, logits, labels, classes)
         if found == 0.5:
             return None
-        moved, plain = Decisions(logits, found), Decisions(logits)
-        return found if compare(goal, moved, plain, labels, classes, CONFIDENCE).surely else None
+        sizes = [len(out) for out in self.finals.held_out]
+        moved = Decisions(logits, cross_fitted(goal, logits, labels, classes, sizes))
+        return found if compare(goal, moved, Decisions(logits), labels, classes, CONFIDENCE).surely else None
 
     @cached_property
     def fold_temperature(self) -> float:

@@ -36,6 +36,20 @@ def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], 
     return decision_threshold(torch.softmax(logits.double(), dim=1)[:, 1].numpy(), labels, figure)
 
 
+def cross_fitted(
+    goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str], folds: Sequence[int]
+) -> NDArray[np.float64]:
+    """For each image the best threshold of the other folds, shape (n,): none has a say in its own.
+
+    Args:
+        goal, logits, labels, classes: as of `best_threshold`, fold after fold.
+        folds: how many images each has, two folds at least.
+    """
+    fold = np.repeat(np.arange(len(folds)), folds)
+    chosen = [best_threshold(goal, logits[fold != one], labels[fold != one], classes) for one in range(len(folds))]
+    return np.repeat(chosen, folds)
+
+
 def at_best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> Decisions:
     """What a classifier answers at the best threshold, where a bound is to be kept by two classes.
 

@@ -6,12 +6,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def decided(probabilities: NDArray[np.floating], threshold: float | None = None) -> NDArray[np.int64]:
+def decided(
+    probabilities: NDArray[np.floating], threshold: float | NDArray[np.float64] | None = None
+) -> NDArray[np.int64]:
     """The class of each answer, integer (n,), of probabilities (n, classes).
 
     Args:
         probabilities: calibrated, if a threshold was chosen of such.
-        threshold: of two classes: from which probability of the second on it is the answer; None: the likeliest is.
+        threshold: of two classes: from which probability of the second on it is the answer, of all images or of each,
+            (n,); None: the likeliest is.
     """
     if threshold is None:
         return probabilities.argmax(axis=1).astype(np.int64)

@@ -148,7 +148,10 @@ class ShippedFigures(TypedDict):
     """Passes through a network that a prediction takes."""
     temperature: float
     threshold: float | None
-    """The probability from which on the second of two classes is the answer; None: the likelier class is."""
+    """The probability from which on the second of two classes is the answer; None: the likelier class is.
+
+    The images out of fold have chosen it, so what `out_of_fold` and `curve` have at it is a little too good.
+    """
     out_of_fold: NotRequired[Metrics]
     """Its figures on labelled images, each judged by networks that had not trained on it."""
     test: Metrics

@@ -6,7 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -24,7 +26,7 @@ class Decisions:
 
     logits: Tensor
     """Shape (n, classes); calibrated, if the threshold is of calibrated probabilities."""
-    threshold: float | None = None
+    threshold: float | NDArray[np.float64] | None = None
     """As of `raysearch.record.decision.decided`."""
 
     @cached_property
