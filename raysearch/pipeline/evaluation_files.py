@@ -8,26 +8,23 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from numpy.typing import NDArray
 
-from raysearch.intervals import wilson
 from raysearch.job.job import Job
+from raysearch.pipeline.frontier import frontier
 from raysearch.pipeline.measured_networks import Models, Seen
 from raysearch.pipeline.required import Answers, Known, required
 from raysearch.pipeline.shippable import Floats, Shippable
 from raysearch.pipeline.shipping import Finish
 from raysearch.record.evaluation import (
-    AccuracyInterval,
     EvaluationDocument,
-    FrontierPoint,
     Kind,
     Metrics,
     ShippedFigures,
 )
 from raysearch.record.line import Row
 from raysearch.record.trial import Trial
-from raysearch.training.calibration import logarithms
+from raysearch.training.calibration import logarithms, tempered
 from raysearch.winner.confidence import calibration_error, reliability
 from raysearch.winner.evaluate import Evaluation, evaluation_document, metrics_of_answers
 from raysearch.winner.shipment import Confidence, Network, Shipment, equal_shares
@@ -158,9 +155,10 @@ class Measured:
         document["refits"] = refits
         document["test_reads"] = test_reads
         document["shipped"] = self._shipped_figures()
-        document["frontier"] = self._frontier()
-        if self._finish is not None and self._finish.student is not None:
-            document["unlabelled"] = self._finish.student.unlabelled or 0
+        finish, test = self._finish, self._job.dataset.test
+        document["frontier"] = [] if finish is None else frontier(finish, self.by_kind(), test.labels)
+        if finish is not None and finish.student is not None:
+            document["unlabelled"] = finish.student.unlabelled or 0
         if (goal := self._job.goal).require or goal.several:
             known = self._known(winner.best)
             if goal.require:
@@ -228,21 +226,6 @@ class Measured:
         logits = logarithms(probabilities)
         return metrics_of_answers(logits, labels, self._job.dataset.classes, self.confidence.threshold)
 
-    def _frontier(self) -> list[FrontierPoint]:
-        if self._finish is None:
-            return []
-        on_test, finals = self.by_kind(), self._finish.finals
-        return [
-            {
-                "kind": point.kind,
-                "cost": point.cost,
-                "out_of_fold": _with_interval(point.probabilities, finals.held_out_labels),
-                "test": _with_interval(on_test[point.kind], self._job.dataset.test.labels),
-            }
-            for point in self._finish.points
-            if point.kind in on_test
-        ]
-
     # ---- by image ------------------------------------------------------------------------------------------------
 
     def predictions(self) -> pd.DataFrame:
@@ -281,18 +264,6 @@ class Measured:
         answers[np.concatenate(finals.held_out)] = tempered(self._point.probabilities, self._finish.fold_temperature)
         on_val = answers[n_train:]
         return None if np.isnan(on_val).any() else on_val
-
-
-def tempered(probabilities: Floats, temperature: float) -> Floats:
-    """Probabilities (n, classes) of logits that are divided by a temperature."""
-    return torch.softmax(logarithms(probabilities) / temperature, dim=1).numpy()
-
-
-def _with_interval(probabilities: Floats, labels: NDArray[np.int64]) -> AccuracyInterval:
-    """Accuracy, with Wilson's interval."""
-    accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    low, high = wilson(accuracy, len(labels))
-    return {"accuracy": accuracy, "low": low, "high": high}
 
 
 def _rows(val: Floats, test: Floats) -> Sequence[NDArray[np.float32]]:

@@ -16,6 +16,7 @@ from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.elements import Table
 from raysearch.reporting.intake import Intake, caveats
 from raysearch.reporting.measured import (
+    at_its_threshold,
     measured_models,
     plus_minus,
     retrieval_sentence,
@@ -75,12 +76,13 @@ def answer_section(
         if one.key != "winner":
             paired = paired_difference(folder / "predictions.parquet", one.key, threshold)
             if paired is not None:
-                answer["notes"].append(f"Against {one.label}: {paired}; {paired.verdict}.")
+                against = f"Against {one.label}, by accuracy{at_its_threshold(shipped)}"
+                answer["notes"].append(f"{against.removesuffix(',')}: {paired}; {paired.verdict}.")
         numbers = [str(one.trainings), str(one.cost), one.told, plus_minus(one.macro_f1)]
         models.append([one.label, one.trial, *numbers, "" if paired is None else str(paired)])
         answer["figures"].append((one.label, one.percent))
     what = "the winner" if shipped is None else "what is shipped"
-    columns = ["model", "trial", "trainings", "cost", "accuracy", "macro-F1", f"{what} against it"]
+    columns = ["model", "trial", "trainings", "cost", "accuracy", "macro-F1", f"accuracy of {what} against it"]
     answer["models"] = Table(columns, models, frozenset({0, 1}))
     answer["notes"] += [one.sentence for one in requirements_of(evaluation) if one.met]
     answer["notes"] += objectives_of(evaluation)

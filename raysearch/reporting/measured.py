@@ -95,12 +95,24 @@ def student_sentence(evaluation: EvaluationDocument) -> str | None:
     if "student" not in points or "unlabelled" not in evaluation:
         return None
     other: Kind = "averaged" if "averaged" in points else "single"
-    shipped = evaluation.get("shipped", {}).get("kind") == "student"
+    shipped = evaluation.get("shipped")
+    told: dict[Kind, str] = {kind: f"{points[kind]:.4f}" for kind in ("student", other)}
+    if shipped is not None and shipped["kind"] in told and shipped["threshold"] is not None:
+        told[shipped["kind"]] += f" (at its threshold of {shipped['threshold']:.3f})"
+    verdict = "" if shipped is not None and shipped["kind"] == "student" else "not "
     return (
         f"A student learned from {evaluation['unlabelled']:,} images without labels: out of fold its accuracy is "
-        f"{points['student']:.4f}, that of the {other} network {points[other]:.4f}; it is "
-        f"{'' if shipped else 'not '}shipped."
+        f"{told['student']}, that of the {other} network {told[other]}; it is {verdict}shipped."
     )
+
+
+def at_its_threshold(shipped: ShippedFigures | None) -> str:
+    """Where what is shipped is held to what answers with the likelier class: ", at its threshold of 0.082,", or "".
+
+    Of two classes a threshold may be kept that costs accuracy, for a bound or another metric.
+    """
+    threshold = None if shipped is None else shipped["threshold"]
+    return "" if threshold is None else f", at its threshold of {threshold:.3f},"
 
 
 def retrieval_sentence(evaluation: EvaluationDocument) -> str | None:

@@ -11,7 +11,7 @@ from raysearch.record.events import Event
 from raysearch.reporting import shipped_charts as charts
 from raysearch.reporting.comparison import Comparison, Race, comparison_line, comparison_of, gain_text, unit
 from raysearch.reporting.elements import Plot, Table, percent
-from raysearch.reporting.measured import shipped_sentence, support, threshold_sentence
+from raysearch.reporting.measured import at_its_threshold, shipped_sentence, support, threshold_sentence
 
 _UNREAD = "What could be shipped is measured at the end of the search, when the test images are read."
 
@@ -118,7 +118,7 @@ def _frontier(evaluation: EvaluationDocument | None) -> Plot | str:
         "Accuracy against the cost of a prediction",
         "All that could be made of the trainings, with 95 % intervals (Wilson's). Squares: out of fold, on labelled "
         "images, each judged by networks that had not trained on it; what is shipped was chosen by them. Dots: the "
-        "test images, which chose nothing. The ring marks what is shipped.",
+        f"test images, which chose nothing. The ring marks what is shipped{at_its_threshold(shipped).rstrip(',')}.",
     )
 
 

@@ -22,6 +22,7 @@ from raysearch.reporting.continued import continued_sentences
 from raysearch.reporting.front import how_to_ship, on_the_front
 from raysearch.reporting.intake import caveats, leak
 from raysearch.reporting.measured import (
+    at_its_threshold,
     measured_models,
     plus_minus,
     retrieval_sentence,
@@ -102,7 +103,8 @@ def _measured(run: RunFolder, evaluation: EvaluationDocument, metric: str, conso
     paired = paired_difference(run.folder / "predictions.parquet", "default", threshold)
     lines = []
     if shipped is not None and paired is not None:
-        lines.append(f"What is shipped against the default, image by image: {paired}; {paired.verdict}")
+        what = f"What is shipped{at_its_threshold(shipped)} against the default"
+        lines.append(f"{what}, by accuracy, image by image: {paired}; {paired.verdict}")
     if shipped is not None and (sentence := threshold_sentence(shipped, evaluation)) is not None:
         lines.append(sentence)
     optimism = evaluation.get("optimism")

@@ -40,3 +40,8 @@ def calibrated_losses(logits: Tensor, labels: Tensor, temperature: float) -> Ten
 def logarithms(probabilities: NDArray[np.float64]) -> torch.Tensor:
     """Logits whose softmax these probabilities are, (n, classes); of what is next to nothing, a number all the same."""
     return torch.from_numpy(np.log(np.maximum(probabilities, LEAST)))
+
+
+def tempered(probabilities: NDArray[np.float64], temperature: float) -> NDArray[np.float64]:
+    """Probabilities (n, classes) of logits that are divided by a temperature."""
+    return torch.softmax(logarithms(probabilities) / temperature, dim=1).numpy()

@@ -13,7 +13,13 @@ from raysearch.record.decision import decided
 from raysearch.record.evaluation import ClassFigures, EvaluationDocument, Promise
 from raysearch.reporting.comparison import Comparison, comparison_line
 from raysearch.reporting.elements import percent
-from raysearch.reporting.measured import measured_models, plus_minus, shipped_sentence, threshold_sentence
+from raysearch.reporting.measured import (
+    at_its_threshold,
+    measured_models,
+    plus_minus,
+    shipped_sentence,
+    threshold_sentence,
+)
 from raysearch.reporting.required import objectives_of, requirements_of
 from raysearch.winner.shipment import Shipment
 
@@ -84,8 +90,9 @@ def results_part(evaluation: EvaluationDocument, probabilities: Mapping[str, np.
     unseen = "" if data.account.leaks else " that the search never saw"
     measured = (
         f"On {len(data.test)} test images{unseen}, read {_times(evaluation.get('test_reads', 1))}. "
-        f"{trainings}The classifier in this folder has accuracy {first.told} (Wilson's interval, 95 %); the last "
-        "column compares it with the others, image by image (95 % interval of the paired difference)."
+        f"{trainings}The classifier in this folder{at_its_threshold(shipped)} has accuracy {first.told} (Wilson's "
+        "interval, 95 %); the last column is its accuracy against the others', image by image (95 % interval of the "
+        "paired difference)."
     )
     return "\n\n".join(
         [
@@ -112,7 +119,7 @@ def _models(evaluation: EvaluationDocument, probabilities: Mapping[str, np.ndarr
             mean, low, high = (100 * value for value in mean_interval(right["winner"] - right[one.key], 0.95))
             against = f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
         rows.append([one.label, one.trial, one.cost, one.told, plus_minus(one.macro_f1), against])
-    return markdown_table(["model", "trial", "cost", "accuracy", "macro-F1", "this one against it"], rows)
+    return markdown_table(["model", "trial", "cost", "accuracy", "macro-F1", "accuracy of this one against it"], rows)
 
 
 def _classes(per_class: Mapping[str, ClassFigures], data: Dataset) -> str:

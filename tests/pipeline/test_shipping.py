@@ -10,6 +10,7 @@ import torch
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finalist, Finals
+from raysearch.pipeline.frontier import frontier
 from raysearch.pipeline.shippable import Shippable
 from raysearch.pipeline.shipping import Finish
 from raysearch.recipe import Recipe, Stage
@@ -52,6 +53,17 @@ def test_a_threshold_is_stored_where_the_other_folds_would_have_chosen_it():
     """By hand: at 0.25 the first gains 100 of 400 images; the second 60, and loses 40 in the fold that did not ask."""
     assert 0.1 < unsure(60, -40).threshold < 0.4
     assert unsure(60, 40).threshold is None, "what is chosen and tested on the same images is surely better by 20"
+
+
+def test_what_is_shipped_has_the_accuracy_of_its_threshold_and_what_is_not_that_of_the_likelier_class():
+    one = unsure(60, -40)
+    shares, labels = one.points[0].probabilities, one.finals.held_out_labels
+    one = replace(one, points=(*one.points, Shippable("mirror", 2, shares)))
+    shipped, other = frontier(one, {"single": shares, "mirror": shares}, labels)
+    assert [(point["out_of_fold"]["accuracy"], point["test"]["accuracy"]) for point in (shipped, other)] == [
+        (1.0, 1.0),
+        (0.75, 0.75),
+    ]
 
 
 def answers(one: Finish, sure: float, right: float = 0.8) -> Outcome:

@@ -194,7 +194,7 @@ def test_the_answer_says_the_recipe_the_figures_and_the_paired_intervals(finishe
     head = paired_difference(finished.folder / "predictions.parquet", "head")
     assert head is not None
     assert head.verdict == "better"
-    assert f"Against the best head alone: {head}; better." in answer
+    assert f"Against the best head alone, by accuracy: {head}; better." in answer
     assert "+0.0123" in answer
     assert "have been read" not in answer
 

@@ -13,7 +13,7 @@ from raysearch.record.tables import trials_table
 from raysearch.reporting.ceiling import warnings_of
 from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.comparison import comparison_line, comparison_of
-from raysearch.reporting.measured import measured_models
+from raysearch.reporting.measured import measured_models, student_sentence
 from raysearch.reporting.page import page_content, page_text
 from raysearch.reporting.summary import summary
 from raysearch.run import Run
@@ -95,7 +95,7 @@ def test_the_summary_begins_with_what_is_shipped_and_holds_it_to_the_default(tmp
     assert "the default recipe, as the search trained it" in rows[2]
     assert "the best head alone" in rows[3]
     paired = paired_difference(tmp_path / "run" / "predictions.parquet", "default")
-    assert f"What is shipped against the default, image by image: {paired}; {paired.verdict}" in test
+    assert f"What is shipped against the default, by accuracy, image by image: {paired}; {paired.verdict}" in test
     assert "Final comparison on 3 folds of all labelled images" in test
 
 
@@ -130,6 +130,16 @@ def test_what_is_shipped_answers_by_its_threshold(tmp_path):
     assert found.difference == pytest.approx(0.5)
     told = summarized(tmp_path, with_shipped(evaluated("t0000"), threshold=0.25), [*LOG, *KEPT])
     assert "The answer is dog from a probability of 0.250 on, not from one half" in told
+    assert "What is shipped, at its threshold of 0.250, against the default, by accuracy, image by image: " in told
+
+
+def test_a_student_at_its_threshold_is_not_told_as_if_it_answered_like_the_other():
+    evaluation = with_shipped(evaluated("t0000"), kind="student", threshold=0.25) | {"unlabelled": 40}
+    evaluation["frontier"] = [one | {"kind": "student"} for one in frontier()[:1]] + frontier()[1:2]
+    assert (
+        "its accuracy is 0.6800 (at its threshold of 0.250), that of the averaged network 0.6880; it is shipped."
+        in (student_sentence(evaluation) or "")
+    )
 
 
 # ---- the page -------------------------------------------------------------------------------------------------------
