@@ -27,8 +27,10 @@ def checked(dataset: Dataset, goal: Goal, strict: bool, problems: Problems) -> D
         strict: whether what is odd is a problem.
         problems: gets what cannot be used.
     """
-    account = dataset.account.adding(doubts=class_doubts(dataset.account.counts, goal.metric))
-    val = dataset.account.counts.get("val", {})
+    counts = dataset.account.counts
+    doubts = [*class_doubts(counts, goal.metric), *_unmeasured(counts.get("test", {}), goal)]
+    account = dataset.account.adding(doubts=doubts)
+    val = counts.get("val", {})
     for metric in dict.fromkeys(goal.metrics):
         absent = lacking(metric, val)
         problems.check(
@@ -37,6 +39,15 @@ def checked(dataset: Dataset, goal: Goal, strict: bool, problems: Problems) -> D
     if strict:
         problems.found += [f"--strict: {doubt.line()}" for doubt in account.doubts]
     return replace(dataset, account=account)
+
+
+def _unmeasured(test: Mapping[str, int], goal: Goal) -> list[Doubt]:
+    """The metrics that a search is after which its test images will say nothing of."""
+    return [
+        Doubt(f"{metric} will not be measured on test: there are no images of {some(absent)}.", "Add some to test.")
+        for metric in goal.metrics
+        if test and (absent := lacking(metric, test))
+    ]
 
 
 def class_doubts(counts: Mapping[str, Mapping[str, int]], metric: str) -> list[Doubt]:

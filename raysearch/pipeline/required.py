@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.shippable import Floats
@@ -14,6 +15,7 @@ from raysearch.record.evaluation import MetricFigures, RequirementFigures
 from raysearch.record.goal import Goal
 from raysearch.training.calibration import logarithms
 from raysearch.training.decisions import Decisions
+from raysearch.training.metrics import lacked
 from raysearch.training.paired import figure_interval
 
 CONFIDENCE = 0.9
@@ -36,6 +38,10 @@ class Answers:
         self._decisions = Decisions(logarithms(probabilities), threshold)
         self._labels, self._classes = labels, classes
 
+    def lacks(self, metric: str) -> list[str]:
+        """The classes without whose images the metric is not defined, none of which is among these."""
+        return lacked(metric, torch.as_tensor(self._labels), self._classes)
+
     def figure(self, metric: str) -> tuple[float, float, float]:
         """The metric, and the ends of its interval."""
         return figure_interval(metric, self._decisions, self._labels, self._classes, CONFIDENCE)
@@ -55,16 +61,24 @@ class Known:
 
     def by(self, metric: str) -> MetricFigures:
         """One of its figures."""
+        on: Literal["out of fold", "validation"] = self.on
+        figure: tuple[float, float | None, float | None]
+        if self.answers is None or self.answers.lacks(metric):
+            on, figure = "validation", (self.best[metric], None, None)
+        else:
+            figure = self.answers.figure(metric)
         found: MetricFigures = {
             "metric": metric,
-            "on": self.on,
-            "figure": self.best[metric],
-            "low": None,
-            "high": None,
-            "test": self.test.figure(metric),
+            "on": on,
+            "figure": figure[0],
+            "low": figure[1],
+            "high": figure[2],
+            "test": None,
         }
-        if self.answers is not None:
-            found["figure"], found["low"], found["high"] = self.answers.figure(metric)
+        if lacks := self.test.lacks(metric):
+            found["test_lacks"] = lacks
+        else:
+            found["test"] = self.test.figure(metric)
         return found
 
 

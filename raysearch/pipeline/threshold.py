@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 
 from raysearch.record.goal import Goal
 from raysearch.training.decisions import OF_PROBABILITIES, Decisions, of_answers
-from raysearch.training.metrics import classification_metrics
+from raysearch.training.metrics import classification_metrics, lacked
 from raysearch.winner.confidence import decision_threshold
 
 
 def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], classes: Sequence[str]) -> float:
     """The probability of the second class from which on it is best the answer; of equals the nearest to 0.5.
 
-    What is required comes first: the best of the metric among the thresholds that keep it, or the nearest to it.
+    What is required comes first: the best of the metric among the thresholds that keep it, or the nearest to it. It is
+    0.5, too, where images of a class are missing that the goal needs.
 
     Args:
         goal: of the search.
@@ -28,6 +29,8 @@ def best_threshold(goal: Goal, logits: torch.Tensor, labels: NDArray[np.int64], 
     if all(metric in OF_PROBABILITIES for metric in goal.metrics):
         return 0.5
     target = torch.as_tensor(labels)
+    if any(lacked(metric, target, classes) for metric in goal.metrics):
+        return 0.5
     plain = classification_metrics(logits, target, classes, goal.metrics)
 
     def figure(said: NDArray[np.int64]) -> float:

@@ -196,8 +196,10 @@ class MetricFigures(TypedDict):
     low: float | None
     high: float | None
     """Ends of its 90 % interval; None where only the search's own figure is known."""
-    test: tuple[float, float, float]
-    """On the test images, with the ends of the interval."""
+    test: tuple[float, float, float] | None
+    """On the test images, with the ends of the interval; None where they lack a class that the metric needs."""
+    test_lacks: NotRequired[list[str]]
+    """These classes."""
 
 
 class RequirementFigures(MetricFigures):

@@ -42,5 +42,7 @@ def _said(one: MetricFigures) -> str:
     said = f"{one['figure']:.4f} {one['on'] if one['on'] != 'validation' else 'on validation'}"
     if one["low"] is not None and one["high"] is not None:
         said += f" (90 % interval {one['low']:.4f} to {one['high']:.4f})"
+    if one["test"] is None:
+        return f"{said}, and not measured on test: no images of {', '.join(one.get('test_lacks', []))}"
     figure, low, high = one["test"]
     return f"{said}, and {figure:.4f} [{low:.4f}, {high:.4f}] on the test images"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from raysearch.record.metric import RANKED, measured, parts
+from raysearch.record.metric import RANKED, lacking, measured, parts
 
 
 def classification_metrics(
@@ -68,6 +68,12 @@ def stacked_metrics(
             rows = ({one: figures[one][i].item() for one in several} for i in range(k))
             figures[name] = torch.tensor([measured(row, name) for row in rows], dtype=torch.float64)
     return figures
+
+
+def lacked(metric: str, labels: Tensor, classes: Sequence[str]) -> list[str]:
+    """Classes without whose images a metric is not defined on images of these labels (n,); see `lacking`."""
+    counts = torch.bincount(labels, minlength=len(classes)).tolist()
+    return lacking(metric, dict(zip(classes, counts, strict=True)))
 
 
 def _against_all(logits: Tensor, one: int) -> Tensor:

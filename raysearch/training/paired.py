@@ -12,8 +12,9 @@ from torch.nn import functional
 
 from raysearch.intervals import mean_interval, wilson
 from raysearch.record.goal import Goal
-from raysearch.record.metric import RANKED, class_metric, is_share, lacking, measured, parts, score
+from raysearch.record.metric import RANKED, class_metric, is_share, measured, parts, score
 from raysearch.training.decisions import Decisions
+from raysearch.training.metrics import lacked
 
 _RESAMPLES = 400
 
@@ -53,6 +54,7 @@ def compare(
 
     Accuracy and loss are means over images: their interval is Student's of the paired differences. Other metrics are
     of all images together: theirs is the percentile bootstrap's (Efron 1979), over images, the same for both.
+    Images among which a class is missing that the goal needs show no difference.
 
     Args:
         goal: of the search.
@@ -62,6 +64,8 @@ def compare(
         confidence: of the two-sided interval.
     """
     target, metric, also = torch.as_tensor(labels), goal.metric, _also(goal.metric)
+    if any(lacked(one, target, classes) for one in goal.measured):
+        return Difference(0.0, 0.0, 0.0, len(labels))
     nearer = 0.0
     if goal.require:
         everything = torch.arange(len(target))
@@ -87,7 +91,8 @@ def figure_interval(
 ) -> tuple[float, float, float]:
     """A classifier's figure, and the ends of its two-sided interval.
 
-    What is a share of images has Wilson's interval, everything else the percentile bootstrap's over images.
+    What is a share of images has Wilson's interval, everything else the percentile bootstrap's over images. None of
+    the classes may be missing that the metric needs (`raysearch.training.metrics.lacked`).
 
     Args:
         metric: as a search is led by.
@@ -128,8 +133,7 @@ def _bootstrapped(
     random, drawn = np.random.default_rng(0), []
     for _ in range(_RESAMPLES):
         images = torch.from_numpy(random.integers(len(labels), size=len(labels)))
-        counts = torch.bincount(labels[images], minlength=len(classes)).tolist()
-        if not lacking(metric, dict(zip(classes, counts, strict=True))):
+        if not lacked(metric, labels[images], classes):
             drawn.append(figure(images))
     everything = figure(torch.arange(len(labels)))
     if not drawn:

@@ -123,6 +123,14 @@ def test_auroc_needs_both_classes_in_validation(tmp_path: Path) -> None:
     ]
 
 
+def test_a_metric_that_test_images_cannot_measure_is_told_before_a_search(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"train/a": 8, "train/b": 8, "val/a": 8, "val/b": 8, "test/a": 8})
+    data, problems = load(str(root), image_size=16, progress=False), Problems()
+    told = [doubt.what for doubt in checked(data, Goal.of("accuracy", ["auroc>=0.9"]), False, problems).account.doubts]
+    assert "auroc will not be measured on test: there are no images of b." in told
+    assert problems.found == []
+
+
 def test_the_end_says_what_the_figures_hide() -> None:
     rows = {"well": (30, 0.9), "ill": (1, 0.0), "other": (0, 0.0)}
     per_class = {name: {"support": n, "recall": {"mean": recall}} for name, (n, recall) in rows.items()}

@@ -126,6 +126,25 @@ def test_a_bootstrap_passes_over_draws_without_the_class():
     assert (found.mean, found.low) == (0.0, 0.0)
 
 
+@pytest.mark.parametrize("metric", ["auroc", "average_precision", "recall:ill"])
+def test_what_test_images_of_one_class_cannot_say_is_not_said(metric):
+    """Neither an error once they were read, nor a recall of 0 in an interval from 0 to 1."""
+    well = np.zeros(30, np.int64)
+    few = Answers(torch.softmax(scans()[:30], 1).numpy(), well, CLASSES, 0.4)
+    found = Known(few, "out of fold", {metric: 0.9}, few).by(metric)
+    assert (found["test"], found["test_lacks"]) == (None, ["ill"])
+    assert (found["on"], found["figure"], found["low"]) == ("validation", 0.9, None)
+    assert Known(few, "out of fold", {"accuracy": 0.9}, few).by("accuracy")["test"] is not None
+
+
+def test_a_race_on_images_of_one_class_tells_nothing():
+    goal, well, logits = Goal.of("auroc", ["recall:ill>=0.9"]), np.zeros(30, np.int64), scans()[:30]
+    assert best_threshold(goal, logits, well, CLASSES) == 0.5
+    found = compare(goal, Decisions(logits), Decisions(logits.flip(1)), well, CLASSES, 0.9)
+    assert not found.better
+    assert np.isfinite([found.mean, found.low, found.high]).all(), "it is a line of the log"
+
+
 def test_what_is_written_says_whether_it_is_kept():
     probabilities = torch.softmax(scans(), 1).numpy()
     threshold = best_threshold(GOAL, scans(), LABELS, CLASSES)
