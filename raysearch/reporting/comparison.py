@@ -25,6 +25,11 @@ class Race:
     nearer: float = 0.0
     """By how much less it missed what the search requires."""
 
+    @property
+    def surely(self) -> bool:
+        """Whether it was better: what is required comes first, then the metric by more than chance explains."""
+        return self.nearer > 0 or (self.nearer == 0 and self.low > 0)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -114,6 +119,7 @@ def comparison_line(comparison: Comparison, metric: str) -> str:
     if comparison.chosen in races:
         gain = _interval(races[comparison.chosen], metric, comparison.confidence)
         if comparison.asked is not None:
+            gain += _missing(races[comparison.chosen])
             return f"{told} {comparison.chosen} is taken, as --ship-point asks; against the default it is {gain}."
         if (nearer := races[comparison.chosen].nearer) > 0:
             return f"{told} {comparison.chosen} replaces it: it misses what is required by {nearer:.4f} less; {gain}."
@@ -133,12 +139,16 @@ def unit(metric: str) -> str:
 
 
 def _behind(race: Race, comparison: Comparison, metric: str) -> str:
-    gain = _interval(race, metric, comparison.confidence)
-    if race.nearer < 0:
-        gain += f", but it misses what is required by {-race.nearer:.4f} more,"
-    if race.folds == comparison.folds:
-        return f"{gain} against it, which chance explains" if race.mean > 0 else f"{gain} against it"
-    return f"{gain} against it after {race.folds} of {comparison.folds} folds, and dropped"
+    gain = f"{_interval(race, metric, comparison.confidence)} against it{_missing(race)}"
+    if race.folds < comparison.folds:
+        return f"{gain} after {race.folds} of {comparison.folds} folds, and dropped"
+    return f"{gain}, which chance explains" if race.nearer == 0 and race.mean > 0 >= race.low else gain
+
+
+def _missing(race: Race) -> str:
+    if race.nearer >= 0:
+        return ""
+    return f", {'but' if race.mean > 0 else 'and'} it misses what is required by {-race.nearer:.4f} more"
 
 
 def _interval(race: Race, metric: str, confidence: float) -> str:

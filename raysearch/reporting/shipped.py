@@ -96,12 +96,16 @@ def _races(comparison: Comparison, metric: str) -> Table | None:
 
 def _became(race: Race, comparison: Comparison) -> str:
     if race.folds < comparison.folds:
-        return "goes on" if race.goes_on else "dropped: not ahead"
+        if race.goes_on:
+            return "goes on"
+        return "dropped: misses what is required by more" if race.nearer < 0 else "dropped: not ahead"
     if race.trial == comparison.chosen:
         if comparison.asked is not None:
             return "taken, as --ship-point asks"
         return "replaces the default" if comparison.first_is_default else "chosen"
-    if race.low > 0:
+    if race.nearer < 0:
+        return "misses what is required by more"
+    if race.surely:
         return "surely better, but not the best"
     return "not surely better" if race.mean > 0 else "not ahead"
 

@@ -15,6 +15,7 @@ from raysearch.reporting.compare import paired_difference
 from raysearch.reporting.comparison import comparison_line, comparison_of
 from raysearch.reporting.measured import measured_models, student_sentence
 from raysearch.reporting.page import page_content, page_text
+from raysearch.reporting.shipped import finals_section
 from raysearch.reporting.summary import summary
 from raysearch.run import Run
 from tests.reporting.events import LOG, row, segment, trial
@@ -53,6 +54,27 @@ def test_a_default_that_is_kept_says_how_far_each_challenger_came():
 
 def test_a_challenger_that_replaces_it_says_by_how_much():
     assert line(REPLACED).endswith("t0003 replaces it: it is better by +2.1 points (90 % interval +0.4 to +3.8).")
+
+
+def test_one_that_misses_what_is_required_by_more_is_not_told_as_better():
+    """The bound comes first, and chance has no part in it."""
+    missing = race("t0003", 3, 0.05, 0.02, 0.08) | {"nearer": -0.05}
+    dropped = race("t0005", 1, -0.03, -0.06, 0.0) | {"nearer": -0.02, "goes_on": False}
+    events = [DEFAULT, BEGUN, dropped, missing, KEPT[-1]]
+    assert line(events[1:]).endswith(
+        "t0005 -3.0 points (90 % interval -6.0 to +0.0) against it, and it misses what is required by 0.0200 more "
+        "after 1 of 3 folds, and dropped; "
+        "t0003 +5.0 points (90 % interval +2.0 to +8.0) against it, but it misses what is required by 0.0500 more."
+    )
+    rows = finals_section(events, None, "accuracy")["races"].rows
+    assert [row[-1] for row in rows] == ["dropped: misses what is required by more", "misses what is required by more"]
+
+
+def test_one_that_comes_nearer_to_what_is_required_but_is_not_chosen_was_better_all_the_same():
+    nearer = race("t0005", 3, -0.01, -0.02, 0.01) | {"nearer": 0.01}
+    best = race("t0003", 3, -0.01, -0.02, 0.01) | {"nearer": 0.02}
+    rows = finals_section([DEFAULT, BEGUN, best, nearer, REPLACED[-1]], None, "accuracy")["races"].rows
+    assert [row[-1] for row in rows] == ["replaces the default", "surely better, but not the best"]
 
 
 def test_a_loss_is_not_told_in_points():
