@@ -1,4 +1,9 @@
-"""The intervals by which things are compared: one for paired differences, one for two groups, one for a share."""
+"""The intervals by which things are compared: one for paired differences, one for two groups, one for a share.
+
+Images of one patient are alike, and say less than as many of different ones. Where groups are known, an interval counts
+them: its error is cluster-robust (Liang and Zeger 1986; Cameron and Miller 2015, section II, with their correction for
+few clusters, and Student's quantile for one less than there are).
+"""
 
 from __future__ import annotations
 
@@ -6,22 +11,64 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import stdtrit  # Student's quantile; scipy.stats has it too, and takes a second to import
 
 
-def mean_interval(differences: ArrayLike, confidence: float) -> tuple[float, float, float]:
+def numbered_groups(groups: ArrayLike | None) -> NDArray[np.int64] | None:
+    """The groups by numbers from 0, shape (n,); None: images are counted, each by itself.
+
+    So they are where all groups differ, and where there is one alone, which says nothing of how groups differ.
+    """
+    if groups is None:
+        return None
+    names, numbers = np.unique(np.asarray(groups), return_inverse=True)
+    return numbers.astype(np.int64) if 1 < len(names) < len(numbers) else None
+
+
+def mean_interval(
+    differences: ArrayLike, confidence: float, groups: ArrayLike | None = None
+) -> tuple[float, float, float]:
     """The mean of paired differences, and the ends of its two-sided interval (Student's).
 
     Args:
         differences: shape (n,), at least two.
         confidence: in (0, 1).
+        groups: a number that those have in common which are no independent draws, shape (n,); None: all are.
     """
-    values = np.asarray(differences, float)
+    values, numbers = np.asarray(differences, float), numbered_groups(groups)
     mean = float(values.mean())
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    reach = error * float(stdtrit(len(values) - 1, (1 + confidence) / 2))
+    if numbers is None:
+        error, freedom = float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1
+    else:
+        error, freedom = _error_of_groups(values, numbers), int(numbers.max())
+    reach = error * float(stdtrit(freedom, (1 + confidence) / 2))
     return mean, mean - reach, mean + reach
+
+
+def _error_of_groups(values: NDArray[np.float64], numbers: NDArray[np.int64]) -> float:
+    """The cluster-robust standard error of a mean."""
+    sums = np.bincount(numbers, values - values.mean())
+    return math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values)
+
+
+def effective_number(values: ArrayLike, groups: ArrayLike | None) -> float:
+    """How many independent draws say as much of a mean as these values: n over the design effect, which is 1 at least.
+
+    Where all values are equal, nothing tells how much groups differ: then each group is taken to say one thing (Kish
+    1965).
+
+    Args:
+        values: shape (n,), at least one.
+        groups: as of `mean_interval`.
+    """
+    found, numbers = np.asarray(values, float), numbered_groups(groups)
+    n = len(found)
+    if numbers is None:
+        return n
+    if not found.std():
+        return n**2 / float((np.bincount(numbers) ** 2).sum())
+    return n / max(1.0, _error_of_groups(found, numbers) ** 2 / (float(found.var()) / n))
 
 
 def difference_interval(ones: ArrayLike, others: ArrayLike, confidence: float) -> tuple[float, float, float]:
@@ -42,12 +89,12 @@ def difference_interval(ones: ArrayLike, others: ArrayLike, confidence: float) -
     return mean, mean - reach, mean + reach
 
 
-def wilson(share: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, float]:
     """Wilson's interval of a proportion (Wilson 1927).
 
     Args:
         share: observed, in [0, 1].
-        n: of how many.
+        n: of how many; of groups, their `effective_number`.
         confidence: of the two-sided interval.
     """
     z = NormalDist().inv_cdf((1 + confidence) / 2)

@@ -185,16 +185,15 @@ def rank(networks: Sequence[Judged], images: Labelled, metric: str) -> list[Plac
         metric: as a search is led by.
     """
     sign = -1 if larger_is_better(metric) else 1
-    figures = [
-        figure_interval(metric, Decisions(one.logits), images.labels, images.classes, CONFIDENCE) for one in networks
-    ]
+    known = images.labels, images.classes, CONFIDENCE, images.groups
+    figures = [figure_interval(metric, Decisions(one.logits), *known) for one in networks]
     found = sorted(
         zip(networks, figures, strict=True), key=lambda one: (sign * one[1][0], one[0].cost.milliseconds_in_batch)
     )
 
     def behind(network: Judged) -> Difference:
         best, one = Decisions(found[0][0].logits), Decisions(network.logits)
-        return compare(Goal(metric), best, one, images.labels, images.classes, CONFIDENCE)
+        return compare(Goal(metric), best, one, *known)
 
     return [Place(one, *figure, behind(one) if number else None) for number, (one, figure) in enumerate(found)]
 

@@ -29,6 +29,8 @@ from raysearch.winner.confidence import calibration_error, reliability
 from raysearch.winner.evaluate import Evaluation, evaluation_document, metrics_of_answers
 from raysearch.winner.shipment import Confidence, Network, Shipment, equal_shares
 
+Labels = NDArray[np.int64]
+
 
 class Measured:
     """What was seen, put together.
@@ -170,16 +172,20 @@ class Measured:
     def _known(self, best: Row) -> Known:
         data, goal, known = self._job.dataset, self._job.goal, None
 
-        def answers(probabilities: Floats, labels: NDArray[np.int64], temperature: float) -> Answers:
-            return Answers(tempered(probabilities, temperature), labels, data.classes, self.confidence.threshold)
+        def answers(probabilities: Floats, of: tuple[Labels, Labels | None], temperature: float) -> Answers:
+            shares, (labels, groups) = tempered(probabilities, temperature), of
+            return Answers(shares, labels, data.classes, self.confidence.threshold, groups)
 
         if self._point is not None and self._finish is not None:
-            labels = self._finish.finals.held_out_labels
-            known = answers(self._point.probabilities, labels, self._finish.fold_temperature)
+            finals = self._finish.finals
+            held_out = finals.held_out_labels, finals.held_out_groups
+            known = answers(self._point.probabilities, held_out, self._finish.fold_temperature)
         elif self._on == "train" and len(data.val):
-            known = answers(self._seen["val", self._single].probabilities, data.val.labels, self.confidence.temperature)
+            of_val = self._seen["val", self._single].probabilities
+            known = answers(of_val, (data.val.labels, data.val.groups), self.confidence.temperature)
         figures = {one: self._job.rules.figure_of(best, one) for one in goal.metrics if f"val_{one}" in best}
-        on_test = answers(self.by_kind()[self._kind], data.test.labels, self.confidence.temperature)
+        test = data.test.labels, data.test.groups
+        on_test = answers(self.by_kind()[self._kind], test, self.confidence.temperature)
         return Known(known, "validation" if self._point is None else "out of fold", figures, on_test)
 
     def _shipped_figures(self) -> ShippedFigures:

@@ -93,6 +93,11 @@ class Finals:
         """The labels of all held-out images, fold after fold, which is the order of everything that is out of fold."""
         return self.labels[np.concatenate(self.held_out)]
 
+    @cached_property
+    def held_out_groups(self) -> NDArray[np.int64] | None:
+        """The groups of all held-out images, in the same order."""
+        return None if self.groups is None else self.groups[np.concatenate(self.held_out)]
+
     def seeds(self, number: int) -> list[int]:
         """Seeds that the search itself has not used: it uses `seed` alone."""
         return [1000 * (self.seed + 1) + one for one in range(number)]
@@ -276,7 +281,8 @@ class Finals:
             return None
         labels = self.labels[np.concatenate(self.held_out[:folds])]
         ours, theirs = (at_best_threshold(self.goal, logits, labels, self.classes) for logits in known)
-        difference = compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE)
+        groups = None if self.held_out_groups is None else self.held_out_groups[: len(labels)]
+        difference = compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE, groups)
         race = Race(one.trial, folds, difference, asked=one.trial == self.asked)
         self._raced[one.trial, folds] = outcomes, race
         return race

@@ -6,6 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
+from numpy.typing import NDArray
+
+from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.models.registry import backbone_spec
 from raysearch.recipe import Recipe
@@ -35,7 +39,9 @@ def judge_of(job: Job, run: RunFolder) -> Callable[[Trial, Trial | None], Brough
         opened, open_before = list(blocks[len(blocks) - leader.depth : before]), list(blocks[before:])
         if control is None or control.best is None:
             return {"verdict": "untested", "opened": opened, "before": open_before}
-        found = judge(losses(control), losses(leader), confidence=search.confidence, min_gain=search.min_gain)
+        before_it, after = losses(control), losses(leader)
+        groups = _groups(job.dataset.halved(job.settings.seed)[1], len(after))
+        found = judge(before_it, after, confidence=search.confidence, min_gain=search.min_gain, groups=groups)
         return {
             "verdict": found.verdict,
             "opened": opened,
@@ -56,14 +62,21 @@ def compare_of(job: Job, run: RunFolder) -> Callable[[Mapping[str, Trial | None]
         best, *others = ranked(job.rules, heads)
         found = {name: load_answers(run.best_tensors(head.name)) for name in (best, *others) if (head := heads[name])}
         logits, labels = found[best]
+        images = job.dataset.halved(job.settings.seed)[0] if job.space.tested else job.dataset
+        groups = _groups(images.val, len(labels))
         behind: dict[str, Behind] = {}
         for name in others:
             ours, theirs = Decisions(logits), Decisions(found[name][0])
-            one = compare(job.goal, ours, theirs, labels.numpy(), job.dataset.classes, CONFIDENCE)
+            one = compare(job.goal, ours, theirs, labels.numpy(), job.dataset.classes, CONFIDENCE, groups)
             behind[name] = {"mean": one.mean, "low": one.low, "high": one.high}
         return HeadsCompared(behind, len(labels), CONFIDENCE)
 
     return compared
+
+
+def _groups(split: Split, images: int) -> NDArray[np.int64] | None:
+    """The groups of a split's images; None for a quick look, which takes fewer of them."""
+    return split.groups if len(split) == images else None
 
 
 def range_test_of(job: Job) -> Callable[[int, Trial], dict[str, Recipe]]:

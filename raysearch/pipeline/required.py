@@ -30,13 +30,19 @@ class Answers:
         labels: shape (n,).
         classes: in their order.
         threshold: of two classes: from which probability of the second on it is the answer; None: the likelier is.
+        groups: as of `raysearch.training.paired.compare`.
     """
 
     def __init__(
-        self, probabilities: Floats, labels: NDArray[np.int64], classes: Sequence[str], threshold: float | None
+        self,
+        probabilities: Floats,
+        labels: NDArray[np.int64],
+        classes: Sequence[str],
+        threshold: float | None,
+        groups: NDArray[np.int64] | None = None,
     ) -> None:
         self._decisions = Decisions(logarithms(probabilities), threshold)
-        self._labels, self._classes = labels, classes
+        self._labels, self._classes, self._groups = labels, classes, groups
 
     def lacks(self, metric: str) -> list[str]:
         """The classes without whose images the metric is not defined, none of which is among these."""
@@ -44,7 +50,7 @@ class Answers:
 
     def figure(self, metric: str) -> tuple[float, float, float]:
         """The metric, and the ends of its interval."""
-        return figure_interval(metric, self._decisions, self._labels, self._classes, CONFIDENCE)
+        return figure_interval(metric, self._decisions, self._labels, self._classes, CONFIDENCE, self._groups)
 
 
 @dataclass(frozen=True)

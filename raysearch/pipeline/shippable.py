@@ -130,7 +130,12 @@ def shippable(
 
 
 def shipped_kind(
-    points: Sequence[Shippable], labels: NDArray[np.int64], classes: Sequence[str], goal: Goal, confidence: float
+    points: Sequence[Shippable],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    goal: Goal,
+    confidence: float,
+    groups: NDArray[np.int64] | None = None,
 ) -> Kind:
     """What is shipped of all that costs one pass through the network.
 
@@ -146,7 +151,7 @@ def shipped_kind(
     }
 
     def surely(one: Kind, other: Kind) -> bool:
-        return compare(goal, by_kind[one], by_kind[other], labels, classes, confidence).surely
+        return compare(goal, by_kind[one], by_kind[other], labels, classes, confidence, groups).surely
 
     shipped: Kind = "averaged" if "averaged" in by_kind and not surely("single", "averaged") else "single"
     return "student" if "student" in by_kind and surely("student", shipped) else shipped

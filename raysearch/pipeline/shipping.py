@@ -142,7 +142,8 @@ class Finish:
             return None
         sizes = [len(out) for out in self.finals.held_out]
         moved = Decisions(logits, cross_fitted(goal, logits, labels, classes, sizes))
-        return found if compare(goal, moved, Decisions(logits), labels, classes, CONFIDENCE).surely else None
+        groups = self.finals.held_out_groups
+        return found if compare(goal, moved, Decisions(logits), labels, classes, CONFIDENCE, groups).surely else None
 
     @cached_property
     def fold_temperature(self) -> float:
@@ -204,7 +205,8 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
     else:
         of_student = None
     points = shippable(seeds, averaged, mirrored, _members(finish, seeds, done), of_student)
-    best = shipped_kind(points, finals.held_out_labels, finals.classes, finals.goal, CONFIDENCE)
+    known, groups = finals.held_out_labels, finals.held_out_groups
+    best = shipped_kind(points, known, finals.classes, finals.goal, CONFIDENCE, groups)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best
     longer = next(iter(succeeded(finals.longer(chosen), done)), None)

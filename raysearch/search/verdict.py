@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from raysearch.intervals import mean_interval
 
@@ -24,7 +25,14 @@ class Verdict:
     images: int
 
 
-def judge(before: Sequence[float], after: Sequence[float], *, confidence: float, min_gain: float) -> Verdict:
+def judge(
+    before: Sequence[float],
+    after: Sequence[float],
+    *,
+    confidence: float,
+    min_gain: float,
+    groups: NDArray[np.int64] | None = None,
+) -> Verdict:
     """Compare two models by their log-losses on the same images.
 
     The interval is Student's, for the mean of the paired differences. benchmarks/stopping_rule.py counts how often it
@@ -34,6 +42,7 @@ def judge(before: Sequence[float], after: Sequence[float], *, confidence: float,
         before, after: log-loss of each held-out image (nats) under the one that may be beaten, and the other.
         confidence: of the two-sided interval.
         min_gain: the least gain that is worth having.
+        groups: as of `raysearch.intervals.mean_interval`.
 
     Returns: none if even the upper end is below `min_gain` (or not above 0); gain if the lower end is above 0; else
         undecided.
@@ -44,7 +53,7 @@ def judge(before: Sequence[float], after: Sequence[float], *, confidence: float,
     saved = np.asarray(before, float) - np.asarray(after, float)
     if len(saved) < 2:
         raise ValueError(f"a paired test needs at least 2 images, got {len(saved)}")
-    mean, low, high = mean_interval(saved, confidence)
+    mean, low, high = mean_interval(saved, confidence, groups)
     if high <= max(0.0, min_gain):
         verdict: Literal["gain", "none", "undecided"] = "none"
     else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from raysearch.intervals import mean_interval, wilson
+from raysearch.intervals import effective_number, mean_interval, numbered_groups, wilson
 from raysearch.record.goal import Goal
 from raysearch.record.metric import RANKED, class_metric, is_share, measured, parts, score
 from raysearch.training.decisions import Decisions
@@ -49,6 +49,7 @@ def compare(
     labels: NDArray[np.int64],
     classes: Sequence[str],
     confidence: float,
+    groups: NDArray[np.int64] | None = None,
 ) -> Difference:
     """Compare what two classifiers make of the same images.
 
@@ -62,6 +63,8 @@ def compare(
         labels: shape (n,).
         classes: in the order of the logits.
         confidence: of the two-sided interval.
+        groups: a number that images have in common which are no independent draws, shape (n,): the interval counts
+            groups then. None: it counts images.
     """
     target, metric, also = torch.as_tensor(labels), goal.metric, _also(goal.metric)
     if any(lacked(one, target, classes) for one in goal.measured):
@@ -82,12 +85,17 @@ def compare(
             one, other = (score(who.figures(images, target, classes, also), metric) for who in (ours, theirs))
             return one - other
 
-        return Difference(*_bootstrapped(metric, gain, target, classes, confidence), len(labels), nearer)
-    return Difference(*mean_interval(gains.numpy(), confidence), len(labels), nearer)
+        return Difference(*_bootstrapped(metric, gain, target, classes, confidence, groups), len(labels), nearer)
+    return Difference(*mean_interval(gains.numpy(), confidence, groups), len(labels), nearer)
 
 
 def figure_interval(
-    metric: str, decisions: Decisions, labels: NDArray[np.int64], classes: Sequence[str], confidence: float
+    metric: str,
+    decisions: Decisions,
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    confidence: float,
+    groups: NDArray[np.int64] | None = None,
 ) -> tuple[float, float, float]:
     """A classifier's figure, and the ends of its two-sided interval.
 
@@ -100,6 +108,7 @@ def figure_interval(
         labels: shape (n,).
         classes: in the order of the logits.
         confidence: of the interval.
+        groups: as of `compare`.
     """
     target, of_class, also = torch.as_tensor(labels), class_metric(metric), _also(metric)
 
@@ -108,10 +117,12 @@ def figure_interval(
 
     if is_share(metric) and metric != "balanced_accuracy":
         counted = target if of_class is None or of_class[0] == "recall" else decisions.said
-        n = len(target) if of_class is None else int((counted == list(classes).index(of_class[1])).sum())
-        found = figure(torch.arange(len(target)))
-        return (found, *(wilson(found, n, confidence) if n else (0.0, 1.0)))
-    return _bootstrapped(metric, figure, target, classes, confidence)
+        of = np.ones(len(target), bool) if of_class is None else (counted == list(classes).index(of_class[1])).numpy()
+        found, right = figure(torch.arange(len(target))), (decisions.said == target).numpy()[of]
+        if not len(right):
+            return found, 0.0, 1.0
+        return found, *wilson(found, effective_number(right, None if groups is None else groups[of]), confidence)
+    return _bootstrapped(metric, figure, target, classes, confidence, groups)
 
 
 def _also(metric: str) -> tuple[str, ...] | None:
@@ -125,14 +136,14 @@ def _bootstrapped(
     labels: torch.Tensor,
     classes: Sequence[str],
     confidence: float,
+    groups: NDArray[np.int64] | None,
 ) -> tuple[float, float, float]:
-    """The figure of all images, and the quantiles of what it is of images drawn with replacement.
+    """The figure of all images, and the quantiles of what it is of images, or whole groups, drawn with replacement.
 
     Draws that lack the images which the metric needs say nothing, and are passed over.
     """
-    random, drawn = np.random.default_rng(0), []
-    for _ in range(_RESAMPLES):
-        images = torch.from_numpy(random.integers(len(labels), size=len(labels)))
+    drawn = []
+    for images in _draws(len(labels), groups):
         if not lacked(metric, labels[images], classes):
             drawn.append(figure(images))
     everything = figure(torch.arange(len(labels)))
@@ -140,3 +151,18 @@ def _bootstrapped(
         return everything, -np.inf, np.inf
     low, high = np.nanquantile(drawn, [(1 - confidence) / 2, (1 + confidence) / 2])
     return everything, float(low), float(high)
+
+
+def _draws(n: int, groups: NDArray[np.int64] | None) -> Iterator[torch.Tensor]:
+    """Places of images that are drawn with replacement, always the same ones; of groups, all images of each."""
+    random, numbers = np.random.default_rng(0), numbered_groups(groups)
+    if numbers is None:
+        yield from (torch.from_numpy(random.integers(n, size=n)) for _ in range(_RESAMPLES))
+        return
+    by_group, sizes = np.argsort(numbers, kind="stable"), np.bincount(numbers)
+    begins = np.cumsum(sizes) - sizes
+    for _ in range(_RESAMPLES):
+        taken = random.integers(len(sizes), size=len(sizes))
+        many = sizes[taken]
+        ahead = np.repeat(begins[taken] - (np.cumsum(many) - many), many)
+        yield torch.from_numpy(by_group[ahead + np.arange(many.sum())])

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raysearch.intervals import mean_interval
 from raysearch.pipeline.effort import Effort, final_recipe
 from raysearch.pipeline.finals import Finalist, Finals
 from raysearch.pipeline.races import choose
@@ -176,6 +177,22 @@ def test_in_whatever_order_trainings_end_nothing_is_trained_twice_and_the_choice
 def test_each_image_is_held_out_once():
     held_out = np.concatenate(finals().held_out)
     assert sorted(held_out.tolist()) == list(range(len(LABELS)))
+
+
+def test_a_race_counts_groups_where_images_belong_together():
+    """All images of a group are answered alike, so that they say what one of them says."""
+    labels = np.repeat(np.arange(30) % 2, 4)
+    which = replace(finals(folds=2), labels=labels, groups=np.repeat(np.arange(30), 4))
+    done = {}
+    for one, wrong in zip(which.finalists, (5, 3), strict=True):
+        for fold, places in enumerate(which.held_out):
+            answers = np.where(which.groups[places] % 10 < wrong, 1 - labels[places], labels[places])
+            training = which.in_fold(one, fold, 0)
+            done[training.name] = Known(training, logits=torch.from_numpy(np.eye(2)[answers]))
+    assert which.held_out_groups.tolist() == which.groups[np.concatenate(which.held_out)].tolist()
+    found = which.races(done)[-1].difference
+    assert found.mean == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx(mean_interval([1, 1, 0, 0, 0, 0, 0, 0, 0, 0] * 3, 0.9)[1:])
 
 
 def test_the_choice_follows_from_the_races_alone():

@@ -137,6 +137,13 @@ def test_what_test_images_of_one_class_cannot_say_is_not_said(metric):
     assert Known(few, "out of fold", {"accuracy": 0.9}, few).by("accuracy")["test"] is not None
 
 
+def test_what_is_known_of_a_bound_counts_groups():
+    shares, groups = np.repeat(torch.softmax(scans(), 1).numpy(), 3, axis=0), np.repeat(np.arange(400), 3)
+    once = Answers(shares[::3], LABELS, CLASSES, None).figure("recall:ill")
+    found = Answers(shares, np.repeat(LABELS, 3), CLASSES, None, groups).figure("recall:ill")
+    assert found == pytest.approx(once, abs=2e-3)
+
+
 def test_a_race_on_images_of_one_class_tells_nothing():
     goal, well, logits = Goal.of("auroc", ["recall:ill>=0.9"]), np.zeros(30, np.int64), scans()[:30]
     assert best_threshold(goal, logits, well, CLASSES) == 0.5

@@ -57,3 +57,32 @@ def test_no_threshold_changes_a_loss_or_how_images_rank(metric):
     assert figure_interval(metric, plain, LABELS, CLASSES, 0.9) == figure_interval(metric, moved, LABELS, CLASSES, 0.9)
     counted = compare(Goal.of("recall:b", ["accuracy>=0.9"]), moved, plain, LABELS, CLASSES, 0.9)
     assert counted.mean > 0 > counted.nearer
+
+
+METRICS = ["accuracy", "loss", "macro_f1", "balanced_accuracy", "auroc", "recall:a", "precision:b"]
+
+
+def noisy(seed: int) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).normal(size=(200, 2)) + 0.7 * np.eye(2)[LABELS])
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_groups_that_all_differ_change_nothing(metric):
+    one, other, apart = Decisions(noisy(0)), Decisions(noisy(1)), np.arange(200)[::-1]
+    compared = [compare(Goal(metric), one, other, LABELS, CLASSES, 0.9, groups) for groups in (None, apart)]
+    assert compared[0] == compared[1]
+    figures = [figure_interval(metric, one, LABELS, CLASSES, 0.9, groups) for groups in (None, apart)]
+    assert figures[0] == figures[1]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_images_that_are_the_same_four_times_are_as_sure_as_once(metric):
+    """Of one patient, or of the same pixels: who counts images is surer by a half than there is reason to be."""
+    labels, groups = np.repeat(LABELS, 4), np.repeat(np.arange(200), 4)
+    once = [Decisions(noisy(seed)) for seed in (0, 1)]
+    often = [Decisions(one.logits.repeat_interleave(4, 0)) for one in once]
+    expected = compare(Goal(metric), *once, LABELS, CLASSES, 0.9)
+    found = compare(Goal(metric), *often, labels, CLASSES, 0.9, groups)
+    assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
+    figures = figure_interval(metric, once[0], LABELS, CLASSES, 0.9)
+    assert figure_interval(metric, often[0], labels, CLASSES, 0.9, groups) == pytest.approx(figures, abs=2e-3)
