@@ -55,7 +55,7 @@ class Flags:
     """The folder of the images that a .csv lists, by their paths or by names without an ending. Default: the .csv's."""
     unlabelled: Annotated[Path | None, _unset("DIR")] = None
     """A folder of images without labels. When all is chosen, a student learns from the labels and from what the trained
-    networks answer to these images, where they are sure of it; it is shipped if it is surely better out of fold."""
+    networks answer to these images; it is shipped if it is surely better out of fold."""
     columns: Annotated[str | None, _unset("path=NAME,label=NAME,split=NAME,group=NAME")] = None
     """The columns of a table of images, of which common names are recognised, e.g. path=file,label=class. Images of one
     group, say a patient, are never parted by splits, folds or halves; only a column called group is one unasked."""

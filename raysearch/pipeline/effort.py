@@ -9,6 +9,11 @@ from typing import Any
 from raysearch.recipe import Recipe
 from raysearch.record.final_events import On
 
+STUDENT_LENGTH = 2.0
+"""How many times as many images a student is trained on, over all its epochs, as one of its teachers, at most."""
+STUDENT_COST = 2.0
+"""How many times as long one of these takes: the teachers answer, too."""
+
 
 @dataclass(frozen=True)
 class Effort:
@@ -22,7 +27,8 @@ class Effort:
         on: which images these are.
         fold_length: how many times as long as a trial a training on a fold is.
         final_length: how many times as long as a trial a refit is.
-        student: how many times as many images a student sees, which is trained on each fold and on all images; 0: none.
+        student: how many times as many images a student sees, which is trained on each fold and on all images, as there
+            are labelled ones; 0: none.
     """
 
     folds: int
@@ -58,7 +64,8 @@ class Effort:
     def trainings(self) -> float:
         """How many trainings on all images, each as long as a trial, it may come to."""
         in_folds = max(0, self.folds - 1)  # as many of all images as the folds train on together
-        of_students = self.student * (in_folds * self.fold_length + self.final_length) if self.folds else 0.0
+        steps = min(self.student, STUDENT_LENGTH) * STUDENT_COST
+        of_students = steps * (in_folds * self.fold_length + self.final_length) if self.folds else 0.0
         on_folds = in_folds * (self.challengers + max(1, self.seeds)) * self.fold_length
         longer = in_folds / self.folds * self.final_length if self.folds_are_short else 0.0
         return self.refits * self.final_length + on_folds + longer + of_students
@@ -69,6 +76,18 @@ def smallest(effort: Effort) -> Effort:
     while (less := effort.less()) is not None:
         effort = less
     return effort
+
+
+def student_recipe(recipe: Recipe, images: float) -> Recipe:
+    """The recipe as a student has it: with so many times as many images, its last stage has fewer epochs.
+
+    Args:
+        recipe: of its teachers.
+        images: those with labels and without, as a multiple of those with labels.
+    """
+    *before, last = recipe.schedule
+    epochs = max(1, round(last.epochs * min(1.0, STUDENT_LENGTH / images)))
+    return recipe.model_copy(update={"schedule": (*before, last.model_copy(update={"epochs": epochs}))})
 
 
 def final_recipe(

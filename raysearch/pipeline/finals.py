@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from raysearch.pipeline.effort import Effort
+from raysearch.pipeline.effort import Effort, student_recipe
 from raysearch.pipeline.races import CONFIDENCE, Race, choose
 from raysearch.pipeline.shippable import Floats, greedy
 from raysearch.pipeline.threshold import at_best_threshold
@@ -166,7 +166,8 @@ class Finals:
     def _student(self, one: Finalist, fold: int | None, teachers: tuple[str, ...]) -> Training:
         seed, folds = self.seeds(1)[0], self.effort.folds
         where = "all" if fold is None else f"{fold + 1}of{folds}"
-        recipe = (one.for_good if fold is None else one.on_folds).model_copy(update={"seed": seed})
+        recipe = student_recipe(one.for_good if fold is None else one.on_folds, self.effort.student)
+        recipe = recipe.model_copy(update={"seed": seed})
         held_out = None if fold is None else (fold, folds)
         name = f"student-{one.trial}-{where}"
         return Training(name, one.trial, recipe, seed, "train+val", held_out, teachers)

@@ -65,7 +65,7 @@ class Bench:
     unlabelled: Unlabelled | None = None
     """Images that a student learns from, beside those with labels; None: there are none."""
     teacher: Teacher | None = None
-    """What is answered to the fold's images, where it is learned from."""
+    """Who answers to the fold's images, where that is learned from."""
     sources: Sources = field(init=False, repr=False)
     """The activations that all trials read."""
     label_doubts: dict[Hashable, NDArray[np.float64]] = field(init=False, repr=False, default_factory=dict)

@@ -1,21 +1,26 @@
-"""What a network learns from others' answers: their probabilities, softened, beside an image's own label.
+"""What a network learns from others: what they answer to what it sees itself, softened, beside an image's own label.
 
 The loss of an image is h times that of its label and 1 - h times T^2 times the Kullback-Leibler divergence of the
 network's probabilities from the teacher's, both at temperature T (Hinton, Vinyals and Dean 2015). An image without a
 label has h = 0.
+
+The teacher is shown the student's own input: the same view of the image, mixed with the same other one. Answers to the
+image as it is, given for every view of it, made a student two points worse than its teachers (benchmarks/README.md);
+Beyer et al. (2022) found the same. Both networks have the same frozen blocks, so only what is behind them runs twice.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from raysearch.models.boundary import cut
 from raysearch.training.calibration import LEAST
 from raysearch.training.losses import Loss
 
@@ -23,56 +28,71 @@ TEMPERATURE = 2.0
 HARD_SHARE = 0.3
 """h, of an image that has a label."""
 
+LossOfLabels = Callable[[Tensor, NDArray[np.integer]], Tensor]
+"""The loss of some images added up, of their labels, integer (m,), and their places among the training images, (m,)."""
+
 
 @dataclass(frozen=True, eq=False)
 class Teacher:
-    """A teacher's answers to some images."""
+    """Networks that answer together, and how much of what is learned of an image they have no part in."""
 
-    probabilities: NDArray[np.float32]
-    """(n, c)."""
+    networks: tuple[nn.Sequential, ...]
+    """Whole classifiers, in eval mode; at a stage, what of them is behind its boundary."""
     hard: NDArray[np.float32]
     """What of each image's loss its label has, in [0, 1], (n,)."""
 
     def take(self, indices: NDArray[np.integer]) -> Teacher:
-        """Those to some of the images, in this order."""
-        return Teacher(self.probabilities[indices], self.hard[indices])
+        """Those of some of the images, in this order."""
+        return replace(self, hard=self.hard[indices])
+
+    def behind(self, depth: int) -> Teacher:
+        """The same from the boundary of a depth on, before which none of them was trained."""
+        return replace(self, networks=tuple(cut(one, depth)[1] for one in self.networks))
+
+    @torch.no_grad()
+    def answers(self, inputs: Tensor) -> Tensor:
+        """The mean of the networks' probabilities, fp32 (m, c)."""
+        return torch.stack([torch.softmax(one(inputs).float(), dim=1) for one in self.networks]).mean(dim=0)
 
 
 class Distillation:
-    """The loss of images that a teacher has answered.
+    """The loss of images that a teacher answers.
 
     Args:
         loss: of the labels.
-        teacher: its answers to all training images.
+        teacher: of all training images.
+        device: where it is computed; the teacher's networks are put there.
         temperature: by which both networks' logits are divided.
-        device: where it is computed.
     """
 
     def __init__(self, loss: Loss, teacher: Teacher, device: torch.device, temperature: float = TEMPERATURE) -> None:
-        logits = torch.from_numpy(teacher.probabilities).clamp(min=LEAST).log()
-        self._loss, self._temperature = loss, temperature
-        self._targets = torch.softmax(logits / temperature, dim=1).to(device)
+        self._loss, self._teacher, self._temperature = loss, teacher, temperature
         self._hard = torch.from_numpy(teacher.hard).to(device)
+        for network in teacher.networks:
+            network.to(device)
 
-    def summed(self, logits: Tensor, labels: Tensor, indices: NDArray[np.integer]) -> Tensor:
-        """The loss of images added up; each counts by the weight of its class.
+    def of(self, inputs: Tensor, logits: Tensor) -> LossOfLabels:
+        """The loss of what a network answers to some inputs; each image counts by the weight of its class.
 
         Args:
-            logits: as the network gives them, (m, c).
-            labels: integer (m,).
-            indices: of the same among the training images, (m,).
+            inputs: what it has seen, (m, ...).
+            logits: as it gives them, (m, c).
         """
-        places = torch.from_numpy(np.asarray(indices, dtype=np.int64)).to(logits.device)
-        hard, targets = self._hard[places], self._targets[places]
+        targets = torch.softmax(self._teacher.answers(inputs).clamp(min=LEAST).log() / self._temperature, dim=1)
         logs = functional.log_softmax(logits / self._temperature, dim=1)
         soft = self._temperature**2 * functional.kl_div(logs, targets, reduction="none").sum(dim=1)
-        return (hard * self._loss.each(logits, labels) + (1 - hard) * self._loss.weights[labels] * soft).sum()
+
+        def summed(labels: Tensor, indices: NDArray[np.integer]) -> Tensor:
+            hard = self._hard[torch.from_numpy(np.asarray(indices, dtype=np.int64)).to(logits.device)]
+            return (hard * self._loss.each(logits, labels) + (1 - hard) * self._loss.weights[labels] * soft).sum()
+
+        return summed
 
 
-def summed_by(
+def loss_of_answers(
     loss: Loss, teacher: Teacher | None, device: torch.device
-) -> Callable[[Tensor, Tensor, NDArray[np.integer]], Tensor]:
-    """What gives the loss of images added up, as `Distillation.summed` does; without a teacher, by labels alone."""
+) -> Callable[[Tensor, Tensor], LossOfLabels]:
+    """What gives the loss of inputs and logits as `Distillation.of` does; without a teacher, by labels alone."""
     if teacher is None:
-        return lambda logits, labels, indices: loss.summed(logits, labels)
-    return Distillation(loss, teacher, device).summed
+        return lambda inputs, logits: lambda labels, indices: loss.summed(logits, labels)
+    return Distillation(loss, teacher, device).of

@@ -22,7 +22,7 @@ class Labelled:
     labels: np.ndarray
     """Integer (n,)."""
     teacher: Teacher | None = None
-    """What others answer to them, where that is learned from."""
+    """Who answers to them beside their labels, where that is learned from."""
 
     def __post_init__(self) -> None:
         if len(self.labels) != len(self.activations):

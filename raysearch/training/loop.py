@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import time
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from raysearch.training.calibration import calibrated_losses, fitted_temperature
 from raysearch.training.contrast import Contrast
 from raysearch.training.counters import Counters
 from raysearch.training.course import learning_rate
-from raysearch.training.distillation import summed_by
+from raysearch.training.distillation import loss_of_answers
 from raysearch.training.epoch import Figures, NonFiniteLossError, check_losses
 from raysearch.training.images import Images
 from raysearch.training.losses import Loss
@@ -87,7 +86,7 @@ class Trainer:
         self.train_labels = torch.tensor(np.asarray(images.train.labels), dtype=torch.long, device=device)
         self.val_labels = torch.tensor(np.asarray(images.val.labels), dtype=torch.long)
         self.loss = Loss.of(stage, self.train_labels, images.classes)
-        self.summed = summed_by(self.loss, images.train.teacher, device)
+        self.loss_of = loss_of_answers(self.loss, images.train.teacher, device)
         self.contrast = Contrast.of(stage, self.suffix, self.loss.weights, ranks)
         self.penalties = Penalties.of(stage, self.suffix, pretrained or {})
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
@@ -201,7 +200,7 @@ class Trainer:
                 inputs, share = step.inputs(places, lambda indices: train.batch(indices, view))
                 with autocast(self.device, self.precision):
                     logits, pull = self.contrast(inputs, step.own_labels(places))
-                    summed = step.summed(places, share, functools.partial(self.summed, logits)) + pull
+                    summed = step.summed(places, share, self.loss_of(inputs, logits)) + pull
                 self.scaler.scale(summed / total_weight).backward()
                 loss += summed.detach() / total_weight
                 hits += (logits.detach().argmax(dim=1) == step.own_labels(places)).sum()

@@ -154,8 +154,11 @@ class _Place:
             self._train = _Part("train", quick_look(dataset.train, most, stage.batch_size))
             self._val = _Part("val", quick_look(dataset.val, most, QUICK_VALIDATION_BATCH))
         else:
-            seen = fold.train[quick_places(len(fold.train), most, stage.batch_size)]
-            self._train = _Part("train", dataset.train, seen, bench.teacher)
+            places, teacher = fold.train, bench.teacher
+            if teacher is not None and stage.depth < recipe.depth:  # teachers have trained what is frozen here
+                places, teacher = places[teacher.hard[places] > 0], None
+            seen = places[quick_places(len(places), most, stage.batch_size)]
+            self._train = _Part("train", dataset.train, seen, teacher and teacher.behind(stage.depth))
             judging = quick_places(len(fold.val), most, QUICK_VALIDATION_BATCH)
             self._val = _Part("labelled", dataset.train, fold.val[judging])
         if stage.drop_label_errors:
@@ -251,7 +254,7 @@ class _Part:
     split: Split
     places: NDArray[np.int64] | None = None
     teacher: Teacher | None = None
-    """Its answers to the whole split."""
+    """Of the whole split."""
 
     @property
     def labels(self) -> NDArray[np.int64]:

@@ -28,7 +28,7 @@ from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
 from raysearch.training.checkpoint import best_metadata, load_tensors, save_tensors
 from raysearch.training.path import assemble, train_recipe
-from raysearch.training.student import ANSWERS, before_student
+from raysearch.training.student import before_student
 from raysearch.workers.board import Board
 from raysearch.workers.cluster import MACHINE_LOST, beside_driver, look_at_cluster, lost_with_machine
 from raysearch.workers.config import BenchConfig, TuneDict
@@ -218,8 +218,7 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
         seen, unlabelled = bench.seeing(training.on, training.fold, seed), None
         if training.teachers:
             teachers = _teachers(bench, training, folder.parent)
-            answers = folder / f"{training.digest[:16]}-{ANSWERS}"  # of these teachers
-            seen, unlabelled = before_student(bench, teachers, training.recipe, answers, seed, training.fold)
+            seen, unlabelled = before_student(bench, teachers, training.recipe.image_size, seed, training.fold)
         trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed, evaluate=False)
     except (ValueError, RuntimeError) as error:  # a loss that is not finite, a hand-over, memory, too few images
         replace_text(folder / ERROR, f"{type(error).__name__}: {error}")

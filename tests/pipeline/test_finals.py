@@ -283,5 +283,5 @@ def test_without_unlabelled_images_there_is_no_student():
 
 def test_a_student_is_the_first_to_go_when_time_is_short():
     effort = Effort(folds=4, challengers=2, seeds=2, refits=4, on="train+val", student=3.0)
-    assert effort.trainings() == 4 + 3 * (2 + 2) + 3 * (3 + 1)
+    assert effort.trainings() == 4 + 3 * (2 + 2) + 2 * 2 * (3 + 1)
     assert effort.less() == replace(effort, student=0.0)
