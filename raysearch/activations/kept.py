@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from raysearch.activations.base import Activations, Derived, as_rows, from_rows
+from raysearch.models.transfer import to_device
 
 _CHUNK_IMAGES = 256
 """Images a pass when everything is computed at once."""
@@ -33,11 +33,7 @@ class TensorActivations:
         return len(self._rows)
 
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
-        places = torch.from_numpy(np.ascontiguousarray(indices))
-        on_cuda = self._rows.device.type == "cuda"
-        if on_cuda:  # from any other memory, each step would wait for the device
-            places = places.pin_memory()
-        return from_rows(self._rows[places.to(self._rows.device, non_blocking=on_cuda)])
+        return from_rows(self._rows[to_device(indices, self._rows.device)])
 
 
 class KeptActivations(Derived):

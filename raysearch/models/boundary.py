@@ -18,6 +18,7 @@ from raysearch.errors import InputError
 from raysearch.models.head import Pool, make_head, projection
 from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.models.registry import backbone_spec
+from raysearch.models.transfer import to_device
 from raysearch.recipe import Recipe
 
 NOT_BLOCKS = ("pool", "head")
@@ -95,18 +96,12 @@ def train_mode(suffix: nn.Sequential, *, batch_norm: bool) -> None:
 def prepare(images: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """uint8 images (n, h, w, 3) as the network sees them: float32 (n, 3, h, w), channels_last, ImageNet-normalised.
 
-    Bytes travel to the device, a quarter of what floats would be; to CUDA from pinned memory, without waiting.
+    Bytes travel to the device, a quarter of what floats would be.
     """
-    if isinstance(images, np.ndarray):
-        # torch warns about arrays that it may not write to (a memory map's); the copy costs less than the transfer.
-        images = torch.from_numpy(images if images.flags.writeable else images.copy())
-    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[3] != 3:
-        raise ValueError(f"images must be uint8 of shape (n, h, w, 3), got {images.dtype} of {tuple(images.shape)}")
-    if device.type == "cuda" and images.device.type == "cpu":
-        images = images.pin_memory()
+    moved = to_device(images, device)
+    if moved.dtype != torch.uint8 or moved.ndim != 4 or moved.shape[3] != 3:
+        raise ValueError(f"images must be uint8 of shape (n, h, w, 3), got {moved.dtype} of {tuple(moved.shape)}")
     scale, shift = _scale_and_shift(device)
-    # MPS, not waited for, would read memory that is free again by then (pytorch #83015).
-    moved = images.to(device, non_blocking=device.type == "cuda")
     # Permuted bytes of an image already lie channels_last, and arithmetic keeps the layout.
     return moved.permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
 

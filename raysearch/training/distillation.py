@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from raysearch.models.boundary import cut
+from raysearch.models.transfer import to_device
 from raysearch.training.calibration import LEAST
 from raysearch.training.losses import Loss
 
@@ -83,7 +84,7 @@ class Distillation:
         soft = self._temperature**2 * functional.kl_div(logs, targets, reduction="none").sum(dim=1)
 
         def summed(labels: Tensor, indices: NDArray[np.integer]) -> Tensor:
-            hard = self._hard[torch.from_numpy(np.asarray(indices, dtype=np.int64)).to(logits.device)]
+            hard = self._hard[to_device(np.asarray(indices, dtype=np.int64), logits.device)]
             return (hard * self._loss.each(logits, labels) + (1 - hard) * self._loss.weights[labels] * soft).sum()
 
         return summed

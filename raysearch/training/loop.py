@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from raysearch.activations.base import Activations
 from raysearch.models.boundary import train_mode
 from raysearch.models.precision import autocast
+from raysearch.models.transfer import to_device
 from raysearch.recipe import Stage
 from raysearch.record.goal import Goal
 from raysearch.training.answers import answers
@@ -167,7 +168,7 @@ class Trainer:
 
     def to_step(self, indices: np.ndarray, view: int, number: int) -> Step:
         """These training images, integer (n,), as what a step of an epoch takes; which step decides how it mixes."""
-        labels = self.train_labels[torch.from_numpy(indices).to(self.device)]
+        labels = self.train_labels[to_device(indices, self.device)]
         return Step(indices, labels, Mixing.draw(self.stage, len(indices), (self.seed, view, number)))
 
     def step(self, step: Step, view: int, rate: float) -> tuple[Tensor, Tensor]:

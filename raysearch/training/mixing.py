@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from raysearch.models.transfer import to_device
 from raysearch.recipe import Stage
 
 
@@ -86,7 +86,7 @@ class Step:
             return own, 1.0
         partners = self.mixing.partners[places]
         if len(places) == len(self.indices):  # they have all been read
-            return self.mixing.mix(own, own[torch.from_numpy(partners).to(own.device)])
+            return self.mixing.mix(own, own[to_device(partners, own.device)])
         return self.mixing.mix(own, read(self.indices[partners]))
 
     def own_labels(self, places: NDArray[np.int64]) -> Tensor:
@@ -107,5 +107,5 @@ class Step:
         if self.mixing is None:
             return own
         others = self.mixing.partners[places]
-        partners = torch.from_numpy(others).to(self.labels.device)
+        partners = to_device(others, self.labels.device)
         return share * own + (1 - share) * loss(self.labels[partners], self.indices[others])

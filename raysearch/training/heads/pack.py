@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raysearch.models.head import make_head
+from raysearch.models.transfer import to_device
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
 from raysearch.training.course import learning_rate
@@ -245,7 +246,7 @@ class HeadPack:
     def _readings(self, order: EpochOrder) -> Iterator[tuple[EpochInputs, int]]:
         """What the heads of each dropout read in this epoch, and how many these are, in the order of the stack."""
         features = read_view(self.images.train.activations, order.images, order.view, self.device)
-        labels = self._train_labels[torch.from_numpy(order.images).to(self.device)]
+        labels = self._train_labels[to_device(order.images, self.device)]
         dropouts = [self._members[head].stage.dropout for head in self._order]
         hidden = self._stack.weights.get("hidden.bias")
         hidden_units = None if hidden is None else hidden.shape[1]
