@@ -42,8 +42,8 @@ class Loss:
         weights = class_weights(stage.class_weights, labels, classes).to(labels.device)
         shift = torch.zeros_like(weights)
         if stage.loss == "logit_adjusted":
-            counts = torch.bincount(labels, minlength=len(classes)).clamp(min=1)
-            shift = (stage.adjustment_tau * (counts.double() / len(labels)).log()).float()
+            counts = torch.bincount(labels.cpu(), minlength=len(classes)).clamp(min=1)  # MPS has no float64
+            shift = (stage.adjustment_tau * (counts.double() / len(labels)).log()).float().to(labels.device)
         return cls(weights, shift, stage.focal_gamma if stage.loss == "focal" else 0.0, stage.label_smoothing)
 
     def summed(self, logits: Tensor, target: Tensor) -> Tensor:

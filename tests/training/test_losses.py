@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from raysearch.recipe import Stage
 from raysearch.training.losses import Loss
+from tests.on_mps import OnMps
 
 CLASSES = ("common", "rare")
 THREE_TO_ONE = torch.tensor([0, 0, 0, 1])
@@ -34,6 +35,11 @@ def test_focal_loss_by_hand():
     smoothed = loss(loss="focal", focal_gamma=1.0, label_smoothing=0.2)
     expected = 0.9 * 0.25 * -math.log(0.75) + 0.1 * 0.75 * -math.log(0.25)
     assert of_one(smoothed, sure, 0) == pytest.approx(expected, rel=1e-6)
+
+
+def test_logit_adjustment_needs_no_float64_where_it_trains():
+    labels = THREE_TO_ONE.as_subclass(OnMps)
+    assert torch.equal(loss(labels, loss="logit_adjusted").shift, loss(loss="logit_adjusted").shift)
 
 
 def test_logit_adjustment_by_hand():
