@@ -125,7 +125,7 @@ def occlusion(
             rows, columns = (slice(starts[at], ends[at]) for at in divmod(place, GRID))
             hidden[place, rows, columns] = _GREY
         with full_precision(device), torch.inference_mode():
-            odds = _log_odds(classifier(prepare(hidden, device)).double().cpu(), int(label))
+            odds = _log_odds(classifier(prepare(hidden, device)).cpu().double(), int(label))
         lost = (odds[-1] - odds[:-1]).clamp(min=0).float().view(1, 1, GRID, GRID)
         heat = functional.interpolate(lost, images.shape[1:3], mode="bilinear", align_corners=False)[0, 0]
         maps[number] = (heat / heat.max().clamp(min=1e-12)).numpy()

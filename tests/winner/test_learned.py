@@ -15,6 +15,7 @@ from raysearch.models.spec import Tokens
 from raysearch.recipe import Recipe, Stage
 from raysearch.winner.learned import CHANNELS, GRID, activation_maxima, first_filters, occlusion
 from tests.networks import SMALL, TINY
+from tests.on_mps import ToMps
 from tests.winner.test_explain import planted
 
 CPU = torch.device("cpu")
@@ -90,6 +91,12 @@ def test_what_hides_the_pattern_costs_the_class_most(backbone, corner):
     quarters = heat.reshape(2, 32, 2, 32).mean(axis=(1, 3))
     assert np.unravel_index(quarters.argmax(), (2, 2)) == corner
     assert heat.max() == pytest.approx(1)
+
+
+def test_no_float64_is_needed_where_the_network_runs():
+    model, image = planted("simple_cnn", 64, (0, 0))
+    there = occlusion(nn.Sequential(model, ToMps()), image, np.array([1]))
+    assert np.array_equal(there, occlusion(model, image, np.array([1])))
 
 
 def test_an_image_that_says_nothing_has_an_empty_map():
