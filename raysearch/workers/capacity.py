@@ -66,10 +66,17 @@ class Cluster:
 def room(machines: Iterable[Resources], trial: Resources) -> int:
     """How many trials the machines hold together; no trial is spread over two."""
     wanted = {name: amount for name, amount in trial.items() if amount}
-    return sum(
-        min(floor(machine.get(name, 0.0) / amount + _ROUNDING) for name, amount in wanted.items())
-        for machine in machines
-    )
+    return sum(min(fitting(machine.get(name, 0.0), amount) for name, amount in wanted.items()) for machine in machines)
+
+
+def fitting(there: float, amount: float) -> int:
+    """How many trials a machine has enough of something for, each of which takes this much: more than 0.
+
+    A part of a GPU lies on a single one: of two GPUs, 0.6 are there twice and not three times. CPUs are taken whole.
+    """
+    if amount < 1:
+        return floor(there) * floor(1 / amount + _ROUNDING)
+    return floor(there / amount + _ROUNDING)
 
 
 def most_cpus(machines: Iterable[Resources], workers: int, gpus: float = 0.0) -> int:

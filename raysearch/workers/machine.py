@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import torch
 
 from raysearch.errors import InputError
 from raysearch.training.numerics import DEVICES, choose_device
-from raysearch.workers.capacity import Cluster, Resources, needs
+from raysearch.workers.capacity import Cluster, Resources, fitting, needs
 from raysearch.workers.cluster import look_at_cluster, numerics, on_worker
 from raysearch.workers.session import ray_session
 
@@ -108,7 +107,7 @@ def choose_machine(device: str, concurrent: int | None, gpus_per_trial: float | 
             "lower it, or join a cluster by --address auto"
         )
     if concurrent is None:
-        concurrent = max(1, math.floor(gpus_here / gpus)) if gpus else max(1, min(cores, _MOST_ON_CPU) // workers)
+        concurrent = max(1, fitting(gpus_here, gpus)) if gpus else max(1, min(cores, _MOST_ON_CPU) // workers)
         concurrent = min(concurrent, max(1, psutil.virtual_memory().available // (workers * _TRIAL_BYTES)))
         if device == "mps":  # one GPU, which Ray does not count
             concurrent = 1

@@ -153,6 +153,7 @@ def test_gpus_are_shared_by_fractions(monkeypatch):
     monkeypatch.setattr("psutil.virtual_memory", lambda: type("Memory", (), {"available": 1 << 40}))
     assert choose_machine("cuda", None, None).concurrent == 4
     assert choose_machine("cuda", None, 0.5).concurrent == 8
+    assert choose_machine("cuda", None, 0.6).concurrent == 4, "a part lies on a single GPU"
     assert choose_machine("cuda", None, 2).concurrent == 2
     with pytest.raises(InputError, match=r"--gpus-per-trial 5: this machine has 4 GPU"):
         choose_machine("cuda", None, 5)

@@ -22,6 +22,13 @@ def test_fractions_of_a_gpu_pack():
     assert room([{"CPU": 16.0, "GPU": 2.0}], {"CPU": 1.0, "GPU": 0.3}) == 6
 
 
+def test_a_part_of_a_gpu_lies_on_a_single_one():
+    """Ray gives 0.6 of a GPU from one GPU alone: a third trial would wait for ever."""
+    assert room([{"CPU": 16.0, "GPU": 2.0}], {"CPU": 1.0, "GPU": 0.6}) == 2
+    assert Cluster(({"CPU": 16.0, "GPU": 2.0},)).share(3, 0.6)[0] == 2
+    assert room([{"CPU": 16.0, "GPU": 3.0}], {"CPU": 1.0, "GPU": 0.4}) == 6
+
+
 @given(machines, st.integers(1, 12), st.sampled_from([0.0, 0.5, 1.0, 2.0]))
 def test_as_many_cpus_as_all_workers_can_have_at_once(found, workers, gpus):
     cpus = most_cpus(found, workers, gpus)
