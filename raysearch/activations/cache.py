@@ -26,6 +26,7 @@ from raysearch.activations.store import DTYPES, Store, Writer
 from raysearch.data.dataset import Split
 from raysearch.models.boundary import prepare
 from raysearch.models.head import Pool
+from raysearch.models.memory import is_out_of_memory
 from raysearch.models.precision import PRECISIONS
 from raysearch.recipe import Recipe
 
@@ -155,7 +156,9 @@ class CachedActivations(Derived):
             with self._store.turn(key, self._wait_seconds):
                 rows = self._store.open(key, self._boundary)  # whoever we waited for has filled it
                 return rows if rows is not None else self._fill(key, view)
-        except (OSError, MemoryError, torch.OutOfMemoryError) as error:  # a timeout is an OSError
+        except (OSError, RuntimeError, MemoryError) as error:
+            if not isinstance(error, OSError) and not is_out_of_memory(error):  # a timeout is an OSError
+                raise
             logger.warning("view %d at %s stays live: %s", view, self._boundary, error)
             return None
         finally:

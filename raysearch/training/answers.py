@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from raysearch.activations.base import Activations
 from raysearch.models.head import WithEmbeddings
+from raysearch.models.memory import slices, within_memory
 from raysearch.models.precision import autocast
-from raysearch.training.memory import slices, within_memory
 from raysearch.training.numerics import full_precision
 from raysearch.training.ranks import Ranks
 

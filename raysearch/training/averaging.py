@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from raysearch.training.memory import slices
+from raysearch.models.memory import slices
 
 State = Mapping[str, Tensor]
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raysearch.activations.base import Activations
 from raysearch.models.boundary import train_mode
+from raysearch.models.memory import slices, within_memory
 from raysearch.models.precision import autocast
 from raysearch.models.transfer import to_device
 from raysearch.recipe import Stage
@@ -29,7 +30,6 @@ from raysearch.training.distillation import loss_of_answers
 from raysearch.training.epoch import Figures, NonFiniteLossError, check_losses
 from raysearch.training.images import Images
 from raysearch.training.losses import Loss
-from raysearch.training.memory import slices, within_memory
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.mixing import Mixing, Step
 from raysearch.training.numerics import seeded

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.data.dataset import Split
+from raysearch.models.memory import slices
 from raysearch.recipe import Recipe, Stage
-from raysearch.training.memory import slices
 from raysearch.training.part import part_of
 
 QUICK_VALIDATION_BATCH = 32

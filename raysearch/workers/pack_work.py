@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from raysearch.models.memory import is_out_of_memory
 from raysearch.record.files import BEST
 from raysearch.search.asha import rungs_for
 from raysearch.search.messages import Failed, Pack, Result, Trained
@@ -14,7 +15,6 @@ from raysearch.training.checkpoint import (
     save_tensors,
     save_with_answers,
 )
-from raysearch.training.memory import is_out_of_memory
 from raysearch.training.stage import open_pack
 from raysearch.workers.work import clear, unsaved
 

@@ -210,13 +210,21 @@ def test_with_room_for_one_boundary_only_the_needed_one_is_kept(tmp_path):
     assert boundaries(tmp_path) == ["block3"]
 
 
-def test_a_full_disk_leaves_nothing_and_goes_on_live(tmp_path, monkeypatch, caplog):
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(28, "No space left on device"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 8.85 GB)"),
+    ],
+)
+def test_a_full_disk_or_memory_leaves_nothing_and_goes_on_live(tmp_path, monkeypatch, caplog, error):
     def full(self, rows):
-        raise OSError(28, "No space left on device")
+        raise error
 
     monkeypatch.setattr("raysearch.activations.store.Writer.write", full)
     torch.testing.assert_close(cached(tmp_path).batch(ALL, 0), live().batch(ALL, 0))
-    assert "No space left on device" in caplog.text
+    assert str(error) in caplog.text
     assert not [*tmp_path.glob("*/*.act"), *tmp_path.glob("*/*.tmp")]
 
 

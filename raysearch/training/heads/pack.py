@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from raysearch.models.head import make_head
+from raysearch.models.memory import slices
 from raysearch.models.transfer import to_device
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
@@ -25,7 +26,6 @@ from raysearch.training.heads.reading import one_hot_labels, read_view, readings
 from raysearch.training.heads.stacked import EpochInputs, Stack, Tensors, Terms
 from raysearch.training.images import Images
 from raysearch.training.losses import Loss
-from raysearch.training.memory import slices
 from raysearch.training.metrics import stacked_metrics
 from raysearch.training.numerics import full_precision
 from raysearch.training.order import EpochOrder, epoch_order

@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from raysearch.activations.base import Activations
+from raysearch.models.memory import slices
 from raysearch.training.counters import EVALUATION_BATCH
 from raysearch.training.heads.stacked import EpochInputs
-from raysearch.training.memory import slices
 from raysearch.training.numerics import seeded
 from raysearch.training.order import EpochOrder
 

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raysearch.training.memory import is_out_of_memory, slices, within_memory
+from raysearch.models.memory import is_out_of_memory, slices, within_memory
 
 
 @given(st.integers(0, 300), st.integers(1, 70))
@@ -49,6 +49,21 @@ def test_the_cpus_own_allocator_is_understood():
     with pytest.raises(RuntimeError) as caught:
         torch.empty(2**60, dtype=torch.uint8)
     assert is_out_of_memory(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "MPS backend out of memory (MPS allocated: 8.85 GB)",
+        "Invalid buffer size: 15.00 GB",
+    ],
+)
+def test_so_are_cudas_libraries_and_mps(text):
+    assert is_out_of_memory(RuntimeError(text))
+    assert not is_out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED"))
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("shapes do not match")])

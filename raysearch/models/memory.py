@@ -12,8 +12,12 @@ import torch
 logger = logging.getLogger(__name__)
 _Result = TypeVar("_Result")
 
-# The allocators of the CPU and of MPS raise plain RuntimeErrors; only their text tells.
-_TEXTS = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "out of memory")
+# The allocators of the CPU and of MPS, cuBLAS and cuDNN raise plain RuntimeErrors; only their text tells.
+_TEXTS = (
+    *("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "out of memory"),
+    "Invalid buffer size",  # of MPS: one tensor that is larger than a buffer may be
+    *("STATUS_ALLOC_FAILED", "ALLOCATION_FAILED"),  # of CUDA's libraries, which need room for themselves
+)
 
 
 def slices(n: int, size: int) -> list[slice]:
