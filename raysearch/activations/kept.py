@@ -40,19 +40,19 @@ class KeptActivations(Derived):
     """Activations that are the same in every view, computed once, at first use, and then read from memory.
 
     They are computed in index order and chunks of fixed size, never in the caller's batches: a process that starts
-    again in the middle of a trial gets the same bits.
+    again in the middle of a trial gets the same bits. Then their source is let go of: it holds a frozen prefix, most of
+    a network on the device, and these outlive the trial that it was made for.
     """
 
     def __init__(self, source: Activations) -> None:
         if source.varies:
             raise ValueError("these activations differ from view to view: keeping one view would repeat it")
         super().__init__(source)
-        self._kept: TensorActivations | None = None
 
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
-        if self._kept is None:
-            self._kept = TensorActivations(self._fill())
-        return self._kept.batch(indices, view)
+        if not isinstance(self._source, TensorActivations):
+            self._source = TensorActivations(self._fill())
+        return self._source.batch(indices, view)
 
     def _fill(self) -> Tensor:
         """All activations, maps with channels last."""

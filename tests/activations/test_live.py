@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -133,6 +135,16 @@ def test_kept_are_computed_once_and_do_not_depend_on_who_asks_first():
     second = [two.batch(indices, 3) for indices in reversed(asked)]
     assert all(torch.equal(a, b) for a, b in zip(first, reversed(second), strict=True))
     assert Counting.passes == 2 * len(PIXELS)
+
+
+def test_what_is_kept_holds_on_to_no_network():
+    """It goes from trial to trial, and would fill the device with the prefixes of those that are over."""
+    source = live_of()
+    kept, prefix, shape = KeptActivations(source), weakref.ref(source._prefix), source.shape
+    del source
+    kept.batch(np.arange(2), 0)
+    assert prefix() is None
+    assert (kept.shape, len(kept), kept.varies) == (shape, len(PIXELS), False)
 
 
 def test_what_is_read_may_be_written_to_without_spoiling_what_is_kept():
