@@ -55,8 +55,14 @@ class Workplace:
         return cls(Bench.open(**bench, ranks=ranks), checkpoints, config["heads"], scratch)
 
     def take(self, task: Task) -> None:
-        """Take another task; it is opened in the next step, where a failure belongs to its trial."""
+        """Take another task; it is opened in the next step, where a failure belongs to its trial.
+
+        The GPU gets back what the last one left. Other workers may share it, and what this process only reserves they
+        have not; where none does, it costs some milliseconds once a task.
+        """
         self._task, self._work = task, None
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()
 
     def step(self) -> list[Result]:
         """Train one epoch, or some short ones; where this process has no part in that, nothing.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import weakref
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -295,6 +296,18 @@ def test_a_pack_is_the_first_workers_work(settings, tmp_path):
     second.take(of_pack(heads()))
     assert second.step() == []
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_gpu_has_all_of_a_trial_back_before_the_next_is_opened(tmp_path, monkeypatch):
+    """Other workers may share it. That there is a GPU is made up; what the trial holds is asked when it is emptied."""
+    place, held = Workplace(bench(), tmp_path, {"folds": 0, **HALVING}), []
+    place.take(of_trial(0, parent=None, stage=0))
+    place.step()
+    suffix = weakref.ref(place._work._trainer.suffix)
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: held.append(suffix()))
+    place.take(of_trial(0, parent=None, stage=0))
+    assert held == [None]
 
 
 # ---- a whole search for heads, which may be killed after any step ------------------------------------------------
