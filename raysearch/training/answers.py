@@ -1,4 +1,4 @@
-"""What a suffix makes of images as it is: logits, and embeddings where they are asked for."""
+"""What a suffix, or a whole network, makes of images as it is: logits, and embeddings where they are asked for."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from raysearch.activations.base import Activations
+from raysearch.models.boundary import prepare
 from raysearch.models.head import WithEmbeddings
 from raysearch.models.memory import slices, within_memory
-from raysearch.models.precision import autocast
-from raysearch.training.numerics import full_precision
+from raysearch.models.precision import autocast, full_precision
 from raysearch.training.ranks import Ranks
 
 
@@ -62,3 +63,23 @@ def answers(
         together, batch = within_memory(in_pieces_of, batch)
     together = ranks.gather(together.float(), n)
     return Answers(together[:, :classes].cpu(), together[:, classes:], batch)
+
+
+def exact_rows(network: nn.Module, images: NDArray[np.uint8], device: torch.device, batch: int) -> tuple[Tensor, int]:
+    """What a network, in eval mode and on the device, makes of images: rows (n, width), fp32 on the CPU.
+
+    Args:
+        network: takes prepared images.
+        images: (n, h, w, 3), at least one.
+        device: where it is.
+        batch: images at a time, at first.
+
+    Returns: the rows, and images at a time that memory was enough for.
+    """
+
+    def in_pieces_of(size: int) -> Tensor:
+        pieces = slices(len(images), size)
+        return torch.cat([network(prepare(images[piece], device)).flatten(1).float().cpu() for piece in pieces])
+
+    with full_precision(device), torch.inference_mode(), autocast(device, "fp32"):
+        return within_memory(in_pieces_of, batch)

@@ -11,7 +11,7 @@ from torch import nn
 
 from raysearch.activations.measure import seconds_of
 from raysearch.models.boundary import pin, prepare
-from raysearch.training.numerics import full_precision
+from raysearch.models.precision import full_precision
 
 BATCH = 32
 """Images at once, where they are not alone."""

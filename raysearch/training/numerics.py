@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from raysearch.errors import InputError
+from raysearch.models.precision import full_precision as full_precision  # some import it from here
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -40,21 +41,6 @@ def choose_precision(device: torch.device) -> str:
     if device.type == "cpu" and (torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()):
         return "bf16"
     return "fp32"
-
-
-@contextmanager
-def full_precision(device: torch.device) -> Iterator[None]:
-    """No TF32: CUDA's convolutions round to it even in fp32, by more than the hand-over gate lets pass."""
-    if device.type != "cuda":
-        yield
-        return
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = cudnn.allow_tf32, matmul.allow_tf32
-    cudnn.allow_tf32 = matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, matmul.allow_tf32 = before
 
 
 @contextmanager

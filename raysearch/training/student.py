@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raysearch.data.dataset import Split
-from raysearch.models.boundary import prepare
+from raysearch.training.answers import exact_rows
 from raysearch.training.bench import Bench, Fold
 from raysearch.training.distillation import HARD_SHARE, Teacher
 from raysearch.training.order import quick_places
@@ -59,16 +59,17 @@ def before_student(
     return student, len(new)
 
 
-@torch.inference_mode()
 def _said(networks: Sequence[nn.Module], images: Split, device: torch.device) -> NDArray[np.int64]:
     """The class that networks together name for each image, (n,)."""
     for network in networks:
         network.to(device).eval()
-    found = [np.empty(0, np.int64)]
+    found, size = [np.empty(0, np.int64)], _BATCH
     for start in range(0, len(images), _BATCH):
-        inputs = prepare(np.asarray(images.pixels[start : start + _BATCH]), device)
-        shares = [torch.softmax(network(inputs).float(), dim=1) for network in networks]
-        found.append(torch.stack(shares).mean(dim=0).argmax(dim=1).cpu().numpy())
+        shares = []
+        for network in networks:
+            logits, size = exact_rows(network, np.asarray(images.pixels[start : start + _BATCH]), device, size)
+            shares.append(torch.softmax(logits.double(), dim=1))
+        found.append(torch.stack(shares).mean(dim=0).argmax(dim=1).numpy())
     return np.concatenate(found)
 
 

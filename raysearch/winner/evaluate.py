@@ -17,13 +17,11 @@ from torch import nn
 
 from raysearch.data.dataset import Split
 from raysearch.errors import InputError
-from raysearch.models.boundary import prepare
 from raysearch.models.head import WithEmbeddings, embeds
-from raysearch.models.precision import autocast
 from raysearch.record.evaluation import ClassFigures, ClassSpreads, EvaluationDocument, Figures, Metrics, Spread
 from raysearch.record.metric import RANKED, RETRIEVAL, class_metric, larger_is_better, measured, parts
+from raysearch.training.answers import exact_rows
 from raysearch.training.metrics import classification_metrics
-from raysearch.training.numerics import full_precision
 from raysearch.training.retrieval import retrieval_metrics
 
 _MOST_RANKED = 50_000_000
@@ -68,7 +66,7 @@ def evaluate_model(
         device: where the model goes; it stays there.
         augment: makes view `view` of the images before the model sees them (for "train_augmented"); None: as they are.
         view: which augmented view.
-        batch_size: images at a time.
+        batch_size: images at a time; fewer where memory runs out.
 
     Raises:
         InputError: the split has no images.
@@ -100,14 +98,14 @@ def logits_of(
     device = torch.device(device)
     modes = {module: module.training for module in model.modules()}
     model.to(device).eval()
+    size = batch_size
     try:
         for start in range(0, len(split.labels), batch_size):
             images = np.asarray(split.pixels[start : start + batch_size])
             if augment is not None:
                 images = augment(images, np.arange(start, start + len(images)), view)
-            with full_precision(device), torch.inference_mode(), autocast(device, "fp32"):
-                batch = model(prepare(images, device)).float().cpu()
-            yield batch
+            rows, size = exact_rows(model, images, device, size)
+            yield rows
     finally:
         for module, training in modes.items():
             module.training = training

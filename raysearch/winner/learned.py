@@ -22,8 +22,9 @@ from torch.nn import functional
 from raysearch.models.boundary import NOT_BLOCKS, prepare
 from raysearch.models.head import Pool
 from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
+from raysearch.models.precision import full_precision
 from raysearch.models.spec import Tokens
-from raysearch.training.numerics import full_precision, seeded
+from raysearch.training.numerics import seeded
 
 CHANNELS = 4
 """Of a block, whose maxima are sought: those that differ most from image to image."""

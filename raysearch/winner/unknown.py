@@ -24,8 +24,8 @@ from torch import nn
 from raysearch.activations.neighbours import Neighbours, unit
 from raysearch.data.selection import Pixels, evenly_spaced
 from raysearch.errors import InputError
-from raysearch.models.boundary import prepare, up_to_embedding
-from raysearch.training.numerics import full_precision
+from raysearch.models.boundary import up_to_embedding
+from raysearch.training.answers import exact_rows
 
 Floats = NDArray[np.float64]
 
@@ -161,14 +161,14 @@ def features(
         network: a classifier; it stays on the device.
         images: uint8 (n, h, w, 3) of the recipe's size.
         device: where the network runs.
-        batch_size: images at a time.
+        batch_size: images at a time; fewer where memory runs out.
     """
     body = up_to_embedding(network.to(device).eval())
     found = []
-    with full_precision(device), torch.inference_mode():
-        for start in range(0, len(images), batch_size):
-            batch = np.asarray(images[start : start + batch_size])
-            found.append(body(prepare(batch, device)).flatten(1).float().cpu().numpy())
+    size = batch_size
+    for start in range(0, len(images), batch_size):
+        rows, size = exact_rows(body, np.asarray(images[start : start + batch_size]), device, size)
+        found.append(rows.numpy())
     return np.concatenate(found)
 
 

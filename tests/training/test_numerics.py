@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from raysearch.errors import InputError
-from raysearch.models.precision import PRECISIONS, autocast
-from raysearch.training.numerics import choose_device, choose_precision, full_precision, seeded
+from raysearch.models.precision import PRECISIONS, autocast, full_precision
+from raysearch.training.numerics import choose_device, choose_precision, seeded
 
 CPU = torch.device("cpu")
 

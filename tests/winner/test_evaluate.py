@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torch import nn
 
 from raysearch.data.augment import Augmenter
 from raysearch.data.dataset import Split
@@ -31,6 +32,7 @@ from raysearch.winner.evaluate import (
 )
 from raysearch.winner.shipment import Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture, write_pictures
+from tests.training.tiny import OutOfMemoryAbove
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,13 @@ def split():
 def best(tmp_path, model):
     write_best(tmp_path / "best", Shipment.of(model, RECIPE), CLASSES, "abc", "")
     return load_best(tmp_path / "best")
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_figures(model, split, caplog):
+    whole = evaluate_model(model, split, CLASSES)
+    small = evaluate_model(nn.Sequential(OutOfMemoryAbove(8), model), split, CLASSES)
+    np.testing.assert_allclose(small.probabilities, whole.probabilities, rtol=1e-4)
+    assert "out of memory" in caplog.text
 
 
 def test_images_are_scaled_by_the_range_of_training(tmp_path, model, caplog):

@@ -6,6 +6,7 @@ import csv
 import functools
 import json
 import math
+from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from torch import nn
 
 from raysearch.activations.neighbours import Neighbours
 from raysearch.cli.main import main
@@ -33,6 +35,7 @@ from raysearch.winner.unknown import (
     typical_distance,
 )
 from tests.trained import CLASSES, RECIPE, classifier, picture
+from tests.training.tiny import OutOfMemoryAbove
 
 STRIPES = np.zeros((20, 24, 3), np.uint8)
 STRIPES[::2] = 255
@@ -46,6 +49,14 @@ def pictures(first: int, each: int) -> np.ndarray:
 
 
 trained = functools.cache(classifier)
+
+
+def test_features_are_found_however_little_memory_there_is(caplog):
+    children, images = dict(trained().named_children()), pictures(0, 4)
+    small = nn.Sequential(OrderedDict(limit=OutOfMemoryAbove(5), **children))
+    cpu = torch.device("cpu")
+    np.testing.assert_allclose(features(small, images, cpu), features(trained(), images, cpu), rtol=1e-3, atol=1e-5)
+    assert "out of memory" in caplog.text
 
 
 def known(model: torch.nn.Sequential, new: int = 20) -> Known:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from raysearch.models.head import make_head
 from raysearch.models.memory import slices
+from raysearch.models.precision import full_precision
 from raysearch.models.transfer import to_device
 from raysearch.recipe import Recipe
 from raysearch.record.goal import Goal
@@ -27,7 +28,6 @@ from raysearch.training.heads.stacked import EpochInputs, Stack, Tensors, Terms
 from raysearch.training.images import Images
 from raysearch.training.losses import Loss
 from raysearch.training.metrics import stacked_metrics
-from raysearch.training.numerics import full_precision
 from raysearch.training.order import EpochOrder, epoch_order
 from raysearch.training.retrieval import retrieval_metrics, wants_embeddings
 
