@@ -35,7 +35,7 @@ import torch
 from machine import machine
 from torch import Tensor
 
-from raysearch.activations.base import Activations
+from raysearch.activations.base import MOST_AT_ONCE, Activations
 from raysearch.activations.cache import CachedActivations, CacheSettings
 from raysearch.activations.store import Store
 from raysearch.activations.upkeep import list_entries
@@ -59,6 +59,8 @@ Figures = dict[str, Any]
 class Repeated:
     """One row of zeros as often as wanted, for an epoch that allocates what training needs."""
 
+    at_once = MOST_AT_ONCE
+
     def __init__(self, images: int, shape: tuple[int, ...]) -> None:
         self.images, self.shape, self.varies = images, shape, False
 
@@ -72,6 +74,8 @@ class Repeated:
 
 class Arrays:
     """Views in memory, fp16 (n, h, w, c), as one would load them."""
+
+    at_once = MOST_AT_ONCE
 
     def __init__(self, views: list[np.ndarray]) -> None:
         self.views, self.varies = views, True

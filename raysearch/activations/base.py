@@ -8,6 +8,9 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+MOST_AT_ONCE = 256
+"""Images that are read together at most, where all are."""
+
 
 class Activations(Protocol):
     """The suffix's input, image by image."""
@@ -19,6 +22,10 @@ class Activations(Protocol):
     @property
     def varies(self) -> bool:
         """Whether one image's activations differ from view to view."""
+
+    @property
+    def at_once(self) -> int:
+        """Images to ask for together where all of them are read: as many as memory surely takes, by their size."""
 
     def __len__(self) -> int:
         """Number of images."""
@@ -40,6 +47,10 @@ class Derived:
     @property
     def varies(self) -> bool:
         return self._source.varies
+
+    @property
+    def at_once(self) -> int:
+        return self._source.at_once
 
     def __len__(self) -> int:
         return len(self._source)

@@ -36,8 +36,6 @@ FORMAT = 1
 """The version of the entries; raise it when what is written, how images are augmented or how a pass is made changes."""
 POOLED = "pooled"
 """The boundary at depth 0: average and maximum pooling together, of which each recipe reads what it wants."""
-_CHUNK_PIXELS = {"cpu": 1 << 20, "cuda": 1 << 23, "mps": 1 << 21}
-_CHUNK_IMAGES = 256
 
 
 @dataclass(frozen=True)
@@ -215,8 +213,7 @@ class CachedActivations(Derived):
         return 0, None
 
     def _chunks(self) -> Iterator[np.ndarray]:
-        height, width = self._live.images(np.arange(1), 0).shape[1:3]
-        size = max(1, min(_CHUNK_IMAGES, _CHUNK_PIXELS.get(self._live.device.type, 1 << 20) // (height * width)))
+        size = self.at_once
         yield from (np.arange(at, min(at + size, len(self))) for at in range(0, len(self), size))
 
     def _inputs(self, indices: np.ndarray, view: int, stored: np.ndarray | None) -> Tensor:

@@ -5,11 +5,8 @@ from __future__ import annotations
 import numpy as np
 from torch import Tensor
 
-from raysearch.activations.base import Activations, Derived, as_rows, from_rows
+from raysearch.activations.base import MOST_AT_ONCE, Activations, Derived, as_rows, from_rows
 from raysearch.models.transfer import to_device
-
-_CHUNK_IMAGES = 256
-"""Images a pass when everything is computed at once."""
 
 
 class TensorActivations:
@@ -20,7 +17,7 @@ class TensorActivations:
             (n, height, width, channels), so that they come out as a network lays them out.
     """
 
-    varies = False
+    varies, at_once = False, MOST_AT_ONCE
 
     def __init__(self, rows: Tensor) -> None:
         self._rows = rows
@@ -57,8 +54,8 @@ class KeptActivations(Derived):
     def _fill(self) -> Tensor:
         """All activations, maps with channels last."""
         kept: Tensor | None = None
-        for start in range(0, len(self), _CHUNK_IMAGES):
-            indices = np.arange(start, min(start + _CHUNK_IMAGES, len(self)))
+        for start in range(0, len(self), self.at_once):
+            indices = np.arange(start, min(start + self.at_once, len(self)))
             chunk = as_rows(self._source.batch(indices, 0))
             if kept is None:
                 kept = chunk.new_empty((len(self), *chunk.shape[1:]))

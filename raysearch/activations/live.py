@@ -11,12 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from raysearch.activations.base import MOST_AT_ONCE
 from raysearch.models.boundary import pin, prepare
 from raysearch.models.precision import PRECISIONS, autocast
 
 if TYPE_CHECKING:
     from raysearch.data.augment import Augmenter
     from raysearch.data.selection import Pixels
+
+
+_PIXELS_AT_ONCE = {"cpu": 1 << 20, "cuda": 1 << 23, "mps": 1 << 21}
 
 
 class LiveActivations:
@@ -55,6 +59,11 @@ class LiveActivations:
     @property
     def varies(self) -> bool:
         return self.augmenter is not None
+
+    @property
+    def at_once(self) -> int:
+        height, width = self._pixels.shape[1:3]
+        return max(1, min(MOST_AT_ONCE, _PIXELS_AT_ONCE.get(self.device.type, 1 << 20) // (height * width)))
 
     def __len__(self) -> int:
         return len(self._pixels)

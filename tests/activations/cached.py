@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from raysearch.activations import cache
+from raysearch.activations import live as live_module
 from raysearch.activations.cache import CachedActivations
 from raysearch.activations.live import LiveActivations
 from raysearch.activations.store import Store
@@ -50,7 +50,7 @@ def say(word: str) -> None:
 
 def fill_slowly(root: str, seconds: float) -> None:
     """Fills view 0 in chunks of two images, and says so on stdout before each."""
-    cache._CHUNK_IMAGES = 2
+    live_module.MOST_AT_ONCE = 2
     activations = cached(Path(root), 1, strength=0.5)
     images = activations._live.images
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from raysearch.activations import cache
+from raysearch.activations import live as live_module
 from raysearch.activations.cache import POOLED, CacheSettings, boundary_name, gather, provenance
 from raysearch.activations.kept import KeptActivations
 from raysearch.activations.store import Store
@@ -102,7 +102,7 @@ def test_what_fp16_cannot_hold_becomes_its_largest_number(tmp_path):
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_the_bits_depend_on_nothing_but_the_key(tmp_path, monkeypatch, dtype, precision):
     """Not on who asks for what first, on what was kept on the way, nor on where a pass began."""
-    monkeypatch.setattr(cache, "_CHUNK_IMAGES", 4)
+    monkeypatch.setattr(live_module, "MOST_AT_ONCE", 4)
     settings = {"backbone": "densenet121", "dtype": dtype, "precision": precision, "strength": 0.5, "views": 3}
     straight = cached(tmp_path / "a", 1, **settings)
     want = straight.batch(ALL, 1)

@@ -9,13 +9,14 @@ import pytest
 import torch
 from torch import nn
 
-from raysearch.activations import kept as kept_module
+from raysearch.activations import live as live_module
 from raysearch.activations.base import ChosenActivations, size_bytes
 from raysearch.activations.kept import KeptActivations
 from raysearch.activations.live import LiveActivations
 from raysearch.data.augment import Augmenter
 from raysearch.models.boundary import build_classifier, cut, prepare
 from raysearch.recipe import Augmentation, Recipe, Stage
+from raysearch.training.heads.reading import read_view
 from tests.networks import FEW, register_tiny, spec_of
 
 CPU = torch.device("cpu")
@@ -40,7 +41,7 @@ def live_of(depth=2, *, strength=None, pixels=PIXELS, precision="fp32", classifi
 
 @pytest.mark.parametrize(("backbone", "depth"), EVERY_DEPTH)
 def test_live_and_kept_are_what_the_prefix_makes_of_the_images(backbone, depth, monkeypatch):
-    monkeypatch.setattr(kept_module, "_CHUNK_IMAGES", 2)
+    monkeypatch.setattr(live_module, "MOST_AT_ONCE", 2)
     classifier = classifier_of(backbone)
     source = live_of(depth, pixels=PIXELS[:3], classifier=classifier)
     kept = KeptActivations(source)
@@ -145,6 +146,27 @@ def test_what_is_kept_holds_on_to_no_network():
     kept.batch(np.arange(2), 0)
     assert prefix() is None
     assert (kept.shape, len(kept), kept.varies) == (shape, len(PIXELS), False)
+
+
+class Largest(nn.Module):
+    """Nothing but the mean colour, and how many images came together at most."""
+
+    images = 0
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        Largest.images = max(Largest.images, len(inputs))
+        return inputs.mean(dim=(2, 3))
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_all_images_are_read_in_chunks_of_bounded_pixels(size, monkeypatch):
+    """On a CPU 1 Mpx at a time: 20 images of 224 px, not 256."""
+    monkeypatch.setattr(Largest, "images", 0)
+    pixels = np.zeros((60, size, size, 3), np.uint8)
+    source = LiveActivations(pixels, nn.Sequential(Largest()), augmenter=None, device=CPU, precision="fp32")
+    read_view(source, np.arange(60), 0, CPU)
+    KeptActivations(source).batch(np.arange(2), 0)
+    assert Largest.images == {32: 60, 224: 20}[size]
 
 
 def test_what_is_read_may_be_written_to_without_spoiling_what_is_kept():

@@ -124,7 +124,7 @@ def test_the_plan_says_what_a_student_learns_from(dataset, tmp_path):
 class Asked:
     """Activations that note which images are read, in which view."""
 
-    shape, varies = (3, 16, 16), False
+    shape, varies, at_once = (3, 16, 16), False, 256
 
     def __init__(self, images: int) -> None:
         self.images, self.batches = images, list[tuple[list[int], int]]()

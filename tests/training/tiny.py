@@ -23,6 +23,8 @@ CPU = torch.device("cpu")
 class InMemory:
     """Activations from an array; `wobble` makes each view differ, as augmentation would."""
 
+    at_once = 256
+
     def __init__(self, values: np.ndarray, wobble: float = 0.0) -> None:
         self.values, self.wobble = values.astype(np.float32), wobble
         self.views: list[int] = []

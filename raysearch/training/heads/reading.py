@@ -12,7 +12,6 @@ from torch.nn import functional
 
 from raysearch.activations.base import Activations
 from raysearch.models.memory import slices
-from raysearch.training.counters import EVALUATION_BATCH
 from raysearch.training.heads.stacked import EpochInputs
 from raysearch.training.numerics import seeded
 from raysearch.training.order import EpochOrder
@@ -21,7 +20,7 @@ from raysearch.training.order import EpochOrder
 def read_view(activations: Activations, order: np.ndarray, view: int, device: torch.device) -> Tensor:
     """These images in one view, in this order: (n, width)."""
     rows = torch.empty(len(order), *activations.shape, device=device)
-    for piece in slices(len(order), EVALUATION_BATCH):
+    for piece in slices(len(order), activations.at_once):
         rows[piece] = activations.batch(order[piece], view)
     return rows
 
