@@ -95,6 +95,7 @@ def look(where: Where, looks: Mapping[Key, Look]) -> dict[Key, Evaluation]:
         found[key] = evaluate_model(
             model, _images(data, one.split, one.places, where.seed), data.classes, where.device, augment=one.augment
         )
+        one.model.to("cpu")  # so that not all of them are on the device at last
     return found
 
 
@@ -109,7 +110,7 @@ def with_estimated_statistics(
     """The tensors of a model once its statistics are estimated, on the CPU."""
     data = images_at(where.place, where.storage).at(image_size)
     estimate_batch_norm(model, statistics, data, where.seed, where.device)
-    return {name: tensor.cpu() for name, tensor in model.state_dict().items()}
+    return dict(model.to("cpu").state_dict())
 
 
 def estimate_batch_norm(model: nn.Module, statistics: Statistics, data: Dataset, seed: int, device: str) -> None:
