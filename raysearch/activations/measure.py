@@ -19,7 +19,8 @@ from raysearch.activations.live import LiveActivations
 from raysearch.data.augment import Augmenter
 from raysearch.models.boundary import block_names, cut, prepare
 from raysearch.models.head import Pool
-from raysearch.models.precision import autocast
+from raysearch.models.memory import within_memory
+from raysearch.models.precision import autocast, full_precision
 from raysearch.recipe import Augmentation
 
 _PIXELS_ON_CPU = 1 << 18  # a batch; a larger one costs no less an image, and at 224 px takes long
@@ -53,12 +54,24 @@ def measure(
     pixels = np.random.default_rng(0).integers(0, 256, (n, image_size, image_size, 3), np.uint8)
     augmenter = Augmenter(augmentation or Augmentation(), 0.5, 0)
     every = np.arange(n)
-    whole, inputs = copy.deepcopy(classifier).eval().to(device), prepare(pixels, device)
-    exact = seconds_of(lambda: _evaluate(whole, inputs), device) / n
+    exact, _ = within_memory(lambda size: _measure_exact(classifier, pixels[:size], device), n)
     return Costs(
         augment=seconds_of(lambda: augmenter(pixels, every, 0), device) / n,
-        depths={depth: _measure_depth(classifier, depth, pixels, device, precision, exact) for depth in depths},
+        depths={
+            # Where training would take its batch in pieces, they are what is timed.
+            depth: within_memory(
+                lambda size, at=depth: _measure_depth(classifier, at, pixels[:size], device, precision, exact), n
+            )[0]
+            for depth in depths
+        },
     )
+
+
+def _measure_exact(classifier: nn.Sequential, pixels: np.ndarray, device: torch.device) -> float:
+    """Seconds an image of the whole network, as it is evaluated."""
+    whole, inputs = copy.deepcopy(classifier).eval().to(device), prepare(pixels, device)
+    with full_precision(device):
+        return seconds_of(lambda: _evaluate(whole, inputs), device) / len(pixels)
 
 
 def _measure_depth(
@@ -74,7 +87,8 @@ def _measure_depth(
     stored = np.zeros((4 * n, *as_rows(inputs).shape[1:]), np.float16)
     scattered = np.random.default_rng(0).permutation(len(stored))[:n]
     frozen = depth < len(block_names(classifier))
-    evaluate = seconds_of(lambda: _evaluate(suffix, inputs), device) / n
+    with full_precision(device):
+        evaluate = seconds_of(lambda: _evaluate(suffix, inputs), device) / n
     return DepthCosts(
         prefix=seconds_of(lambda: live.batch(every, 0), device) / n if frozen else 0.0,
         suffix=seconds_of(_training_step(suffix, inputs, precision if depth else "fp32"), device) / n,

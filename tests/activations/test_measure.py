@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+
+import pytest
 import torch
+from torch import nn
 
 from raysearch.activations.measure import measure
 from tests.activations.cached import CPU, classifier
+from tests.training.tiny import OutOfMemoryAbove
+
+
+@pytest.mark.parametrize("images", [2, 3])
+def test_where_training_would_shrink_its_batch_a_smaller_one_is_measured(images, caplog):
+    network = classifier()
+    limited = OrderedDict(network.named_children())
+    limited["block1"] = nn.Sequential(OutOfMemoryAbove(images), limited["block1"])
+    costs = measure(nn.Sequential(limited), image_size=32, batch_size=8, device=CPU, precision="fp32", depths=[0, 4])
+    assert min(costs.depths[0].prefix, costs.depths[0].exact, costs.depths[4].suffix) > 0
+    assert "out of memory" in caplog.text
 
 
 def test_every_depth_is_measured_on_a_copy():
