@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,6 +18,7 @@ from raysearch.data.dataset import Dataset, Split
 from raysearch.errors import InputError
 from raysearch.models.boundary import build_classifier, cut
 from raysearch.models.head import Pool, projection
+from raysearch.models.precision import full_precision
 from raysearch.models.registry import backbone_spec
 from raysearch.models.weights import Weights, digest
 from raysearch.recipe import Recipe, Stage
@@ -116,13 +118,15 @@ class Embedder:
             fingerprint: of the data set that it is from.
             progress: told of each image that is done.
         """
-        live = _Counted(split, self, progress)
+        # As a search computes and stores them, so that it finds these, and these are found if it was there first.
+        training = name == "train"
+        live = _Counted(split, self, progress, choose_precision(self.device) if training else "fp32")
         if not len(split):
             return self._projected(torch.empty(0, live.width))
         about = provenance(self.recipe, self.digest, fingerprint, name, split)
-        # As a search stores them, so that it finds these, and these are found if it was there first.
-        cached = CachedActivations(live, about, Store(), dtype="fp16" if name == "train" else "fp32")
-        found = self._projected(read_view(cached, np.arange(len(split)), 0, torch.device("cpu")))
+        cached = CachedActivations(live, about, Store(), dtype="fp16" if training else "fp32")
+        with nullcontext() if training else full_precision(self.device):
+            found = self._projected(read_view(cached, np.arange(len(split)), 0, torch.device("cpu")))
         progress(len(split) - live.counted)
         return found
 
@@ -135,7 +139,8 @@ class Embedder:
     def of_pixels(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The vectors of a few images, uint8 (n, size, size, 3), which are not kept; shape (n, width)."""
         split = Split(pixels, np.zeros(len(pixels), np.int64), tuple(map(str, range(len(pixels)))))
-        return self._projected(_Counted(split, self, silent).batch(np.arange(len(pixels)), 0).cpu())
+        with full_precision(self.device):
+            return self._projected(_Counted(split, self, silent, "fp32").batch(np.arange(len(pixels)), 0).cpu())
 
     def _projected(self, pooled: Tensor) -> NDArray[np.float32]:
         """The vectors of what is pooled, (n, features)."""
@@ -147,8 +152,7 @@ class Embedder:
 class _Counted(LiveActivations):
     """Activations that tell of each image that they take in for the first time, however they are asked."""
 
-    def __init__(self, split: Split, embedder: Embedder, progress: Progress) -> None:
-        precision = choose_precision(embedder.device)
+    def __init__(self, split: Split, embedder: Embedder, progress: Progress, precision: str) -> None:
         super().__init__(split.pixels, embedder.network, augmenter=None, device=embedder.device, precision=precision)
         self.counted = 0
         self._progress = progress

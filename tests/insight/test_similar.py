@@ -11,16 +11,20 @@ import pytest
 import torch
 from PIL import Image
 
+from raysearch.activations.upkeep import list_entries
 from raysearch.cli.main import main
+from raysearch.insight import embedder
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.index import Index, measure
 from raysearch.models.boundary import build_classifier
+from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
 from raysearch.winner.best import load_best
 from raysearch.winner.best_files import write_best
 from raysearch.winner.shipment import Shipment
 from tests.insight.photos import LOOK, arrays, splits
 from tests.trained import CLASSES, RECIPE, classifier, picture
+from tests.training.bench import decoded
 
 
 @pytest.fixture(autouse=True)
@@ -135,6 +139,20 @@ def test_what_is_refused(index, capsys, given, told):
     Path("bad.png").write_bytes(b"no image")
     assert main(given) == 2
     assert told in capsys.readouterr().err
+
+
+def test_only_training_images_are_embedded_in_the_precision_of_training(tmp_path, monkeypatch):
+    """As a search stores them: it finds these, and vectors of validation and test images are exact."""
+    monkeypatch.setenv("RAYSEARCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(embedder, "choose_precision", lambda device: "bf16")
+    data = decoded(tmp_path)
+    weights = load_weights("simple_cnn", "random", 0)
+    made = Embedder.of_backbone("simple_cnn", weights, 32, "squash", "avg", torch.device("cpu"))
+    vectors = made.of_dataset(data)
+    kept = {entry.about["key"]["split"]: entry.about["key"]["precision"] for entry in list_entries()}
+    assert kept == {"train": "bf16", "val": "fp32", "test": "fp32"}
+    val = np.asarray(data.val.pixels)
+    np.testing.assert_allclose(made.of_pixels(val), vectors[len(data.train) :][: len(val)], rtol=1e-5)
 
 
 def test_another_pooling_of_a_network_of_tokens_is_of_its_tokens(tmp_path):
