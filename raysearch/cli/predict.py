@@ -69,7 +69,9 @@ AsJson = Annotated[
 PictureFolder = Annotated[
     Path | None,
     tyro.conf.arg(
-        metavar="DIR", help="Write a PNG of each image into this folder: where the class was seen (Grad-CAM)."
+        metavar="DIR",
+        help="Write a PNG of each image into this folder: where the class was seen (Grad-CAM). Images that lie there "
+        "are not replaced.",
     ),
 ]
 
@@ -108,7 +110,7 @@ def predict(
     problems.check(len(rates) <= 1, f"--unknown takes one RATE, got {' '.join(map(str, rates))}")
     ask = _Question(tta, abstain, rates[0] if rates else None, known)
     best, found, answers, chosen = _given(run, results, images, device, ask, problems)
-    explainer = _explainer(best, explain, chosen)
+    explainer = _explainer(best, explain, chosen, found)
     out, err = Console(soft_wrap=True, highlight=False), Console(stderr=True, soft_wrap=True, highlight=False)
     with Bar(console=err) as progress:
         progress.begin("predicting", len(found))
@@ -229,12 +231,12 @@ def _given(
     return best, found, answers, chosen
 
 
-def _explainer(best: Best, folder: Path | None, device: torch.device) -> Explainer | None:
+def _explainer(best: Best, folder: Path | None, device: torch.device, images: Sequence[ImageLike]) -> Explainer | None:
     if folder is None:
         return None
     from raysearch.winner.explain import Explainer
 
-    return Explainer(best, folder, device)
+    return Explainer(best, folder, device, images)
 
 
 def _write_table(file: Path, labels: Sequence[str], told: Told, unknown: bool) -> str:

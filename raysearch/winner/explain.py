@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib as mpl
@@ -103,11 +104,21 @@ def resized(image: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
 class Explainer:
     """Writes a PNG for each prediction: the image as the network sees it, and beside it the map of the class.
 
+    Explanations of an earlier time are replaced. No image is: in a folder that images come from, nothing is.
+
+    Args:
+        best: the classifier.
+        folder: where to write; it is made.
+        device: where the classifier runs.
+        images: all that will be explained.
+
     Raises:
         InputError: the folder cannot be made.
     """
 
-    def __init__(self, best: Best, folder: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, best: Best, folder: Path, device: torch.device | str = "cpu", images: Sequence[ImageLike] = ()
+    ) -> None:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -115,11 +126,15 @@ class Explainer:
         self._best, self._folder, self._device = best, folder, torch.device(device)
         self._model = best.network()
         self._written: set[str] = set()
+        named = [Path(image) for image in images if isinstance(image, str | Path)]
+        self._images = {image.resolve() for image in named}
+        places = {parent.resolve() for parent in {path.parent for path in (*named, *self._images)}}
+        self._among_images = folder.resolve() in places
 
     def __call__(self, image: ImageLike, label: str) -> Path:
         """Explain why `image`, which can be read, was given `label`.
 
-        Returns: the PNG, named after the image; where two have one name, the later is numbered.
+        Returns: the PNG, named after the image; where the name is taken, it is numbered.
         """
         pixels = self._best.pixels(image)
         heat = grad_cam(self._model, pixels[None], np.array([self._best.labels.index(label)]), self._device)[0]
@@ -132,11 +147,15 @@ class Explainer:
     def _name(self, image: ImageLike) -> str:
         stem = Path(image).stem if isinstance(image, str | Path) else "image"
         name, number = stem, 1
-        while name in self._written:
+        while name in self._written or self._is_kept(self._folder / f"{name}.png"):
             number += 1
             name = f"{stem}-{number}"
         self._written.add(name)
         return name
+
+    def _is_kept(self, path: Path) -> bool:
+        """Whether what lies there must not be replaced."""
+        return path.exists() and (self._among_images or path.resolve() in self._images)
 
 
 def _maps(classifier: nn.Sequential, inputs: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:

@@ -97,6 +97,18 @@ def test_predict_explains_each_image_with_a_picture(here, capsys):
     )
 
 
+@pytest.mark.parametrize("folder", ["photos/red", "links"])
+def test_predict_never_writes_an_explanation_over_an_image(here, capsys, folder):
+    photo = here / "photos" / "red" / "000.png"
+    before = photo.read_bytes()
+    (here / "links").mkdir()
+    (here / "links" / "000.png").symlink_to(photo)
+    for name in ("000-2.png", "000-3.png" if folder == "photos/red" else "000-2.png"):
+        assert main(["predict", "one", "photos/red/000.png", "--explain", folder, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)[0]["explanation"] == f"{folder}/{name}"
+    assert photo.read_bytes() == before
+
+
 def test_predict_says_where_it_cannot_explain(here, capsys):
     assert main(["predict", "one", "photos", "--explain", "photos/red/000.png"]) == 2
     assert "--explain photos/red/000.png: the folder cannot be made" in capsys.readouterr().err
