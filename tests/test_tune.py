@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 
@@ -10,6 +11,7 @@ from raysearch.errors import InputError
 from raysearch.job.flags import _ON_RESUME, Flags
 from raysearch.pipeline.entry import job_of, plan, search
 from raysearch.recipe import Recipe, Stage
+from raysearch.record.worked_on import worked_on
 from raysearch.run import Run
 from raysearch.tune import main
 from tests.full_disk import full_disk
@@ -127,6 +129,14 @@ def test_a_disk_that_is_full_before_the_run_begins_is_no_traceback(capsys, photo
 
 def test_a_run_that_never_began_cannot_be_resumed(capsys, tmp_path):
     Run.create(tmp_path / "it", {})
+    assert "broke off before it began" in refused(capsys, "--resume", "it", "--results", str(tmp_path))
+
+
+def test_a_run_that_another_process_works_on_is_left_alone(capsys, tmp_path):
+    run = Run.create(tmp_path / "it", {})
+    with worked_on(run.folder):
+        said = refused(capsys, "--resume", "it", "--results", str(tmp_path))
+        assert f"{run.folder} is being worked on by another process (process {os.getpid()} on " in said
     assert "broke off before it began" in refused(capsys, "--resume", "it", "--results", str(tmp_path))
 
 

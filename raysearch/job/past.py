@@ -13,6 +13,7 @@ from raysearch.job.images import settings_of
 from raysearch.job.job import rules_of, settled, space_of_run
 from raysearch.job.settings import Settings
 from raysearch.recipe import Values, flatten
+from raysearch.record.files import LOG
 from raysearch.record.folder import RunFolder
 from raysearch.record.trial import Trial
 from raysearch.search.compared import comparable, shortfall
@@ -49,13 +50,13 @@ class PastSearch:
         """The run of that name.
 
         Raises:
-            InputError: there is none, it broke off before it began, or its space cannot be read; all problems.
+            InputError: there is none, it broke off before it began, or space or log cannot be read; all problems.
         """
         run = RunFolder.open(name, results)
         settings = settings_of(run)
         space = settled(space_of_run(run.folder / "space.py", settings, run.info), settings)
         state = SearchState(rules_of(settings, space))
-        state.replay(run.events())
+        state.replay(run.events(), str(run.folder / LOG))
         return PastSearch(run, settings, space, state)
 
     @property

@@ -26,10 +26,11 @@ from raysearch.pipeline.progress import Progress
 from raysearch.pipeline.segments import bench_config, call_of, ray_of, run_trials
 from raysearch.pipeline.shipping import asked_for
 from raysearch.record.events import BudgetSet, Event, Finished, Interrupted
-from raysearch.record.files import BEST, CHECKPOINTS
+from raysearch.record.files import BEST, CHECKPOINTS, LOG
 from raysearch.record.folder import RunFolder
 from raysearch.record.prior import PRIOR
 from raysearch.record.sync import RunSync
+from raysearch.record.worked_on import worked_on
 from raysearch.reporting.intake import show_intake
 from raysearch.reporting.live_view import LiveView
 from raysearch.reporting.summary import summary
@@ -67,6 +68,7 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
             chatter.print(f"Frozen work, {line}", highlight=False, soft_wrap=True)
         session.enter_context(ray_of(job.machine))
         run = RunFolder.create(folder, job.settings.model_dump(mode="json"))
+        session.enter_context(worked_on(folder))
         (folder / "space.py").write_text(job.space.source, encoding="utf-8")
         if job.prior is not None:
             run.write_json(PRIOR, job.prior)
@@ -99,14 +101,17 @@ def start(job: Job, folder: Path, flags: Flags, console: Console, began: float) 
 
 
 def go_on(run: RunFolder, flags: Flags, console: Console, began: float) -> RunFolder:
-    """A run that was stopped, killed, or is to get more trials; of a finished one it says that it is finished."""
+    """A run that was stopped, killed, or is to get more trials; of a finished one it says that it is finished.
+
+    The caller sees that nobody else works on it: see `raysearch.record.worked_on`.
+    """
     job = reopen(run.info, run.folder / "space.py", flags)
     events = run.events()
     budgets = [(event["heads"], event["trials"]) for event in events if event["event"] == "budget"]
     wanted = (job.settings.heads, job.settings.trials)
     if (point := job.settings.ship_point) not in (BALANCE, *job.goal.several):
         known = SearchState(job.rules)
-        known.replay(events)
+        known.replay(events, str(run.folder / LOG))
         asked_for(known, point)  # whatever is wrong with it is said before anything is written
     same_point = job.settings.ship_point == run.info["settings"].get("ship_point", BALANCE)
     if events and events[-1]["event"] == "finished" and budgets[-1] == wanted and same_point:
@@ -189,7 +194,7 @@ class _Conductor:
             job.space, job.rules, settings.seed, settings.max_epochs, () if prior is None else prior["trials"]
         )
         self._controller = Controller(job.rules, proposer)
-        self._controller.replay(run.events())
+        self._controller.replay(run.events(), str(run.folder / LOG))
         self._workers = refit_workers or machine.concurrent * machine.workers
         pace = pace_of(job, self._controller, effort_of(job), self._workers)
         self._progress = Progress(job, self._controller, view, pace, began)

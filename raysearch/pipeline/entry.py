@@ -15,6 +15,7 @@ from raysearch.errors import InputError, Problems
 from raysearch.job.flags import Flags, refuse_changes
 from raysearch.recipe import AT_HAND, SHARED, named_network
 from raysearch.record.folder import RunFolder, is_uri
+from raysearch.record.worked_on import worked_on
 
 if TYPE_CHECKING:
     from raysearch.job.earlier import Earlier
@@ -41,6 +42,9 @@ def search(flags: Flags, console: Console | None = None) -> RunFolder:
             run = problems.attempt(_brought, flags.resume, flags.results)
             problems.stop_if_any()
             assert run is not None
+            at_the_end.enter_context(worked_on(run.folder))
+            if is_uri(flags.resume):
+                _note_storage(run, flags.resume)
             _serve(flags, run.folder, console, at_the_end)
             from raysearch.pipeline.conduct import go_on
 
@@ -75,11 +79,15 @@ def _brought(wanted: str, results: Path) -> RunFolder:
     if not is_uri(wanted):
         return RunFolder.open(wanted, results)
     from raysearch.record.fetch import bring
+
+    return RunFolder.open(bring(wanted, results, checkpoints=False))
+
+
+def _note_storage(run: RunFolder, uri: str) -> None:
+    """Write into a run that was brought from a storage that it is kept there."""
     from raysearch.storage.remote import Storage
 
-    run = RunFolder.open(bring(wanted, results, checkpoints=False))
-    run.update_info(settings=run.info["settings"] | {"storage": Storage(wanted).parent.uri})
-    return run
+    run.update_info(settings=run.info["settings"] | {"storage": Storage(uri).parent.uri})
 
 
 def job_of(flags: Flags, folder: Path | None) -> Job:

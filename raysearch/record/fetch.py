@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from raysearch.errors import InputError, StorageError
 from raysearch.record.files import CHECKPOINTS, LOG
+from raysearch.record.worked_on import worked_on
 from raysearch.storage.cache import cache_root
 from raysearch.storage.files import replace_json
 from raysearch.storage.remote import Entry, Storage
@@ -44,20 +46,22 @@ def bring(uri: str, results: Path, *, checkpoints: bool) -> Path:
         checkpoints: whether those of the trials come too. A search that goes on fetches what it needs itself.
 
     Raises:
-        InputError: there is no run, it cannot be read, or another one of that name is in the way.
+        InputError: there is no run, it cannot be read, another one of that name is in the way, or a process works on
+            the one that is there.
     """
     storage, there = _listed(uri)
     folder = results / storage.name
     log = folder / LOG
-    if folder.exists():
-        theirs, ours = _log_there(storage, there), log.read_bytes() if log.exists() else b""
-        if theirs != ours and ours.startswith(theirs):  # the driver was here, and its last events are not there
-            there = {name: entry for name, entry in there.items() if name.startswith(f"{CHECKPOINTS}/")}
-        elif not theirs.startswith(ours):
-            raise InputError(f"{folder} is there already and is not the run {uri}: choose another --results")
-    wanted = [name for name in there if checkpoints or not _is_checkpoint(name)]
-    # The log last: whoever finds it finds what it speaks of.
-    _get(storage, sorted(wanted, key=lambda name: name == LOG), folder)
+    with worked_on(folder) if folder.exists() else nullcontext():
+        if folder.exists():
+            theirs, ours = _log_there(storage, there), log.read_bytes() if log.exists() else b""
+            if theirs != ours and ours.startswith(theirs):  # the driver was here, and its last events are not there
+                there = {name: entry for name, entry in there.items() if name.startswith(f"{CHECKPOINTS}/")}
+            elif not theirs.startswith(ours):
+                raise InputError(f"{folder} is there already and is not the run {uri}: choose another --results")
+        wanted = [name for name in there if checkpoints or not _is_checkpoint(name)]
+        # The log last: whoever finds it finds what it speaks of.
+        _get(storage, sorted(wanted, key=lambda name: name == LOG), folder)
     return folder
 
 

@@ -2,6 +2,8 @@
 
 LOG = "log.jsonl"
 """Every event, a line each; see `raysearch.record.events`."""
+LOCK = ".lock"
+"""Held by whoever works on the run; being hidden, it is in no copy of the run in a storage."""
 CHECKPOINTS = "checkpoints"
 """The folder of the trials' own folders."""
 BEST, LAST = "best.safetensors", "last.pt"

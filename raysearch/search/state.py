@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from raysearch.errors import InputError
 from raysearch.record.events import Event, row_of
 from raysearch.record.level_events import NetworksCompared
 from raysearch.record.trial import Trial, Trials
@@ -45,10 +46,24 @@ class SearchState:
 
     # ---- taking events -------------------------------------------------------------------------------------------
 
-    def replay(self, events: Iterable[Event]) -> None:
-        """Apply a whole log."""
-        for event in events:
-            self.apply(event)
+    def replay(self, events: Iterable[Event], log: str = "the log") -> None:
+        """Apply a whole log.
+
+        Args:
+            events: all of it, in order.
+            log: what it is called where it is refused.
+
+        Raises:
+            InputError: it contradicts itself.
+        """
+        for number, event in enumerate(events, start=1):
+            try:
+                self.apply(event)
+            except (KeyError, ValueError) as error:
+                raise InputError(
+                    f"{log} contradicts itself at its event {number} ({error}), as if two processes had worked on the "
+                    "run at once: it cannot be gone on with or learned from; start a new run"
+                ) from error
 
     def apply(self, event: Event) -> None:
         """Take one event of the log; kinds that do not concern the search are passed over.

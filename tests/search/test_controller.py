@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pandas.testing import assert_frame_equal
 
+from raysearch.errors import InputError
 from raysearch.record.tables import heads_table, history_table, trials_table
 from raysearch.search.asha import rungs_for
 from raysearch.search.controller import Controller
@@ -301,6 +302,13 @@ def test_a_result_for_a_segment_that_does_not_run_is_refused():
     _, play = started()
     with pytest.raises(ValueError, match=r"t0001\.9"):
         play.emit({"event": "segment_end", "trial": "t0001", "segment": "t0001.9", "epoch": 4})
+
+
+def test_a_log_that_two_drivers_wrote_is_refused_by_its_name():
+    _, play = started()
+    end(play, "t0001", 0.9)
+    with pytest.raises(InputError, match=rf"it/log\.jsonl contradicts itself at its event {len(play.log) + 1} "):
+        search(heads=0).replay([*play.log, play.log[-1]], "it/log.jsonl")
 
 
 def test_what_was_running_when_the_driver_stopped_runs_again_said_to_be_paused_or_not():
