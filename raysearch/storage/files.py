@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -93,8 +94,23 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
     On return it is on the disk. The folder is made if it is missing. The temporary file is hidden, has a name of its
     own, so that processes may write the same file, and keeps the suffix of `path`, by which some writers choose their
     format. Within `patient`, `write` may be called more than once.
+
+    A link stays one: what it names is replaced. What is no file, as `/dev/stdout` and other devices and pipes, stays
+    too, and is written to.
     """
-    insist(lambda: _replace_with(path, write))
+    if path.exists() and not path.is_file():
+        insist(lambda: _write_into(path, write))
+    else:
+        insist(lambda: _replace_with(path.resolve() if path.is_symlink() else path, write))
+
+
+def _write_into(path: Path, write: Callable[[Path], object]) -> None:
+    """Lets `write` fill a file, whose content then goes into a device or a pipe."""
+    with tempfile.TemporaryDirectory(prefix="raysearch-") as scratch:
+        filled = Path(scratch) / f"filled{path.suffix}"
+        write(filled)
+        with filled.open("rb") as source, path.open("wb") as sink:
+            shutil.copyfileobj(source, sink)
 
 
 def _replace_with(path: Path, write: Callable[[Path], object]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -34,6 +35,37 @@ def test_the_temporary_file_lies_beside_the_target_and_keeps_its_suffix(tmp_path
     replace_with(tmp_path / "plan.png", lambda path: (seen.append(path), path.write_bytes(b"x")))
     assert seen[0].parent == tmp_path
     assert seen[0].suffix == ".png"
+
+
+def test_a_link_stays_one_and_what_it_names_is_replaced(tmp_path):
+    (tmp_path / "on_another_disk").mkdir()
+    link, named = tmp_path / "answers.csv", tmp_path / "on_another_disk" / "of_today.csv"
+    link.symlink_to(named)
+    for text in ("new", "newer"):
+        replace_text(link, text)
+        assert link.readlink() == named
+        assert (named.read_text(), named.is_symlink()) == (text, False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of other systems are no files")
+def test_a_pipe_or_a_device_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "answers.csv"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    replace_text(pipe, "path,label\n")
+    assert os.read(reader, 100) == b"path,label\n"
+    os.close(reader)
+    assert [path.is_fifo() for path in tmp_path.iterdir()] == [True]
+    (tmp_path / "nothing").symlink_to("/dev/null")
+    replace_text(tmp_path / "nothing", "x")
+    assert Path("/dev/null").is_char_device()
+    assert (tmp_path / "nothing").is_symlink()
+
+
+def test_a_folder_in_the_way_is_left_alone(tmp_path):
+    (tmp_path / "answers.csv").mkdir()
+    with pytest.raises(IsADirectoryError):
+        replace_text(tmp_path / "answers.csv", "x")
 
 
 def test_a_folder_is_there_whole_or_not_at_all(tmp_path):
