@@ -22,6 +22,7 @@ from raysearch.data.dataset import Dataset, Split
 from raysearch.data.selection import evenly_spaced
 from raysearch.models.registry import backbone_spec
 from raysearch.recipe import Augmentation
+from raysearch.record.decision import decided
 from raysearch.reporting.gallery import FOLDER, INDEX, Augmented, Examples, File, Index, Learned, Mistake
 from raysearch.space.space import Space
 from raysearch.storage.files import replace_json, replace_with
@@ -62,11 +63,12 @@ def write_pictures(
     best = load_best(run)
     predictions = pd.read_parquet(run / "predictions.parquet", columns=["split", "winner"])
     probabilities = np.stack(list(predictions["winner"][predictions["split"] == "val"]))
-    wrong = surest_mistakes(probabilities, dataset.val.labels)
-    learned = _learned(folder, best, dataset, wrong, probabilities, device)
+    answers = decided(probabilities, best.confidence.threshold)
+    wrong = surest_mistakes(probabilities, dataset.val.labels, answers)
+    learned = _learned(folder, best, dataset, wrong, answers, device)
     index: Index = {
         "augmented": _augmented(folder, best.recipe.augmentation, dataset, strengths, seed),
-        "mistakes": _mistakes(folder, best, dataset.val, probabilities, wrong[:MISTAKES], device),
+        "mistakes": _mistakes(folder, best, dataset.val, probabilities, answers, wrong[:MISTAKES], device),
         "mistaken": len(wrong),
         "of": len(dataset.val),
         "trained_on": trained_on_val,
@@ -81,16 +83,20 @@ def write_pictures(
             path.unlink()
 
 
-def surest_mistakes(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def surest_mistakes(
+    probabilities: NDArray[np.floating], labels: NDArray[np.int64], answers: NDArray[np.int64]
+) -> NDArray[np.int64]:
     """The images that are taken for another class, those with the largest loss first.
 
     Args:
         probabilities: shape (n, classes).
         labels: shape (n,).
+        answers: the class that each is taken for, shape (n,); of two classes the threshold may say another than the
+            likeliest.
     """
     loss = -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], np.finfo(np.float32).tiny))
     order = np.argsort(-loss, kind="stable")
-    return order[probabilities.argmax(axis=1)[order] != labels[order]]
+    return order[answers[order] != labels[order]]
 
 
 def shown_strengths(space: Space) -> list[float]:
@@ -124,13 +130,14 @@ def _mistakes(
     best: Best,
     split: Split,
     probabilities: NDArray[np.floating],
+    answers: NDArray[np.int64],
     which: NDArray[np.int64],
     device: torch.device,
 ) -> list[Mistake]:
     """Write each of these images, beside the map of the class that it was taken for."""
     if not len(which):
         return []
-    images, taken = np.asarray(split.pixels[which]), probabilities[which].argmax(axis=1)
+    images, taken = np.asarray(split.pixels[which]), answers[which]
     maps = grad_cam(best.network(), images, taken, device)
     found: list[Mistake] = []
     for number, (place, image, heat, label) in enumerate(zip(which, images, maps, taken, strict=True)):
@@ -164,7 +171,7 @@ def _learned(
     best: Best,
     dataset: Dataset,
     wrong: NDArray[np.int64],
-    probabilities: NDArray[np.floating],
+    answers: NDArray[np.int64],
     device: torch.device,
 ) -> list[Learned]:
     """Write the first filters, maxima a block, and the first mistakes with what must be seen; without, some others.
@@ -185,7 +192,7 @@ def _learned(
             what = f"what excites {len(images)} channels of {block}"
             found.append({**_save(folder, f"learned-maxima-{number}", _strip(images)), "what": what})
         if len(which):
-            images, taken = np.asarray(split.pixels[which]), probabilities[which].argmax(axis=1)
+            images, taken = np.asarray(split.pixels[which]), answers[which]
             rows = zip(
                 images, grad_cam(model, images, taken, device), occlusion(model, images, taken, device), strict=True
             )

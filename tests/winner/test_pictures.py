@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ from PIL import Image
 
 from raysearch.data.dataset import Dataset
 from raysearch.data.pixels import load
-from raysearch.models.boundary import prepare
+from raysearch.models.boundary import build_classifier, prepare
 from raysearch.pipeline.leave import write_run_pictures
 from raysearch.reporting.gallery import gallery
 from raysearch.run import Run
@@ -24,7 +26,7 @@ from raysearch.space.load import load_space
 from raysearch.winner import pictures
 from raysearch.winner.best_files import write_best
 from raysearch.winner.pictures import shown_strengths, surest_mistakes, write_pictures
-from raysearch.winner.shipment import Shipment
+from raysearch.winner.shipment import Confidence, Shipment
 from tests.trained import CLASSES, RECIPE, classifier, picture
 from tests.trained import write_pictures as write_photos
 
@@ -173,8 +175,24 @@ def test_a_run_without_whole_pictures_has_a_page_without_them(tmp_path, text):
 
 def test_the_surest_mistake_comes_first_and_right_answers_never():
     probabilities = np.array([[0.9, 0.1], [0.6, 0.4], [0.1, 0.9], [1.0, 0.0]])
-    assert surest_mistakes(probabilities, np.array([0, 1, 0, 1])).tolist() == [3, 2, 1]
-    assert surest_mistakes(probabilities, np.array([0, 0, 1, 0])).tolist() == []
+    likeliest = probabilities.argmax(axis=1)
+    assert surest_mistakes(probabilities, np.array([0, 1, 0, 1]), likeliest).tolist() == [3, 2, 1]
+    assert surest_mistakes(probabilities, np.array([0, 0, 1, 0]), likeliest).tolist() == []
+
+
+def test_of_two_classes_the_mistakes_are_those_by_the_shipped_threshold(tmp_path):
+    for split, n in (("train", 3), ("val", 2), ("test", 1)):
+        write_photos(tmp_path / "photos" / split, n, first_seed=100 * n)
+        shutil.rmtree(tmp_path / "photos" / split / "blue")
+    dataset = load(str(tmp_path / "photos"), image_size=16, progress=False)
+    shipped = Shipment.of(build_classifier(RECIPE, 2).eval(), RECIPE)
+    shipped = dataclasses.replace(shipped, confidence=Confidence(threshold=0.2))
+    write_best(tmp_path / "best", shipped, dataset.classes, "abc", "")
+    frame = pd.DataFrame({"split": ["val"] * 4, "winner": [[0.9, 0.1], [0.7, 0.3]] * 2})
+    frame.to_parquet(tmp_path / "predictions.parquet")
+    write(tmp_path, dataset)
+    told = [(one["true"], one["predicted"]) for one in index_of(tmp_path)["mistakes"]]
+    assert sorted(told) == [("green", "red"), ("red", "green")]
 
 
 @pytest.mark.parametrize("name", ["fine_tune", "unfreeze_schedule", "feature_extraction", "baseline"])
