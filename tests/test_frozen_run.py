@@ -87,6 +87,19 @@ def test_it_is_known_to_be_finished(here: DeskHere, run: Run) -> None:
     assert contents(run.folder) == before | {LOCK: b""}, "by which one process at a time works on a run"
 
 
+def test_where_its_images_are_now_is_kept_though_it_is_finished(here: DeskHere, run: Run) -> None:
+    (here.work / "images.npz").rename(here.work / "moved.npz")
+    before = run.info
+    ended = here.tune("--resume", "searched", "--data", "moved.npz")
+    assert (ended.code, ended.err) == (0, "")
+    after = run.info
+    assert after["settings"].pop("data") == str(here.work / "moved.npz")
+    assert before["settings"].pop("data") != "moved.npz"
+    assert {name: value for name, value in after["settings"].items() if value is not None} == {
+        name: value for name, value in before["settings"].items() if value is not None
+    }
+
+
 def test_without_its_images_it_is_not_gone_on_with(here: DeskHere) -> None:
     (here.work / "images.npz").unlink()
     ended = here.tune("--resume", "searched", "--trials", "9")

@@ -21,6 +21,7 @@ from raysearch.job.numbers import check_numbers, seconds
 from raysearch.job.places import machine_for, storage_at
 from raysearch.job.settings import BALANCE, Settings
 from raysearch.models.weights import Weights, load_weights
+from raysearch.record.folder import RunFolder
 from raysearch.record.goal import Goal
 from raysearch.record.info import Fingerprints, RunInfo
 from raysearch.record.prior import PRIOR
@@ -88,6 +89,14 @@ def reopen(saved: RunInfo, space_file: Path, flags: Flags) -> Job:
         networks=networks,
         unlabelled=unlabelled,
     )
+
+
+def note_places(run: RunFolder, settings: Settings) -> None:
+    """Write into run.json where a run's images are now, if that is elsewhere: who opens it later looks there."""
+    saved = run.info["settings"]
+    places = settings.model_dump(mode="json", include={"data", "images", "unlabelled"})
+    if any(saved.get(key) != where for key, where in places.items()):
+        run.update_info(settings={**saved, **places})
 
 
 def _saved(saved: RunInfo, folder: Path) -> tuple[Settings, Fingerprints]:

@@ -14,7 +14,7 @@ from raysearch.job.flags import Flags
 from raysearch.job.job import Job
 from raysearch.job.learned import beforehand
 from raysearch.job.network_work import caches, network_infos, outcomes, plan_frozen_work
-from raysearch.job.reopen import reopen
+from raysearch.job.reopen import note_places, reopen
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.final_evaluation import evaluate_run
 from raysearch.pipeline.final_training import FinalTraining, effort_of
@@ -115,6 +115,7 @@ def go_on(run: RunFolder, flags: Flags, console: Console, began: float) -> RunFo
         asked_for(known, point)  # whatever is wrong with it is said before anything is written
     same_point = job.settings.ship_point == run.info["settings"].get("ship_point", BALANCE)
     if events and events[-1]["event"] == "finished" and budgets[-1] == wanted and same_point:
+        note_places(run, job.settings)
         console.print(f"{run.folder} is finished; --trials N adds to it.", highlight=False, soft_wrap=True)
         if job.storage is not None:
             run.storage = job.storage / run.name
