@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from raysearch.data.pixels import decoded
 from raysearch.data.walk import walk_folder
 from raysearch.errors import InputError
 from raysearch.storage.files import replace_with
+
+logger = logging.getLogger(__name__)
 
 _CLASS = "unlabelled"
 
@@ -38,9 +41,12 @@ def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache
     """
     if not folder.is_dir():
         raise InputError(f"--unlabelled {folder}: no such folder; name one with images")
-    names = sorted(walk_folder(folder).images)
+    walked = walk_folder(folder)
+    names = sorted(walked.images)
     if not names:
-        raise InputError(f"--unlabelled {folder}: there are no images in it")
+        raise InputError(": ".join([f"--unlabelled {folder}: there are no images in it", *walked.odd()]))
+    for line in walked.odd():
+        logger.warning("--unlabelled %s: %s", folder, line)
     listing = Listing(
         str(folder),
         (_CLASS,),

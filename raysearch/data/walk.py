@@ -64,6 +64,11 @@ class Walked:
                 self.unread.setdefault(inside, []).append(kind)
         self.fill(inside)
 
+    def odd(self) -> list[str]:
+        """What a person should hear of: what is not read but could be, and what is probably wrong."""
+        passed = [f"passed over are {tally.line()}" for tally in self.passed.result() if tally.remedy]
+        return [*passed, *(doubt.line() for doubt in self.doubts)]
+
     def fill(self, inside: str) -> None:
         """Note that something lies in a folder, and so in those above it."""
         while inside and not self.folders.get(inside):

@@ -152,13 +152,13 @@ def find_images(images: Images) -> list[ImageLike]:
             found.append(image)
         elif Path(image).is_dir():
             walked = walk_folder(Path(image))
-            inside = sorted(Path(image) / name for name in walked.images)
-            for tally in walked.passed.result():
-                if tally.remedy:
-                    logger.warning("%s: passed over are %s", image, tally.line())
-            if not inside:
-                problems.append(f"the folder {str(image)!r} has no images ({', '.join(EXTENSIONS)})")
-            found += inside
+            found += sorted(Path(image) / name for name in walked.images)
+            if walked.images:
+                for line in walked.odd():
+                    logger.warning("%s: %s", image, line)
+            else:
+                told = [f"the folder {str(image)!r} has no images ({', '.join(EXTENSIONS)})", *walked.odd()]
+                problems.append(": ".join(told))
         elif Path(image).exists():
             found.append(image)
         else:

@@ -52,6 +52,15 @@ def test_a_folder_of_copies_of_labelled_images_is_refused(labelled, tmp_path):
         load_unlabelled(tmp_path / "copies", labelled, progress=False, cache=tmp_path / "cache")
 
 
+def test_folders_that_are_not_read_are_told_of(labelled, tmp_path, caplog):
+    loose = tmp_path / "loose"
+    (loose / "a").mkdir(parents=True)
+    picture(50).save(loose / "a" / "50.png")
+    (loose / "b").symlink_to(loose / "a")
+    load_unlabelled(loose, labelled, progress=False, cache=tmp_path / "cache")
+    assert "b links to a folder that is read already" in caplog.text
+
+
 def test_nothing_there_is_told(labelled, tmp_path):
     with pytest.raises(InputError, match="--unlabelled .*nowhere: no such folder"):
         load_unlabelled(tmp_path / "nowhere", labelled)

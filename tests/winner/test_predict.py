@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 
 import numpy as np
@@ -208,6 +210,22 @@ def test_missing_paths_are_all_named(tmp_path):
     assert len(caught.value.problems) == 3
     with pytest.raises(InputError, match="no images given"):
         find_images([])
+
+
+def test_a_folder_that_cannot_be_opened_is_told_of(tmp_path, monkeypatch, caplog):
+    write_pictures(tmp_path / "new", 1)
+    scan = os.scandir
+
+    def refuse(where):
+        if str(where).endswith("red"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return scan(where)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert len(find_images(tmp_path / "new")) == 2
+    assert "The folder red cannot be opened (Permission denied)" in caplog.text
+    with pytest.raises(InputError, match=r"has no images .*: The folder .*red cannot be opened \(Permission denied\)"):
+        find_images(tmp_path / "new" / "red")
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "recipe.json", "labels.json"])
