@@ -12,7 +12,8 @@ from raysearch.reporting.value_charts import confusion_matrix
 
 _SPLITS = (("train", "train"), ("train_augmented", "train, augmented"), ("val", "validation"), ("test", "test"))
 _SHIPPED = (("out_of_fold", "shipped, out of fold"), ("test", "shipped, test"))
-_MOST_CLASSES = 100  # a picture of more would not fit the page's 6 MB
+MOST_CLASSES = 100
+"""Of a confusion matrix that is drawn: a picture of more would not fit the page's 6 MB, nor be readable."""
 
 
 def confusion_figure(evaluation: EvaluationDocument | None, classes: Sequence[str] | None) -> Plot | str:
@@ -20,7 +21,7 @@ def confusion_figure(evaluation: EvaluationDocument | None, classes: Sequence[st
     matrix = _confusion(evaluation)
     if evaluation is None or matrix is None:
         return "The confusion matrix is made at the end of the search, when the test images are read."
-    if len(matrix) > _MOST_CLASSES:
+    if len(matrix) > MOST_CLASSES:
         return f"A picture of {len(matrix)} classes would not be readable; the most frequent confusions are below."
     shipped = evaluation.get("shipped") is not None
     models, who = len(evaluation["test"]["accuracy"]["values"]), "what is shipped" if shipped else "the winner"

@@ -29,6 +29,7 @@ from raysearch.errors import InputError
 from raysearch.record.folder import RunFolder
 from raysearch.record.info import Json
 from raysearch.record.tables import leaders
+from raysearch.reporting.classes import MOST_CLASSES
 from raysearch.reporting.plots import confusion_matrix
 from raysearch.reporting.tracking.place import Place
 from raysearch.reporting.tracking.results import PICTURES, per_class_table, search_config, search_summary
@@ -137,7 +138,8 @@ class WandbRuns:
         if document is not None:
             media["per_class"] = _table(per_class_table(document))
             classes = list(document["test"]["per_class"])
-            media["confusion"] = _picture(confusion_matrix(document["test"]["confusion"], classes))
+            if len(classes) <= MOST_CLASSES:
+                media["confusion"] = _picture(confusion_matrix(document["test"]["confusion"], classes))
         for name in PICTURES:
             if (path := run.folder / f"{name}.png").is_file():
                 media[name] = wandb.Image(str(path))

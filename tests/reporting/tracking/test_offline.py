@@ -99,6 +99,20 @@ def test_of_a_search_of_heads_alone_the_best_have_runs(tmp_path):
     assert sorted(offline_runs(run.folder)) == [*(f"h{n:04d}" for n in range(5, BEST_HEADS + 5)), "run"]
 
 
+def test_of_many_classes_all_but_a_picture_of_their_confusion_is_shown(tmp_path):
+    run, many = written_run(tmp_path / "run"), 300
+    document = json.loads((run.folder / "evaluation.json").read_text())
+    for split in ("val", "test"):
+        row = document[split]["per_class"]["cat"]
+        document[split] |= {"per_class": {f"c{i}": row for i in range(many)}, "confusion": [[1] * many] * many}
+    run.write_json("evaluation.json", document)
+    shown(run)
+    search = offline_runs(run.folder)["run"]
+    assert search.summary["per_class.nrows"] == 2 * many
+    assert "confusion._type" not in search.summary
+    assert [one.type for one in search.artifacts if one.type == "model"] == ["model"]
+
+
 def test_two_processes_do_not_show_one_run_at_once(tmp_path):
     run = written_run(tmp_path / "run")
     first = WandbRuns(run, "flowers", "offline")
