@@ -19,6 +19,7 @@ from raysearch.cli.insight import (
     backbone_embedder,
     images_of,
 )
+from raysearch.cli.outputs import check_output
 from raysearch.data.names import one_line
 from raysearch.errors import Problems
 
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
     from raysearch.insight.audit import Audit
 
 THRESHOLD = 0.98
+_PAGE = "audit.html"
+_FILES = (_PAGE, "label_errors.csv", "duplicates.csv", "images.csv")
+"""What --out's folder gets."""
 
 
 def audit(
@@ -87,6 +91,7 @@ def audit(
     problems = Problems()
     check_seed(seed, problems)
     _check_write(data, write, threshold, drop, problems)
+    _check_out(data, out, write, drop, problems)
     reading = problems.attempt(Reading.of, columns, images)
     problems.stop_if_any()
     assert reading is not None
@@ -94,15 +99,17 @@ def audit(
         return _write_without(data, reading, seed, drop, write, as_json)
     found, listing = _audit(data, reading, backbone, weights, image_size, seed, device, not as_json)
     told = {"source": data, **_figures(found)}
-    if out is not None:
-        _write_all(found, out)
-        told["out"] = str(out)
-    if write is not None:
-        told |= _write(write, listing, _to_leave_out(found, listing, threshold, drop))
-    if as_json:
-        print(json.dumps(told, indent=2, ensure_ascii=False))
-    else:
-        _show(found, out, told)
+    try:
+        if out is not None:
+            _write_all(found, out)
+            told["out"] = str(out)
+        if write is not None:
+            told |= _write(write, listing, _to_leave_out(found, listing, threshold, drop))
+    finally:  # what was found is told also where it cannot be written
+        if as_json:
+            print(json.dumps(told, indent=2, ensure_ascii=False))
+        else:
+            _show(found, out, told)
     return 0
 
 
@@ -111,10 +118,24 @@ def _check_write(data: str, write: Path | None, threshold: float | None, drop: P
     check_ending("--write", write, (".csv",), problems)
     for flag, given in (("--threshold", threshold), ("--drop", drop)):
         problems.check(given is None or write is not None, f"{flag} is about --write FILE.csv: name it")
-    problems.check(
-        write is None or not Path(data).is_file() or write.resolve() != Path(data).resolve(),
-        f"--write {write} is the source itself: give it another name",
-    )
+    check_output("--write", write, problems, (data, drop))
+
+
+def _check_out(data: str, out: Path | None, write: Path | None, drop: Path | None, problems: Problems) -> None:
+    """Note what of --out would be written over what is read, or over what else is written."""
+    if out is None:
+        return
+    source = Path(data).expanduser()
+    among = source.is_dir() and out.resolve().is_relative_to(source.resolve()) and not (out / _PAGE).exists()
+    for file in (out / name for name in _FILES):
+        problems.check(
+            not (among and file.exists()),
+            f"--out {out}: {file} lies among the images, and is of no earlier audit: give another folder",
+        )
+        check_output("--out", file, problems, (data, drop))
+        problems.check(
+            write is None or write.resolve() != file.resolve(), f"--write {write} is a file of --out too: give another"
+        )
 
 
 def _to_leave_out(found: Audit, listing: Listing, threshold: float | None, drop: Path | None) -> list[int]:
@@ -149,7 +170,7 @@ def _write_all(found: Audit, out: Path) -> None:
     from raysearch.insight.audit_page import write_audit_page
 
     write_tables(found, out)
-    write_audit_page(found, out / "audit.html")
+    write_audit_page(found, out / _PAGE)
 
 
 def _write_without(data: str, reading: Reading, seed: int, drop: Path, write: Path | None, as_json: bool) -> int:
@@ -219,8 +240,8 @@ def _show(found: Audit, out: Path | None, told: dict[str, Any]) -> None:
             line = f"{of.images.paths[place]}: {label}, probably {suggested} ({errors.confidence[place]:.3f})"
             console.print(one_line(line), markup=False)
         console.print("--out DIR writes all of it: a page with thumbnails, and tables.")
-    else:
-        console.print(str(out / "audit.html"), markup=False)
+    elif "out" in told:
+        console.print(str(out / _PAGE), markup=False)
     if "written" in told:
         console.print(_left_out(told), markup=False)
 

@@ -9,6 +9,7 @@ import tyro
 
 from raysearch.cli.arguments import Bar, Columns, ImagesFolder, check_seed, say
 from raysearch.cli.insight import ImageSize, Seed, Source
+from raysearch.cli.outputs import check_output
 from raysearch.errors import Problems
 
 
@@ -41,6 +42,7 @@ def augment(
     problems = Problems()
     problems.check(copies >= 1, f"--copies must be at least 1, got {copies}")
     problems.check(0 < strength <= 1, f"--strength must be in (0, 1], got {strength}")
+    check_output("--out", out / PREVIEW, problems)
     check_seed(seed, problems)
     reading = problems.attempt(Reading.of, columns, images)
     problems.stop_if_any()

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysearch.cli.arguments import Results, check_ending, say
+from raysearch.cli.outputs import check_output
 from raysearch.errors import Problems
 
 
@@ -41,6 +42,7 @@ def compare(
     problems = Problems()
     problems.check(len(runs) > 1, f"name two runs or more, got {len(runs)}")
     check_ending("--out", out, (".html", ".htm"), problems)
+    check_output("--out", out, problems)
     opened = [problems.attempt(RunFolder.open, run, results) for run in runs]
     problems.stop_if_any()
     compared = compare_runs([run for run in opened if run is not None])

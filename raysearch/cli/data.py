@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysearch.cli.arguments import Columns, GroupBy, ImagesFolder, check_ending, check_seed
+from raysearch.cli.outputs import check_output
 from raysearch.errors import Problems
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def data(
 
     problems = Problems()
     check_ending("--out", out, (".png", ".jpg", ".jpeg"), problems)
+    check_output("--out", out, problems, (source, images))
     check_seed(seed, problems)
     reading = problems.attempt(Reading.of, columns, images, group_by)
     problems.stop_if_any()

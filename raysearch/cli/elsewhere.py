@@ -8,7 +8,8 @@ from typing import Annotated
 import tyro
 
 from raysearch.cli.arguments import Results, RunName, say
-from raysearch.errors import InputError
+from raysearch.cli.outputs import check_output
+from raysearch.errors import InputError, Problems
 
 
 def sweep(
@@ -37,6 +38,9 @@ def sweep(
     from raysearch.space.load import load_space
     from raysearch.storage.files import replace_text
 
+    problems = Problems()
+    check_output("--out", out, problems, (space, data))
+    problems.stop_if_any()
     check_tracking(project, None)
     if backbone is not None and ("," in backbone or backbone == AT_HAND):
         raise InputError(f"--backbone {backbone}: name one network, or write a space that chooses among several")

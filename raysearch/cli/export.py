@@ -11,6 +11,8 @@ import tyro
 from rich.console import Console
 
 from raysearch.cli.arguments import Results, RunName
+from raysearch.cli.outputs import check_output
+from raysearch.errors import Problems
 
 
 def export(
@@ -39,6 +41,9 @@ def export(
     from raysearch.record.folder import locate
     from raysearch.winner.export import ExportError, export_run
 
+    problems = Problems()
+    check_output("--out", out, problems)
+    problems.stop_if_any()
     folder, err = locate(run, results), Console(stderr=True)
     try:
         with err.status("writing and checking") if err.is_terminal else nullcontext():

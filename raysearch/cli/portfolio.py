@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from raysearch.cli.arguments import Results, check_ending, say
+from raysearch.cli.outputs import check_output
 from raysearch.errors import Problems
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def portfolio(
 
     problems = Problems()
     check_ending("--out", out, (".py",), problems)
+    spaces = [folder / run / "space.py" for folder in (Path(), results) for run in runs]
+    check_output("--out", out, problems, spaces)
     problems.check(bool(runs), "name the runs to choose from")
     problems.stop_if_any()
     made = chosen(runs, results, size)

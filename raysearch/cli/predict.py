@@ -13,6 +13,7 @@ import tyro
 from rich.console import Console
 
 from raysearch.cli.arguments import Bar, DeviceName, Results, RunName, device_of
+from raysearch.cli.outputs import check_output, is_image
 from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
@@ -105,6 +106,11 @@ def predict(
     problems = Problems()
     problems.check(top >= 1, f"--top must be at least 1, got {top}")
     problems.check(csv is None or not as_json, "--csv and --json say in two ways where the answers go; give one")
+    check_output("--csv", csv, problems, (*images, known))
+    problems.check(
+        csv is None or not (is_image(csv) and csv.is_file()),
+        f"--csv {csv} is an image, which would be lost: name a table (and the images before the flag)",
+    )
     problems.check(known is None or unknown is not None, "--known INDEX is for --unknown RATE: give that too")
     rates = [] if unknown is None else unknown or [0.05]
     problems.check(len(rates) <= 1, f"--unknown takes one RATE, got {' '.join(map(str, rates))}")

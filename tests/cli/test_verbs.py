@@ -142,6 +142,27 @@ def test_a_csv_that_cannot_be_written_is_said_before_anything_is_predicted(here,
     assert "give one" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["predict", "one", "--csv", "photos/red/000.png", "photos/red/001.png"],  # photos/red/*.png, as a shell has it
+        ["data", "photos", "--out", "photos/red/000.png"],
+        ["portfolio", "one", "--out", "results/one/space.py"],
+        ["networks", "--data", "labels.csv", "--out", "labels.csv"],
+        ["sweep", "--space", "results/one/space.py", "--out", "results/one/space.py"],
+    ],
+)
+def test_nothing_that_a_verb_reads_is_written_over(here, capsys, given):
+    (here / "results" / "one" / "space.py").write_text("of somebody")
+    (here / "labels.csv").write_text("path,label")
+    lost = Path(given[given.index("--csv" if "--csv" in given else "--out") + 1])
+    before = lost.read_bytes()
+    assert main(given) == 2
+    assert f"{lost} is " in (said := capsys.readouterr().err)
+    assert "would be lost" in said
+    assert lost.read_bytes() == before
+
+
 def test_all_problems_come_together_without_a_traceback(here, capsys):
     assert main(["predict", "onne", "a.png", "b.png", "--top", "0"]) == 2
     caught = capsys.readouterr()

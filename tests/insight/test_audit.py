@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 from pathlib import Path
@@ -120,6 +121,45 @@ def test_what_is_refused(tmp_path, capsys, given, told):
     shown = capsys.readouterr().err
     assert all(line in shown for line in told)
     assert not Path("c.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--data", "photos/images.csv", "--out", "photos"], "--out photos/images.csv is read by this command"),
+        (["--data", "photos", "--out", "photos"], "photos/images.csv lies among the images, and is of no earlier"),
+        (["--data", "photos/images.csv", "--write", "./photos/images.csv"], "--write photos/images.csv is read by"),
+        (["--data", "photos", "--drop", "d.csv", "--write", "d.csv"], "--write d.csv is read by this command"),
+        (
+            ["--data", "photos", "--out", "a", "--drop", "a/label_errors.csv", "--write", "c.csv"],
+            "--out a/label_errors.csv is read by this command",
+        ),
+        (["--data", "photos", "--out", "a", "--write", "a/images.csv"], "--write a/images.csv is a file of --out too"),
+        (["--data", "photos", "--out", "d.csv/a"], "d.csv is no folder"),
+    ],
+)
+def test_nothing_that_is_read_is_written_over(tmp_path, capsys, given, told):
+    splits(tmp_path / "photos")
+    Path("a").mkdir()
+    tables = [Path("photos/images.csv"), Path("d.csv"), Path("a/label_errors.csv")]
+    for file in tables:
+        file.write_text("path,label\ntrain/red/000.png,red\n")
+    assert main(["audit", *given, *LOOK]) == 2
+    assert told in capsys.readouterr().err
+    assert {file.read_text() for file in tables} == {"path,label\ntrain/red/000.png,red\n"}
+
+
+def test_what_was_found_is_told_also_where_it_cannot_be_written(tmp_path, capsys, monkeypatch):
+    splits(tmp_path / "photos")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left", "a/images.csv")
+
+    monkeypatch.setattr("raysearch.insight.audit_files.write_tables", full)
+    assert main(["audit", "--data", "photos", "--out", "a", *LOOK, "--json"]) == 1
+    shown = capsys.readouterr()
+    assert json.loads(shown.out)["images"] == 60
+    assert "a/images.csv: no space left" in shown.err
 
 
 @pytest.mark.parametrize(
