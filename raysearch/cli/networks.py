@@ -14,6 +14,7 @@ from rich.console import Console
 
 from raysearch.cli.arguments import Bar, Columns, DeviceName, ImagesFolder, check_ending, check_seed, device_of, say
 from raysearch.cli.insight import Seed, Source
+from raysearch.cli.outputs import check_output
 from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
@@ -87,6 +88,7 @@ def networks(
     from raysearch.record.metric import check_metric
 
     problems = Problems()
+    check_output("--out", out, problems, (data, weights))
     _check(out, seed, download, backbones, weights, metric, problems)
     reading = problems.attempt(Reading.of, columns, images)
     chosen = problems.attempt(device_of, device)
@@ -108,18 +110,19 @@ def networks(
     places = rank(judged, labelled, metric)
     best, cheap = (_command(place, given, image_size is not None) for place in (places[0], cheapest(places)))
     lines = _lines(labelled, best, cheap, whole)
-    if out is not None:
-        write_table(places, metric, lines, out)
-        lines.append(str(out))
     if as_json:
         told: dict[str, object] = {"source": data, "metric": metric, "images": len(labelled.labels)}
         told |= {"networks": [row_of(place) for place in places], "left_out": [asdict(one) for one in left_out]}
         told |= {"next": {"best": best, "cheapest": cheap}, "interrupted": not whole}
         print(json.dumps(told, indent=2, ensure_ascii=False))
-        return 0 if whole else 130
-    Console(highlight=False).print(table_of(places, metric))
-    for line in lines:
-        say(line)
+    else:
+        Console(highlight=False).print(table_of(places, metric))
+        for line in lines:
+            say(line)
+    if out is not None:  # at the end: what took minutes is told also where it cannot be written
+        write_table(places, metric, lines, out)
+        if not as_json:
+            say(str(out))
     return 0 if whole else 130
 
 

@@ -121,6 +121,7 @@ def test_ctrl_c_leaves_what_is_known(tmp_path, capsys, monkeypatch):
     [
         (["--download"], "--download needs --backbones"),
         (["--out", "n.txt"], "--out n.txt: give a name that ends in .html or .csv"),
+        (["--out", "photos/red/000.png/n.csv"], "n.csv cannot be written: "),
         (["--metric", "acuracy"], "did you mean 'accuracy'?"),
         (["--weights", "random"], "--weights random: a folder or a file is looked for here; name it by network"),
         (["--weights", "nowhere"], "nowhere: no such folder or file"),

@@ -12,10 +12,12 @@ from raysearch.cli.main import main as raysearch
 from raysearch.data.groups import names_in_paths
 from raysearch.data.pixels import load
 from raysearch.data.reading import Reading
+from raysearch.pipeline import learning_curve
 from raysearch.record.folder import RunFolder
 from raysearch.training.stratified import stratified_folds
 from raysearch.tune import main as tune
 from tests.data.pictures import picture, put
+from tests.full_disk import full_disk
 from tests.in_process import without_ray
 
 SPACE = """
@@ -90,8 +92,35 @@ def test_what_is_required_and_what_belongs_together_comes_through(scans, tmp_pat
     images = [point["images"] for point in curve["points"]]
     assert images == sorted(images)
     assert images[-1] == len(own.train)
+    check_what_is_left_of_a_curve(run, monkeypatch, capsys)
     assert raysearch(["learning-curve", "r", "--fractions", "10,20"]) == 2
     assert "give shares above 0 and at most 1" in capsys.readouterr().err
+
+
+def check_what_is_left_of_a_curve(run, monkeypatch, capsys):
+    """Ctrl-C leaves the points that are done, and what cannot be written is told all the same."""
+    train, done = learning_curve.train_recipe, []
+
+    def interrupted(*given, **settings):
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(train(*given, **settings))
+        return done[-1]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(learning_curve, "train_recipe", interrupted)
+        assert raysearch(["learning-curve", "r", "--fractions", "0.3", "--seeds", "3"]) == 130
+    assert len(json.loads((run.folder / "learning_curve.json").read_text())["points"]) == 2
+    capsys.readouterr()
+    (run.folder / "learning_curve.json").unlink()
+    with full_disk(0):
+        assert raysearch(["learning-curve", "r", "--fractions", "0.3", "--seeds", "1", "--json"]) == 1
+    caught = capsys.readouterr()
+    assert len(json.loads(caught.out)["points"]) == 1
+    assert "error: " in caught.err
+    (run.folder / "learning_curve.json").mkdir()
+    assert raysearch(["learning-curve", "r", "--fractions", "0.3"]) == 2
+    assert "learning_curve.json cannot be written: it is a folder" in capsys.readouterr().err
 
 
 def test_data_says_what_belongs_together(scans, tmp_path, monkeypatch, capsys):
