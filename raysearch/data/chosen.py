@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from raysearch.data.account import Account
-from raysearch.data.listing import Found, Reader, some
+from raysearch.data.listing import Found, Grouping, Reader, some
 from raysearch.data.names import readable
 from raysearch.data.reading import AS_IT_IS, Reading
 from raysearch.data.roles import read_rows
@@ -94,7 +94,14 @@ def find_chosen(table: Table, manifest: Path, reading: Reading, find: Callable[[
         inner.classes if known else None,
         inner.skipped,
         account,
+        rows.groups or _at(inner.groups, positions),
+        rows.suspected or _at(inner.suspected, positions),
     )
+
+
+def _at(groups: Grouping | None, positions: Sequence[int]) -> Grouping | None:
+    """What the other source says of the images that are chosen; manifests written earlier say nothing of it."""
+    return groups and Grouping(groups.what, [groups.names[position] for position in positions])
 
 
 def named_from(folder: Path, source: str) -> str:

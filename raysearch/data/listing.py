@@ -49,6 +49,7 @@ class Listing:
         skipped: files that are not part of it, with reasons.
         account: what the source was taken as, and what looks odd in it.
         groups: a number that images have in common which belong together, shape (n,); None: all stand alone.
+        group_names: what the source calls their groups, "" for none, shape (n,); None: all stand alone.
     """
 
     source: str
@@ -60,6 +61,7 @@ class Listing:
     skipped: tuple[Skipped, ...] = ()
     account: Account = field(default_factory=Account)
     groups: NDArray[np.int64] | None = None
+    group_names: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -66,7 +66,18 @@ def list_source(source: str, *, seed: int = 0, measuring: bool = False, reading:
             account = account.adding(doubts=suspicions(found, labels, splits))
     else:
         splits = fill_if_enough(given, labels, seed, groups)
-    listing = Listing(source, classes, tuple(found.paths), labels, splits, found.reader, found.skipped, account, groups)
+    listing = Listing(
+        source,
+        classes,
+        tuple(found.paths),
+        labels,
+        splits,
+        found.reader,
+        found.skipped,
+        account,
+        groups,
+        None if grouping is None else tuple(grouping.names),
+    )
     return listing if measuring or not reading.thin else thinned(listing, reading.thin, seed)
 
 

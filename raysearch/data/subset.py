@@ -143,6 +143,7 @@ def thinned(listing: Listing, thin: Thinning, seed: int) -> Listing:
         reader=ChosenReader(listing.reader, rows),
         account=listing.account.adding(notes=[note]),
         groups=None if listing.groups is None else listing.groups[rows],
+        group_names=None if listing.group_names is None else tuple(listing.group_names[row] for row in rows),
     )
 
 

@@ -133,6 +133,8 @@ def rows_named(listing: Listing, paths: Sequence[str], file: Path) -> NDArray[np
 def write_manifest(file: Path, listing: Listing, dropped: Iterable[int]) -> tuple[int, int]:
     """Write the images that are left as a .csv that is a source itself; validation and test images all stay.
 
+    Images that the source keeps together have the same name in a column `group`, which a source reads by itself.
+
     Paths of files are relative to the manifest's folder. Where images are no files, the manifest names the source too:
     see `raysearch.data.chosen`.
 
@@ -163,6 +165,8 @@ def write_manifest(file: Path, listing: Listing, dropped: Iterable[int]) -> tupl
             "split": listing.splits[rows],
         }
     )
+    if listing.group_names is not None:
+        table["group"] = [readable(listing.group_names[row]) for row in rows]
     if not isinstance(listing.reader, FileReader):
         table[COLUMN] = named_from(file.parent, listing.source)
     replace_with(file, partial(table.to_csv, index=False))

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 
 from raysearch.cli.main import main
 from raysearch.data.pixels import load
+from raysearch.data.reading import Reading
 from raysearch.data.source import list_source
 from tests.insight.photos import LOOK, arrays, copy, scene, splits, with_wrong_labels, zipped
 
@@ -99,6 +100,25 @@ def test_a_manifest_of_a_zip_can_be_cleaned_again(tmp_path):
         Path("drop.csv").write_text(f"path\ntrain/{name}\n")
         assert main(["audit", "--data", source, "--drop", "drop.csv", "--write", f"c{step}.csv"]) == 0
     assert len(list_source("c1.csv")) == 3 * (12 + 4 + 4) - 2
+
+
+@pytest.mark.parametrize("kind", ["csv", "parquet"])
+def test_what_belongs_together_does_so_in_what_is_left(tmp_path, kind):
+    root = splits(tmp_path / "photos") / "train"
+    files = sorted(root.rglob("*.png"))
+    patients = [f"{file.parent.name} {int(file.stem) // 2}" for file in files]
+    table = pd.DataFrame({"label": [file.parent.name for file in files], "patient": ["", *patients[1:]]})
+    if kind == "csv":
+        table.assign(path=[str(file.relative_to(tmp_path)) for file in files]).to_csv("p.csv", index=False)
+    else:
+        table.assign(image=[file.read_bytes() for file in files]).to_parquet("p.parquet")
+    whole = list_source(f"p.{kind}", reading=Reading.of("group=patient", None))
+    gone = int(np.flatnonzero(whole.splits == "train")[-1])
+    Path("drop.csv").write_text(f"path\n{whole.paths[gone]}\n")
+    given = ["audit", "--data", f"p.{kind}", "--columns", "group=patient", "--drop", "drop.csv", "--write", "c.csv"]
+    assert main(given) == 0
+    assert whole.group_names is not None
+    assert list_source("c.csv").group_names == (*whole.group_names[:gone], *whole.group_names[gone + 1 :])
 
 
 @pytest.mark.parametrize(
