@@ -21,7 +21,7 @@ from PIL import Image
 from raysearch.data.account import Account
 from raysearch.data.listing import Found, Grouping, Reader, some
 from raysearch.data.names import readable
-from raysearch.data.reading import AS_IT_IS, Reading
+from raysearch.data.reading import Reading
 from raysearch.data.roles import read_rows
 from raysearch.data.shards import is_pattern
 from raysearch.data.table import Table
@@ -57,20 +57,21 @@ def find_chosen(table: Table, manifest: Path, reading: Reading, find: Callable[[
     Args:
         table: what `manifest` holds.
         manifest: its file.
-        reading: must be empty; the table says it all.
+        reading: names neither columns nor a folder; the table says these itself.
         find: the images of a source.
 
     Raises:
         InputError: there are several sources or none, it cannot be read, or it lacks images of the table.
     """
-    if reading != AS_IT_IS:
-        raise InputError(f"--columns and --images: {manifest} says itself where its images are; leave the flags out.")
+    if reading.of_a_table:
+        flag = "--columns" if reading.columns else "--images"
+        raise InputError(f"{flag}: {manifest} says itself where its images are; leave the flag out.")
     sources = sorted(set(table.columns[COLUMN]))
     if len(sources) != 1 or not sources[0]:
         raise InputError(f"{manifest}: {COLUMN} must name one source, the same in every row, got {some(sources)}.")
     source = _from_here(manifest.parent, sources[0])
     rows = read_rows(
-        str(manifest), {name: values for name, values in table.columns.items() if name != COLUMN}, AS_IT_IS
+        str(manifest), {name: values for name, values in table.columns.items() if name != COLUMN}, reading
     )
     inner = find(source)
     places: dict[str, int] = {}

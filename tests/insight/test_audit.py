@@ -16,6 +16,8 @@ from raysearch.cli.main import main
 from raysearch.data.pixels import load
 from raysearch.data.reading import Reading
 from raysearch.data.source import list_source
+from raysearch.data.subset import Thinning
+from raysearch.errors import InputError
 from tests.insight.photos import LOOK, arrays, copy, scene, splits, with_wrong_labels, zipped
 
 
@@ -195,6 +197,23 @@ def test_a_manifest_that_chooses_what_is_not_there(tmp_path, capsys, line, told)
     Path("c.csv").write_text(f"path,label,split,raysearch_source\n{line}\n")
     assert main(["data", "c.csv"]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_manifest_that_chooses_is_thinned_and_grouped_as_any_other(tmp_path):
+    zipped(splits(tmp_path / "photos"), tmp_path / "p.zip")
+    Path("drop.csv").write_text("path\ntrain/red/000.png\n")
+    assert main(["audit", "--data", "p.zip", "--drop", "drop.csv", "--write", "c.csv"]) == 0
+    thin = Reading.of(None, None, thin=Thinning(0.5))
+    half, whole = list_source("c.csv", reading=thin), list_source("c.csv")
+    assert half.counts()["train"] == {"blue": 6, "green": 6, "red": 5}
+    assert half.counts()["test"] == whole.counts()["test"]
+    assert set(half.paths) < set(whole.paths)
+    assert half.reader.read(9) == whole.reader.read(whole.paths.index(half.paths[9]))
+    grouped = list_source("c.csv", reading=Reading.of(None, None, group_by="([0-9])[.]png"))
+    assert grouped.group_names == tuple(path[-5] for path in whole.paths)
+    for flag, reading in (("--columns", Reading.of("label=label", None)), ("--images", Reading.of(None, tmp_path))):
+        with pytest.raises(InputError, match=f"^{flag}: c.csv says itself where its images are"):
+            list_source("c.csv", reading=reading)
 
 
 def test_copies_are_found_when_they_are_no_exact_ones(tmp_path, capsys):
