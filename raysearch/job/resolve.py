@@ -19,6 +19,7 @@ from raysearch.job.flags import Flags
 from raysearch.job.intake import checked
 from raysearch.job.job import Job, settled
 from raysearch.job.learned import learned
+from raysearch.job.met_images import held_apart
 from raysearch.job.networks import Networks, in_all_sizes
 from raysearch.job.new_settings import new_settings
 from raysearch.job.numbers import check_numbers, seconds
@@ -73,7 +74,10 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
     metric = wanted.metric or (Search() if space is None else space.search).metric
     goal = _goal(metric, flags.requirements, classes, problems)
     _check_ship_point(flags.ship_point, goal, problems)
+    head = _head(flags, problems) if earlier is None else earlier.head
     if dataset is not None:
+        if head is not None and earlier is None:
+            dataset = held_apart(head, dataset, problems)
         dataset = checked(dataset, goal, flags.strict, problems)
     if space is not None:
         _check_classes(space, classes, problems)
@@ -88,7 +92,6 @@ def resolve(flags: Flags, folder: Path | None = None, earlier: Earlier | None = 
         "search each network by itself (--backbone NAME)",
     )
     unlabelled = unlabelled_images(flags, dataset, space, problems)
-    head = _head(flags, problems) if earlier is None else earlier.head
     problems.check(
         head is None or not wanted.networks,
         f"{'--head' if head is None else head.flag} is of one network, but {len(wanted.networks)} are searched; "

@@ -554,17 +554,72 @@ def test_a_search_may_start_from_the_head_of_a_run(flags, head_run, tmp_path):
     assert resumed.space.distributions == job.space.distributions
 
 
+AVG = '"pooling": "avg",'
+
+
+def met(problems: list[str]) -> list[str]:
+    """Those of a head that knows images; another seed draws other random weights, too."""
+    return [one for one in problems if "was trained on, or chosen by" in one]
+
+
 def test_a_head_that_does_not_fit_is_said_beside_all_else(flags, head_run, tmp_path):
     found = problems_of(
         flags('"pooling": "max",', head=str(head_run.folder), weights="random", seed=3, metric="acuracy")
     )
     assert sum("--head" in problem and "the base weights" in problem for problem in found) == 1
     assert sum("--head" in problem and "the pooling is avg, here max" in problem for problem in found) == 1
+    assert len(met(found)) == 1
     assert sum("'acuracy'" in problem for problem in found) == 1
-    assert len(found) == 3
+    assert len(found) == 4
     found = problems_of(flags(head="nowhere", trials=0))
     assert len(found) == 2
     assert any("no run 'nowhere'" in problem for problem in found)
+
+
+def test_a_head_that_was_trained_on_what_is_held_out_here_is_refused(flags, head_run, tmp_path):
+    (found,) = met(problems_of(flags(AVG, head=str(head_run.folder), seed=7)))
+    assert re.search(
+        r"heads was trained on, or chosen by, \d+ of the validation images and \d+ of the test images", found
+    )
+    assert "with --seed 0), or go on with that run: --continue" in found
+    other = str(write_pictures(tmp_path / "other", 10, first_seed=500))
+    assert not any(
+        "--head" in doubt.what
+        for doubt in resolve(flags(AVG, head=str(head_run.folder), data=other)).dataset.account.doubts
+    )
+
+
+def test_a_part_of_the_same_split_trains_a_head_for_all_of_it(head_flags, flags, head_run):
+    half = resolve(head_flags(fraction=0.5))
+    head_run.update_info(
+        settings=half.settings.model_dump(mode="json"),
+        fingerprints={"data": half.dataset.fingerprint, "weights": half.weights.digest},
+    )
+    job = resolve(flags(AVG, head=str(head_run.folder)))
+    assert job.dataset.fingerprint != half.dataset.fingerprint
+    assert not any("--head" in doubt.what for doubt in job.dataset.account.doubts)
+
+
+def test_a_head_of_which_nobody_knows_the_images_is_warned_of(flags, head_run):
+    settings = head_run.info["settings"] | {"data": "gone"}
+    head_run.update_info(settings=settings, fingerprints=head_run.info["fingerprints"] | {"data": "0" * 64})
+    job = resolve(flags(AVG, head=str(head_run.folder)))
+    (told,) = [doubt.line() for doubt in job.dataset.account.doubts if "--head" in doubt.what]
+    assert "nobody can tell whether h000" in told
+    (found,) = [one for one in problems_of(flags(AVG, head=str(head_run.folder), strict=True)) if "--head" in one]
+    assert found == f"--strict: {told}"
+
+
+def test_a_head_knows_the_images_of_the_run_that_trained_it_and_of_no_run_that_took_it_over(flags, head_run, tmp_path):
+    other = resolve(flags(seed=7))
+    second = Run.open(shutil.copytree(head_run.folder, tmp_path / "second"))
+    second.update_info(
+        settings=other.settings.model_dump(mode="json") | {"head": str(head_run.folder)},
+        fingerprints=head_run.info["fingerprints"] | {"data": other.dataset.fingerprint},
+    )
+    (found,) = met(problems_of(flags(AVG, head=str(second.folder), seed=7)))
+    assert "Split the images as heads did" in found
+    resolve(flags(AVG, head=str(second.folder)))
 
 
 def test_heads_of_a_space_for_heads_alone_start_from_none(head_flags, head_run):
