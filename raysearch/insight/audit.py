@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from raysearch.activations.neighbours import Neighbours
 from raysearch.data.account import Doubt
 from raysearch.data.dataset import Dataset, Split
-from raysearch.data.groups import tied
+from raysearch.data.groups import joined, tied
 from raysearch.data.listing import Listing, Skipped
 from raysearch.insight.duplicates import Duplicate, find_duplicates
 from raysearch.insight.embedder import Embedder
@@ -155,14 +155,14 @@ def audit(dataset: Dataset, listing: Listing, embedder: Embedder, *, seed: int =
     telling.begin("Copies", n)
     duplicates = find_duplicates(of.images, near[:, :3], telling)
     telling.begin("Out-of-fold heads", FOLDS * EPOCHS)
-    together = groups(n, duplicates)
+    together = groups(of.images, duplicates)
     probabilities = out_of_fold(
         vectors, of.images.labels, len(of.classes), copies=together, seed=seed, progress=telling
     )
     telling.begin("Files and borders", n)
     facts = look_at(listing, of.rows, of.images.pixels, telling)
     telling.begin("Shortcuts", 1)
-    shortcuts = find_shortcuts(facts, of.images.labels, seed)
+    shortcuts = find_shortcuts(facts, of.images.labels, seed, together)
     return Audit(
         of,
         probabilities,
@@ -176,10 +176,14 @@ def audit(dataset: Dataset, listing: Listing, embedder: Embedder, *, seed: int =
     )
 
 
-def groups(n: int, pairs: Iterable[Duplicate]) -> NDArray[np.int64]:
-    """A number that images have in common which show one picture, directly or by others, shape (n,)."""
+def groups(images: Split, pairs: Iterable[Duplicate]) -> NDArray[np.int64]:
+    """A number that images have in common which say nothing of each other's labels, directly or by others, shape (n,).
+
+    They show one picture, or belong together, say to one patient.
+    """
     ends = np.array([(pair.image, pair.other) for pair in pairs], np.int64).reshape(-1, 2)
-    return tied(n, ends[:, 0], ends[:, 1])
+    copies = tied(len(images), ends[:, 0], ends[:, 1])
+    return copies if images.groups is None else joined(images.groups, copies)
 
 
 def nearest_of_class(audit: Audit, places: NDArray[np.int64], classes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -56,13 +56,16 @@ class Shortcut:
         )
 
 
-def find_shortcuts(facts: Facts, labels: NDArray[np.int64], seed: int = 0) -> list[Shortcut]:
+def find_shortcuts(
+    facts: Facts, labels: NDArray[np.int64], seed: int = 0, groups: NDArray[np.int64] | None = None
+) -> list[Shortcut]:
     """Every thing that was looked at, whether it tells the class or not.
 
     Args:
         facts: of n images.
         labels: shape (n,).
         seed: of the choice of images and of the folds.
+        groups: a number that images have in common which are held out together, shape (n,); None: all differ.
     """
     chosen = np.sort(np.random.default_rng(seed).permutation(len(labels))[:_MOST])
     size = np.log1p(np.stack([facts.width, facts.height], axis=1)[chosen].astype(np.float64))
@@ -74,7 +77,8 @@ def find_shortcuts(facts: Facts, labels: NDArray[np.int64], seed: int = 0) -> li
         "the four corners": facts.corners[chosen].astype(np.float64),
     }
     there = {name: columns for name, columns in looked_at.items() if len(np.unique(columns, axis=0)) > 1}
-    return [_told_by(name, columns, labels[chosen], seed) for name, columns in there.items()]
+    together = None if groups is None else groups[chosen]
+    return [_told_by(name, columns, labels[chosen], seed, together) for name, columns in there.items()]
 
 
 def balanced_accuracy(labels: NDArray[np.int64], answers: NDArray[np.int64]) -> tuple[float, float]:
@@ -87,10 +91,12 @@ def balanced_accuracy(labels: NDArray[np.int64], answers: NDArray[np.int64]) -> 
     return float(np.mean(recalls)), math.sqrt(sum(variances)) / len(shares)
 
 
-def _told_by(name: str, columns: NDArray[np.float64], labels: NDArray[np.int64], seed: int) -> Shortcut:
+def _told_by(
+    name: str, columns: NDArray[np.float64], labels: NDArray[np.int64], seed: int, groups: NDArray[np.int64] | None
+) -> Shortcut:
     from sklearn.ensemble import ExtraTreesClassifier  # a second to import
 
-    home = parts(labels, FOLDS, seed)
+    home = parts(labels, FOLDS, seed, groups)
     answers = np.zeros(len(labels), np.int64)
     for fold in range(FOLDS):
         rest, held_out = home != fold, home == fold

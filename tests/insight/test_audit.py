@@ -123,6 +123,19 @@ def test_what_belongs_together_does_so_in_what_is_left(tmp_path, kind):
     assert list_source("c.csv").group_names == (*whole.group_names[:gone], *whole.group_names[gone + 1 :])
 
 
+def test_images_of_one_patient_do_not_confirm_each_other(tmp_path, capsys):
+    lines = ["path,label,group"]
+    for number in range(96):  # each patient has a look of its own, and no class has any
+        patient = number // 8
+        Image.blend(scene(patient, 32), scene(100 + number, 32), 0.4).save(f"{number}.png")
+        lines.append(f"{number}.png,{'ab'[patient % 2]},{patient}")
+    Path("p.csv").write_text("\n".join(lines))
+    assert main(["audit", "--data", "p.csv", *LOOK, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["heads_balanced_accuracy"] < 0.7
+    assert not any(one["found"] for one in told["shortcuts"].values())
+
+
 @pytest.mark.parametrize(
     ("given", "told"),
     [

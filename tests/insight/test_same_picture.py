@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -68,6 +70,9 @@ def test_a_crop_is_found_by_its_neighbours():
 
 def test_copies_of_copies_are_one_group():
     pairs = [Duplicate(0, 2, "exact", 1.0), Duplicate(2, 3, "near", 0.95)]
-    numbers = groups(5, pairs)
+    images = Split(np.zeros((5, 8, 8, 3), np.uint8), np.zeros(5, np.int64), tuple("abcde"))
+    numbers = groups(images, pairs)
     assert numbers[0] == numbers[2] == numbers[3]
     assert len(set(numbers.tolist())) == 3
+    numbers = groups(replace(images, groups=np.array([7, 8, 9, 9, 8])), pairs)
+    assert numbers[0] == numbers[2] == numbers[3] != numbers[1] == numbers[4]
