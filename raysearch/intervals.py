@@ -1,4 +1,4 @@
-"""The intervals by which things are compared: one for paired differences, one for two groups, one for a share.
+"""The intervals and tests by which things are compared: paired differences, two groups, a share, right answers.
 
 Images of one patient are alike, and say less than as many of different ones. Where groups are known, an interval counts
 them: its error is cluster-robust (Liang and Zeger 1986; Cameron and Miller 2015, section II, with their correction for
@@ -8,11 +8,12 @@ few clusters, and Student's quantile for one less than there are).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import stdtrit  # Student's quantile; scipy.stats has it too, and takes a second to import
+from scipy.special import bdtr, stdtrit  # of binomials, and Student's quantile; scipy.stats takes a second to import
 
 
 def numbered_groups(groups: ArrayLike | None) -> NDArray[np.int64] | None:
@@ -101,3 +102,24 @@ def wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, flo
     middle, scale = share + z * z / (2 * n), 1 + z * z / n
     reach = z * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
+
+
+def mcnemar(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
+    """The p-value of a difference between answers to the same images, two-sided (exact; McNemar 1947).
+
+    Only images that one of the two has right and the other wrong say anything: each is a fair coin if none is better.
+
+    Args:
+        before, after: whether each image was told right, shape (n,).
+    """
+    lost, won = int((before & ~after).sum()), int((after & ~before).sum())
+    return min(1.0, 2 * float(bdtr(min(lost, won), lost + won, 0.5)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values of several tests, raised so that all of them together keep the level of one (Holm 1979)."""
+    adjusted, highest = [1.0] * len(p_values), 0.0
+    for place, one in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        highest = max(highest, min(1.0, (len(p_values) - place) * p_values[one]))
+        adjusted[one] = highest
+    return adjusted

@@ -70,9 +70,7 @@ def find_chosen(table: Table, manifest: Path, reading: Reading, find: Callable[[
     if len(sources) != 1 or not sources[0]:
         raise InputError(f"{manifest}: {COLUMN} must name one source, the same in every row, got {some(sources)}.")
     source = _from_here(manifest.parent, sources[0])
-    rows = read_rows(
-        str(manifest), {name: values for name, values in table.columns.items() if name != COLUMN}, reading
-    )
+    rows = read_rows(str(manifest), {name: values for name, values in table.columns.items() if name != COLUMN}, reading)
     inner = find(source)
     places: dict[str, int] = {}
     for place, path in enumerate(inner.paths):

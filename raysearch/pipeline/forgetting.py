@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raysearch.data.continued import EarlierImages
-from raysearch.intervals import mean_interval
+from raysearch.intervals import holm, mcnemar, mean_interval
 from raysearch.job.job import Job
 from raysearch.pipeline.looking import images_at
 from raysearch.pipeline.shippable import Floats
@@ -62,10 +63,8 @@ def forgotten(job: Job, now: Floats, threshold: float | None, call: Call) -> Con
         "same": earlier.same,
         "new": list(earlier.new),
         "gone": list(earlier.gone),
-        "accuracy": _change(before, after),
-        "per_class": {
-            classes[label]: _change(before[labels == label], after[labels == label]) for label in np.unique(labels)
-        },
+        "accuracy": change(before, after),
+        "per_class": changes(before, after, labels, classes),
         "called_new": float(np.isin(said, new).mean()),
     }
 
@@ -78,10 +77,30 @@ def answers_to_test(
     return torch.softmax(torch.cat(list(logits_of(model, split, device))).double(), dim=1).numpy()
 
 
-def _change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Change:
-    """Shares of right answers, and the interval of their difference, image by image (Student's)."""
+def changes(
+    before: NDArray[np.bool_], after: NDArray[np.bool_], labels: NDArray[np.int64], classes: Sequence[str]
+) -> dict[str, Change]:
+    """The change of each class that has images. Of many classes one would seem changed by chance, so p is Holm's.
+
+    Args:
+        before, after: whether each image was told right, shape (n,).
+        labels: shape (n,).
+        classes: their names.
+    """
+    found = {classes[label]: change(before[labels == label], after[labels == label]) for label in np.unique(labels)}
+    for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
+        one["p"] = p
+    return found
+
+
+def change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Change:
+    """Shares of right answers, the interval of their difference, image by image (Student's), and McNemar's test.
+
+    Where every image has changed alike nothing says how far others would differ, so there is no interval.
+    """
     gains = after.astype(float) - before
-    low, high = mean_interval(gains, CONFIDENCE)[1:] if len(gains) > 1 else (None, None)
+    one_for_all = len(gains) < 2 or (gains[0] != 0 and (gains == gains[0]).all())
+    low, high = (None, None) if one_for_all else mean_interval(gains, CONFIDENCE)[1:]
     return {
         "images": len(gains),
         "before": float(before.mean()),
@@ -89,4 +108,5 @@ def _change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Change:
         "change": float(gains.mean()),
         "low": low,
         "high": high,
+        "p": mcnemar(before, after),
     }

@@ -220,7 +220,9 @@ class Change(TypedDict):
     change: float
     low: float | None
     high: float | None
-    """Ends of the 95 % interval of the change, image by image; None where there is one image."""
+    """Ends of the 95 % interval of the change, image by image; None where there is one image, or all changed alike."""
+    p: NotRequired[float]
+    """Of the exact McNemar test; of a class corrected over all of them (Holm). Older runs lack it."""
 
 
 class ContinuedFigures(TypedDict):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from raysearch.record.evaluation import Change, ContinuedFigures, EvaluationDocument
 from raysearch.reporting.elements import Table, percent
 
+_LEVEL = 0.05
+
 
 def continued_sentences(evaluation: EvaluationDocument) -> list[str]:
     """What has been forgotten, or gained, in sentences; none where no run is continued."""
@@ -20,7 +22,7 @@ def continued_sentences(evaluation: EvaluationDocument) -> list[str]:
             f"New are {', '.join(found['new'])}: {percent(found['called_new'])} of those images are taken for one of "
             "them."
         )
-    lost = [name for name, change in found["per_class"].items() if change["high"] is not None and change["high"] < 0]
+    lost = [name for name, change in found["per_class"].items() if _surely(change) and change["change"] < 0]
     if lost:
         told.append(f"Told surely worse than before: {', '.join(lost)}. More images of them in --data would help.")
     if found["gone"]:
@@ -51,8 +53,14 @@ def _points(change: Change) -> str:
 
 
 def _verdict(change: Change) -> str:
-    if change["high"] is not None and change["high"] < 0:
-        return "something was forgotten"
-    if change["low"] is not None and change["low"] > 0:
-        return "they are told better than before"
-    return "a difference that chance explains"
+    if not _surely(change):
+        return "a difference that chance explains"
+    return "something was forgotten" if change["change"] < 0 else "they are told better than before"
+
+
+def _surely(change: Change) -> bool:
+    """Whether chance does not explain it: by its test, or in runs from before that by an interval of some width."""
+    if "p" in change:
+        return change["p"] < _LEVEL
+    low, high = change["low"], change["high"]
+    return low is not None and high is not None and low < high and (high < 0 or low > 0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.stats import binomtest
 
 from raysearch.cli.main import main as raysearch
 from raysearch.data.continued import EarlierImages
@@ -16,7 +17,10 @@ from raysearch.job.earlier import Earlier, grown
 from raysearch.job.images import images_of, settings_of
 from raysearch.pipeline.entry import search
 from raysearch.pipeline.first_head import trained_head
+from raysearch.pipeline.forgetting import changes
 from raysearch.predict import load_best
+from raysearch.record.evaluation import Change
+from raysearch.reporting.continued import continued_sentences
 from raysearch.run import Run
 from raysearch.space.load import load_space
 from raysearch.training.checkpoint import load_tensors
@@ -251,3 +255,42 @@ def test_images_that_grew_in_place_are_known_from_the_cache_and_others_are_refus
     finally:
         for number in range(40, 44):
             (root / "photos" / "blue" / f"{number:02}.png").unlink()
+
+
+def answers(*counts: tuple[int, int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Right before, right after and the label of images: for each class how many were lost, won and kept."""
+    states = np.repeat([(True, False), (False, True), (True, True)] * len(counts), np.ravel(counts), axis=0)
+    return states[:, 0], states[:, 1], np.repeat(np.arange(len(counts)), np.sum(counts, axis=1))
+
+
+def told(found: dict[str, Change]) -> str:
+    figures = {"run": "r", "images": 1, "found_again": 1, "new": [], "gone": [], "accuracy": found["a"]}
+    return " ".join(continued_sentences({"continued": figures | {"per_class": found}}))
+
+
+@pytest.mark.parametrize(
+    ("counts", "surely"),
+    [
+        ([(2, 0, 0)], False),  # both were right, both are wrong: two coins fall so one time in two
+        ([(6, 0, 0)], True),
+        ([(6, 0, 20)], True),
+        ([(6, 0, 20)] + [(0, 0, 20)] * 19, False),  # one class of twenty loses as much by chance
+        ([(12, 0, 20)] + [(0, 0, 20)] * 19, True),
+        ([(0, 8, 4)], False),
+    ],
+)
+def test_a_class_is_surely_worse_only_beyond_chance(counts, surely):
+    before, after, labels = answers(*counts)
+    found = changes(before, after, labels, [chr(97 + number) for number in range(len(counts))])
+    assert ("Told surely worse than before: a." in told(found)) == surely
+    lost, won, kept = counts[0]
+    assert (found["a"]["low"] is None) == (not kept and not (lost and won))
+    p = binomtest(lost, lost + won).pvalue
+    assert found["a"]["p"] == pytest.approx(min(1, p * len(counts)))
+
+
+def test_changes_of_runs_from_before_the_test_are_told_by_their_intervals():
+    change = {"images": 9, "before": 0.9, "after": 0.4, "change": -0.5, "low": -0.8, "high": -0.2}
+    assert "Told surely worse than before: a." in told({"a": change})
+    assert "something was forgotten" in told({"a": change})
+    assert "surely" not in told({"a": change | {"low": -1.0, "high": -1.0}})
