@@ -10,7 +10,7 @@ from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finals
 from raysearch.pipeline.progress import Progress
-from raysearch.pipeline.races import CONFIDENCE, Race
+from raysearch.pipeline.races import Race
 from raysearch.pipeline.shipping import Finish, finals_of, finish_of
 from raysearch.record.events import Event
 from raysearch.record.final_events import (
@@ -114,7 +114,7 @@ class FinalTraining:
         begun = FinalsBegun(
             event="finals",
             finalists=[one.trial for one in finals.finalists],
-            confidence=CONFIDENCE,
+            confidence=finals.confidence,
             folds=effort.folds,
             challengers=effort.challengers,
             seeds=effort.seeds,

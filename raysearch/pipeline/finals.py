@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from raysearch.pipeline.effort import Effort, student_recipe
-from raysearch.pipeline.races import CONFIDENCE, Race, choose
+from raysearch.pipeline.races import Race, choose, confidence_among
 from raysearch.pipeline.shippable import Floats, greedy
 from raysearch.pipeline.threshold import at_best_threshold
 from raysearch.recipe import Recipe
@@ -79,6 +79,11 @@ class Finals:
         init=False, repr=False, compare=False, default_factory=dict
     )
     """Comparisons that were made, by challenger and folds, with the outcomes that they are of."""
+
+    @property
+    def confidence(self) -> float:
+        """Of the interval of each challenger's difference from the default."""
+        return confidence_among(len(self.finalists) - 1)
 
     @cached_property
     def held_out(self) -> list[NDArray[np.int64]]:
@@ -283,7 +288,7 @@ class Finals:
         labels = self.labels[np.concatenate(self.held_out[:folds])]
         ours, theirs = (at_best_threshold(self.goal, logits, labels, self.classes) for logits in known)
         groups = None if self.held_out_groups is None else self.held_out_groups[: len(labels)]
-        difference = compare(self.goal, ours, theirs, labels, self.classes, CONFIDENCE, groups)
+        difference = compare(self.goal, ours, theirs, labels, self.classes, self.confidence, groups)
         race = Race(one.trial, folds, difference, asked=one.trial == self.asked)
         self._raced[one.trial, folds] = outcomes, race
         return race

@@ -8,8 +8,13 @@ from dataclasses import dataclass
 from raysearch.training.paired import Difference
 
 CONFIDENCE = 0.9
-"""Of the two-sided interval that must lie above 0 for a challenger to replace the default: one chance in twenty that it
-does so for nothing."""
+"""Of the two-sided interval that must lie above 0 where one thing replaces another: one chance in twenty that it does so
+for nothing."""
+
+
+def confidence_among(challengers: int) -> float:
+    """The same of each of several challengers, so that all of them together have one chance in twenty (Bonferroni)."""
+    return 1 - (1 - CONFIDENCE) / max(1, challengers)
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,16 @@ def test_one_that_is_a_little_better_does_not():
     assert which.chosen(done).trial == "t0000"
 
 
+def test_of_several_challengers_each_must_be_the_surer():
+    """Three images of sixty more are enough for one challenger, at one chance in twenty, and not for one of four."""
+    wrong = {f"t000{number}": 0.05 * (number != 1) for number in range(5)}
+    for challengers, taken in ((1, "t0001"), (4, "t0000")):
+        which = finals(tuple(wrong)[: 1 + challengers])
+        done, _ = run(which, wrong)
+        assert which.confidence == pytest.approx(1 - 0.1 / challengers)
+        assert which.chosen(done).trial == taken
+
+
 def test_one_that_is_behind_after_a_fold_is_not_trained_on_the_next():
     _, order = run(finals(), {"t0000": 0.1, "t0001": 0.4})
     assert [name for name in order if "t0001" in name] == ["fold-t0001-1of3-1000"]
