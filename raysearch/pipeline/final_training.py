@@ -8,6 +8,7 @@ from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort
+from raysearch.pipeline.ensemble import judged_elsewhere
 from raysearch.pipeline.finals import Finals
 from raysearch.pipeline.progress import Progress
 from raysearch.pipeline.races import Race
@@ -105,7 +106,7 @@ class FinalTraining:
             storage=self._run.storage,
         )
         here = job.bench_here()
-        finish = finish_of(job, finals, done, here, call)
+        finish = judged_elsewhere(finish_of(job, finals, done, here, call), done)
         self._tell_choice(finish)
         return finish
 

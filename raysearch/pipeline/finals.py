@@ -200,9 +200,14 @@ class Finals:
         return next(one for one in self.finalists if one.trial == name)
 
     def members(self, done: Mapping[str, Outcome]) -> dict[str, float] | None:
-        """The ensemble, by trial with its weight: chosen greedily among the recipes that were trained on every fold.
+        """The ensemble, by trial with its weight: chosen greedily among the candidates; None while these are open."""
+        candidates = self.candidates(done)
+        return candidates and greedy(candidates, self.held_out_labels, self.classes, self.goal)
 
-        Trainings of the chosen recipe are alike and count as one member. None as long as they are not done.
+    def candidates(self, done: Mapping[str, Outcome]) -> dict[str, Floats] | None:
+        """Out-of-fold probabilities, by trial, of the recipes that were trained on every fold: an ensemble's members.
+
+        Trainings of the chosen recipe are alike and count as one. None as long as they are not done.
         """
         chosen = self.chosen(done)
         if chosen is None or not self.effort.folds:
@@ -219,8 +224,7 @@ class Finals:
             if one is not chosen and one.for_good.image_size == chosen.for_good.image_size
             if (found := self.out_of_fold(one, 0, done)) is not None
         }
-        candidates = {chosen.trial: np.mean(seeds, axis=0), **others}
-        return greedy(candidates, self.held_out_labels, self.classes, self.goal)
+        return {chosen.trial: np.mean(seeds, axis=0), **others}
 
     def chosen_seeds(self, chosen: Finalist, done: Mapping[str, Outcome]) -> list[Floats]:
         """Out-of-fold probabilities of each of its seeds that was trained on every fold."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from raysearch.training.paired import Difference
 
 CONFIDENCE = 0.9
-"""Of the two-sided interval that must lie above 0 where one thing replaces another: one chance in twenty that it does so
-for nothing."""
+"""Of the two-sided interval that must lie above 0 where one thing replaces another: one chance in twenty that it does
+so for nothing."""
 
 
 def confidence_among(challengers: int) -> float:
