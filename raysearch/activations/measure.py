@@ -55,15 +55,16 @@ def measure(
     augmenter = Augmenter(augmentation or Augmentation(), 0.5, 0)
     every = np.arange(n)
     exact, _ = within_memory(lambda size: _measure_exact(classifier, pixels[:size], device), n)
+
+    def at(depth: int) -> DepthCosts:
+        """Where training would take its batch in pieces, they are what is timed."""
+        return within_memory(
+            lambda size: _measure_depth(classifier, depth, pixels[:size], device, precision, exact), n
+        )[0]
+
     return Costs(
         augment=seconds_of(lambda: augmenter(pixels, every, 0), device) / n,
-        depths={
-            # Where training would take its batch in pieces, they are what is timed.
-            depth: within_memory(
-                lambda size, at=depth: _measure_depth(classifier, at, pixels[:size], device, precision, exact), n
-            )[0]
-            for depth in depths
-        },
+        depths={depth: at(depth) for depth in depths},
     )
 
 

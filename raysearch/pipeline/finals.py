@@ -12,7 +12,7 @@ choice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -30,13 +30,7 @@ from raysearch.training.order import QUICK_VALIDATION_BATCH, quick_places
 from raysearch.training.paired import compare
 from raysearch.training.stratified import stratified_folds
 from raysearch.workers.order import Training
-from raysearch.workers.trainings import Outcome
-
-
-def succeeded(trainings: Iterable[Training], done: Mapping[str, Outcome]) -> list[Outcome]:
-    """What came of those that are done and did not fail, in their order."""
-    found = (done.get(one.name) for one in trainings)
-    return [one for one in found if one is not None and one.error is None]
+from raysearch.workers.trainings import Outcome, succeeded
 
 
 @dataclass(frozen=True)
@@ -201,8 +195,9 @@ class Finals:
 
     def members(self, done: Mapping[str, Outcome]) -> dict[str, float] | None:
         """The ensemble, by trial with its weight: chosen greedily among the candidates; None while these are open."""
-        candidates = self.candidates(done)
-        return candidates and greedy(candidates, self.held_out_labels, self.classes, self.goal)
+        if (candidates := self.candidates(done)) is None:
+            return None
+        return greedy(candidates, self.held_out_labels, self.classes, self.goal) if candidates else {}
 
     def candidates(self, done: Mapping[str, Outcome]) -> dict[str, Floats] | None:
         """Out-of-fold probabilities, by trial, of the recipes that were trained on every fold: an ensemble's members.

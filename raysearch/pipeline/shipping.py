@@ -18,7 +18,7 @@ from raysearch.errors import InputError
 from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
-from raysearch.pipeline.finals import Finalist, Finals, succeeded
+from raysearch.pipeline.finals import Finalist, Finals
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look, where_of
 from raysearch.pipeline.races import CONFIDENCE
 from raysearch.pipeline.shippable import MOST_MEMBERS, Floats, Shippable, shippable, shipped_kind
@@ -34,7 +34,7 @@ from raysearch.training.decisions import Decisions
 from raysearch.training.paired import compare
 from raysearch.training.path import assemble
 from raysearch.workers.cluster import Call
-from raysearch.workers.trainings import Outcome
+from raysearch.workers.trainings import Outcome, succeeded
 
 
 def finals_of(job: Job, controller: Controller, effort: Effort) -> Finals:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, SoftFileLock, Timeout
+from filelock import BaseFileLock, FileLock, SoftFileLock, Timeout
 
 from raysearch.errors import InputError
 from raysearch.record.files import LOCK
@@ -40,7 +40,7 @@ def worked_on(folder: Path) -> Iterator[None]:
             lock.release()
 
 
-def _take(lock: FileLock, folder: Path) -> None:
+def _take(lock: BaseFileLock, folder: Path) -> None:
     holder = ""
     with suppress(OSError, UnicodeDecodeError):
         holder = (folder / LOCK).read_text(encoding="utf-8")  # before: earlier filelocks empty a file that they open

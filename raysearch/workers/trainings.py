@@ -5,7 +5,7 @@ What is wanted next may depend on what came of the others, so it is no list, but
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,6 +50,12 @@ class Outcome:
         """The logits of the held-out images, in their order: float32 (m, classes)."""
         assert self.file is not None
         return load_tensors(self.file)[0][LOGITS]
+
+
+def succeeded(trainings: Iterable[Training], done: Mapping[str, Outcome]) -> list[Outcome]:
+    """What came of those that are done and did not fail, in their order."""
+    found = (done.get(one.name) for one in trainings)
+    return [one for one in found if one is not None and one.error is None]
 
 
 Wanted = Callable[[Mapping[str, Outcome]], Sequence[Training]]
