@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -24,12 +25,9 @@ from raysearch.cli.arguments import (
     say,
 )
 from raysearch.cli.insight import (
-    Backbone,
     ImageSize,
     Pooling,
-    Seed,
     Source,
-    WeightsName,
     backbone_embedder,
     images_of,
 )
@@ -62,8 +60,22 @@ def embed(
             "(--space similarity), vectors are its embeddings, not the pooled features.",
         ),
     ] = None,
-    backbone: Backbone = "densenet121",
-    weights: WeightsName = "auto",
+    backbone: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="NAME",
+            help="The network that is looked with, as for a search. Default: densenet121; with --run, its own.",
+            help_behavior_hint="",
+        ),
+    ] = None,
+    weights: Annotated[
+        str | None,
+        tyro.conf.arg(
+            metavar="auto|imagenet|bundled|random|PATH",
+            help="Its weights, as for a search. Default: auto; with --run, its own.",
+            help_behavior_hint="",
+        ),
+    ] = None,
     pooling: Annotated[
         Pooling | None,
         tyro.conf.arg(
@@ -73,7 +85,14 @@ def embed(
         ),
     ] = None,
     image_size: ImageSize = None,
-    seed: Seed = 0,
+    seed: Annotated[
+        int | None,
+        tyro.conf.arg(
+            metavar="N",
+            help="Of the splits that SOURCE does not give, and of all chance. Default: 0; with --run, as it split.",
+            help_behavior_hint="",
+        ),
+    ] = None,
     device: DeviceName = "auto",
     results: Results = Path("results"),
 ) -> int:
@@ -82,7 +101,7 @@ def embed(
     A network that was trained for it finds more: python -m raysearch.tune --space similarity, then --run RUN.
 
     The index names the network and the source, so that raysearch similar needs nothing else. Images that a run's
-    network was trained on look more alike than they are.
+    network was trained on look more alike than they are; with --run, SOURCE is split as that run split its images.
 
     raysearch embed --data photos/ --out features.parquet
     raysearch embed --data photos/ --run similarity-1
@@ -90,19 +109,23 @@ def embed(
     """
     from raysearch.data.reading import Reading
     from raysearch.insight.index import embed as make
+    from raysearch.record.folder import locate
 
     problems = Problems()
     check_ending("--out", out, (".parquet",), problems)
-    check_seed(seed, problems)
-    problems.check(
-        run is None or image_size is None, "--image-size is the run's own where --run is given; leave it out"
-    )
+    check_seed(seed or 0, problems)
+    for flag, typed in (("--backbone", backbone), ("--weights", weights), ("--image-size", image_size)):
+        problems.check(run is None or typed is None, f"{flag} {typed}: it is the run's own with --run; leave it out")
     reading = problems.attempt(Reading.of, columns, images)
     problems.stop_if_any()
     assert reading is not None
-    dataset, embedder, folder = _opened(
-        data, reading, run, backbone, weights, pooling, image_size, seed, device, results
-    )
+    folder = None
+    if run is None:
+        dataset = images_of(data, reading, image_size, seed or 0, True)
+        embedder = backbone_embedder(backbone or "densenet121", weights or "auto", dataset, pooling or "avg", device)
+    else:
+        folder = locate(run, results)
+        dataset, embedder, reading = _by_run(data, reading, folder, pooling, seed, device)
     with Bar() as bar:
         bar.begin("Features", sum(map(len, (dataset.train, dataset.val, dataset.test))))
         index = make(dataset, embedder, reading, folder, bar)
@@ -111,41 +134,43 @@ def embed(
     return 0
 
 
-def _opened(
-    data: str,
-    reading: Reading,
-    run: str | None,
-    backbone: str,
-    weights: str,
-    pooling: str | None,
-    image_size: int | None,
-    seed: int,
-    device: str,
-    results: Path,
-) -> tuple[Dataset, Embedder, Path | None]:
-    """The images, and the network that looks at them; of a run, its folder too."""
-    if run is None:
-        dataset = images_of(data, reading, image_size, seed, True)
-        return dataset, backbone_embedder(backbone, weights, dataset, pooling or "avg", device), None
+def _by_run(
+    data: str, reading: Reading, folder: Path, pooling: str | None, seed: int | None, device: str
+) -> tuple[Dataset, Embedder, Reading]:
+    """The images, split as the run split its own, the run's network, and how the images were read."""
     from raysearch.data.pixels import load
     from raysearch.insight.embedder import Embedder
-    from raysearch.record.folder import locate
+    from raysearch.record.folder import RunFolder
     from raysearch.winner.best import load_best
 
-    folder = locate(run, results)
     best = load_best(folder)
     embedder = Embedder.of_best(best, pooling, device_of(device))
+    settings = RunFolder.open(folder).info.get("settings", {}) if (folder / "run.json").is_file() else {}
+    reading = _as_the_run_read(settings, data, reading)
     dataset = load(
         data,
         image_size=best.recipe.image_size,
         fit=best.recipe.fit,
-        seed=seed,
+        seed=settings.get("seed", 0) if seed is None else seed,
         keep_copies=True,
         measuring=True,
         pixel_range=best.pixel_range,
         reading=reading,
     )
-    return dataset, embedder, folder
+    if settings.get("continues") is not None:
+        told = f"{folder.name} continues another run, so that its test images are not those of {data} alone"
+        print(f"{told}: do not use this index with predict --known", file=sys.stderr)
+    return dataset, embedder, reading
+
+
+def _as_the_run_read(settings: Mapping[str, Any], data: str, reading: Reading) -> Reading:
+    """How images are read: as typed; what was not typed as the run has it, of its table if these are its own images."""
+    from raysearch.data.reading import Reading
+    from raysearch.data.source import in_full
+
+    if not reading.of_a_table and settings.get("data") == in_full(data):
+        reading = Reading.of(settings.get("columns"), settings.get("images"))
+    return reading if "group" in reading.columns else replace(reading, group_by=settings.get("group_by"))
 
 
 def similar(

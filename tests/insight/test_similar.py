@@ -13,12 +13,15 @@ from PIL import Image
 
 from raysearch.activations.upkeep import list_entries
 from raysearch.cli.main import main
+from raysearch.data.reading import Reading
+from raysearch.data.source import list_source
 from raysearch.insight import embedder
 from raysearch.insight.embedder import Embedder
 from raysearch.insight.index import Index, measure
 from raysearch.models.boundary import build_classifier
 from raysearch.models.weights import load_weights
 from raysearch.recipe import Recipe, Stage
+from raysearch.run import Run
 from raysearch.winner.best import load_best
 from raysearch.winner.best_files import write_best
 from raysearch.winner.shipment import Shipment
@@ -93,6 +96,25 @@ def test_an_index_of_arrays_by_a_run(tmp_path, capsys, pooling):
     assert Path("s.png").is_file()
 
 
+@pytest.mark.parametrize("kind", ["pattern", "column"])
+def test_an_index_of_a_runs_own_images_has_its_splits(tmp_path, kind):
+    root = splits(tmp_path / "photos") / "train"
+    files = sorted(root.rglob("*.png"))
+    lines = [f"{file},{file.parent.name},{file.parent.name}{int(file.stem) // 2}" for file in files]
+    Path("p.csv").write_text("\n".join(["path,label,patient", *lines]))
+    told = {
+        "pattern": {"data": str(root), "group_by": "([a-z]+/00[0-2])"},
+        "column": {"data": str(tmp_path / "p.csv"), "columns": "group=patient"},
+    }[kind]
+    run = Run.create(tmp_path / "results/one", {"seed": 5} | told)
+    write_best(run.folder / "best", Shipment.of(classifier(), RECIPE), CLASSES, "abc", "")
+    for seed, typed in ((5, []), (6, ["--seed", "6"])):
+        own = list_source(told["data"], seed=seed, reading=Reading.of_run(run.info["settings"]))
+        assert main(["embed", "--data", told["data"], "--run", "one", *typed]) == 0
+        index = Index.read(Path("features.parquet"))
+        assert dict(zip(index.paths, index.splits, strict=True)) == dict(zip(own.paths, own.splits, strict=True))
+
+
 def test_precision_of_clouds_and_of_noise():
     generator = np.random.default_rng(0)
     labels = np.repeat(["a", "b", "c", "d"], 150)
@@ -132,6 +154,12 @@ def test_measure_as_a_table(index, capsys):
         (["similar", "f.parquet", "bad.png", "--k", "0", "--out", "x.gif"], "--k must be at least 1, got 0"),
         (["embed", "--data", "photos", "--out", "f.csv"], "--out f.csv: give a name that ends in .parquet"),
         (["embed", "--data", "photos", "--run", "no"], "no"),
+        (
+            ["embed", "--data", "photos", "--run", "no", "--backbone", "resnet18"],
+            "--backbone resnet18: it is the run's",
+        ),
+        (["embed", "--data", "photos", "--run", "no", "--weights", "random"], "--weights random: it is the run's own"),
+        (["embed", "--data", "photos", "--run", "no", "--image-size", "64"], "--image-size 64: it is the run's own"),
         (["embed", "--data", "photos", "--seed", "-1"], "--seed must be 0 or more, got -1"),
     ],
 )
