@@ -58,14 +58,14 @@ def measure(
 
     def at(depth: int) -> DepthCosts:
         """Where training would take its batch in pieces, they are what is timed."""
-        return within_memory(
-            lambda size: _measure_depth(classifier, depth, pixels[:size], device, precision, exact), n
-        )[0]
 
-    return Costs(
-        augment=seconds_of(lambda: augmenter(pixels, every, 0), device) / n,
-        depths={depth: at(depth) for depth in depths},
-    )
+        def with_images(size: int) -> DepthCosts:
+            return _measure_depth(classifier, depth, pixels[:size], device, precision, exact)
+
+        return within_memory(with_images, n)[0]
+
+    augment = seconds_of(lambda: augmenter(pixels, every, 0), device) / n
+    return Costs(augment=augment, depths={depth: at(depth) for depth in depths})
 
 
 def _measure_exact(classifier: nn.Sequential, pixels: np.ndarray, device: torch.device) -> float:

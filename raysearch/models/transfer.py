@@ -15,7 +15,7 @@ def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     """
     if isinstance(values, np.ndarray):
         # torch takes no reversed arrays, and warns about those that it may not write to (a memory map's).
-        values = torch.from_numpy(np.require(values, requirements=["C", "W"]))
+        values = torch.from_numpy(np.require(values, requirements=("C", "W")))
     on_cuda = device.type == "cuda"
     if on_cuda and values.device.type == "cpu":
         values = values.pin_memory()
