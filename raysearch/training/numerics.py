@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from raysearch.errors import InputError
-from raysearch.models.precision import full_precision as full_precision  # some import it from here
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 

@@ -21,9 +21,9 @@ from raysearch.data.names import readable
 from raysearch.data.walk import walk_folder
 from raysearch.errors import InputError
 from raysearch.models.boundary import prepare
+from raysearch.models.precision import full_precision
 from raysearch.record.decision import decided
 from raysearch.storage.files import replace_with
-from raysearch.training.numerics import full_precision
 
 logger = logging.getLogger(__name__)
 

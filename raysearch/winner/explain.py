@@ -22,9 +22,9 @@ from torch.nn import functional
 from raysearch.errors import InputError
 from raysearch.models.boundary import NOT_BLOCKS, prepare
 from raysearch.models.head import Pool
+from raysearch.models.precision import full_precision
 from raysearch.models.spec import Tokens
 from raysearch.storage.files import replace_with
-from raysearch.training.numerics import full_precision
 from raysearch.winner.answers import ImageLike
 from raysearch.winner.best import Best
 
