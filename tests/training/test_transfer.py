@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-
 import numpy as np
 import pytest
 import torch
@@ -22,25 +20,29 @@ MIXED = Stage(depth=1, epochs=1, batch_size=8, mixing="cutmix", mixing_rate=1.0)
 PLACES = np.arange(8)
 
 
-def images_on_cuda() -> Images:
-    """24 of them, which a teacher has answered."""
+def images_on_cuda(*teachers: torch.nn.Sequential) -> Images:
+    """24 of them, and who answers to them."""
     labels, rows = np.arange(24) % 3, TensorActivations(torch.zeros(24, 4, 4, 3, device=CUDA))
-    teacher = Teacher(np.full((24, 3), 1 / 3, np.float32), np.full(24, 0.3, np.float32))
+    teacher = Teacher(teachers, np.full(24, 0.3, np.float32)) if teachers else None
     return Images(CLASSES, Labelled(rows, labels, teacher), Labelled(rows, labels))
 
 
+def suffix_on_cuda() -> torch.nn.Sequential:
+    with CUDA:
+        network = suffix()
+    network.to = lambda device: network  # it is there, and fake tensors cannot be moved in their module
+    return network
+
+
 def test_no_copy_of_a_step_is_waited_for():
-    """Its images, labels, partners and teacher's answers: all but the backward pass, which fake tensors have not."""
+    """Its images, labels, partners and shares: all but the backward pass, which fake tensors have not."""
     with copies_to_cuda() as copies:
-        with CUDA:
-            network = suffix()
-        network.to = lambda device: network  # it is there, and fake tensors cannot be moved in their module
-        seen = images_on_cuda()
-        training = Trainer(network, MIXED, seen, seed=0, goal=Goal.of("accuracy", ()), device=CUDA)
+        seen = images_on_cuda(suffix_on_cuda().eval())
+        training = Trainer(suffix_on_cuda(), MIXED, seen, seed=0, goal=Goal.of("accuracy", ()), device=CUDA)
         copies.clear()
         step = training.to_step(PLACES, 0, 0)
         inputs, share = step.inputs(PLACES, lambda indices: seen.train.activations.batch(indices, 0))
-        step.summed(PLACES, share, functools.partial(training.summed, training.suffix(inputs)))
+        step.summed(PLACES, share, training.loss_of(inputs, training.suffix(inputs)))
     assert copies == 6 * ["pinned, not waited for"]
 
 
