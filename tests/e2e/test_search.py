@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from safetensors import safe_open
 
+from raysearch.record.files import LOCK
 from tests.e2e.commands import Desk, contents, events, left_behind
 from tests.e2e.conftest import CLASSES, N_PER_CLASS, Search
 
@@ -50,7 +51,7 @@ def test_the_run_folder_is_as_designed(undisturbed: Search) -> None:
     whole |= {"best/known.safetensors"}
     assert whole <= found
     rest = {path for path in found - whole if not path.startswith("checkpoints/")}
-    assert {path for path in rest if not path.startswith("pictures/")} <= {"curves.png", "report.html"}, (
+    assert {path for path in rest if not path.startswith("pictures/")} <= {"curves.png", "report.html", LOCK}, (
         "temporary files were left"
     )
 
