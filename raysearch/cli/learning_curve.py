@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from raysearch.pipeline.learning_curve import Forecast, Point
 
 _FILE = "learning_curve.json"
+_GROWING = "learning_curve.partial.json"
+"""The curve as far as it is trained, where there is an earlier one."""
 
 
 def learning_curve(
@@ -39,7 +41,7 @@ def learning_curve(
 
     All are judged by the validation images; the test images are not looked at. The recipe is the same for all parts,
     its epochs too, so a small part is trained for fewer steps. The trainings run here, one after the other, and each
-    is kept in RUN/learning_curve.json as soon as it is done.
+    is kept in RUN/learning_curve.json as soon as it is done; an earlier curve stays there until this one is whole.
 
         raysearch learning-curve fine_tune-1
         raysearch learning-curve fine_tune-1 --fractions 0.05,0.1,0.2,0.5,1 --seeds 5
@@ -56,15 +58,18 @@ def learning_curve(
     settings = settings_of(opened)
     points: list[Point] = []
     unwritten: OSError | None = None
+    growing = _GROWING if (opened.folder / _FILE).exists() else _FILE
     for point in train(settings, opened.best.recipe, shares, seeds, device):
         points.append(point)
         if not as_json:
             say(f"{point.fraction:.4g} of the images ({point.images:,}), seed {point.seed}: {point.figure:.4f}")
         try:
-            opened.write_json(_FILE, _document(settings.metric, points))
+            opened.write_json(growing, _document(settings.metric, points))
             unwritten = None
         except OSError as error:  # there may be room for the next; if not, what was found is told all the same
             unwritten = error
+    if growing != _FILE and unwritten is None:
+        (opened.folder / growing).replace(opened.folder / _FILE)
     if as_json:
         print(json.dumps(_document(settings.metric, points), indent=2))
     else:

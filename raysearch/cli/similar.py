@@ -31,6 +31,7 @@ from raysearch.cli.insight import (
     backbone_embedder,
     images_of,
 )
+from raysearch.cli.outputs import check_output
 from raysearch.data.names import one_line
 from raysearch.errors import InputError, Problems
 
@@ -113,6 +114,7 @@ def embed(
 
     problems = Problems()
     check_ending("--out", out, (".parquet",), problems)
+    check_output("--out", out, problems, (data, images))
     check_seed(seed or 0, problems)
     for flag, typed in (("--backbone", backbone), ("--weights", weights), ("--image-size", image_size)):
         problems.check(run is None or typed is None, f"{flag} {typed}: it is the run's own with --run; leave it out")
@@ -210,6 +212,7 @@ def similar(
     problems.check(k >= 1, f"--k must be at least 1, got {k}")
     problems.check(len(image) == (not measure), "give one IMAGE, or --measure")
     check_ending("--out", out, (".png", ".jpg", ".jpeg"), problems)
+    check_output("--out", out, problems, (index, *image))
     opened = problems.attempt(Index.read, index)
     problems.stop_if_any()
     assert opened is not None

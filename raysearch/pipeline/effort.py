@@ -78,13 +78,15 @@ def smallest(effort: Effort) -> Effort:
     return effort
 
 
-def student_recipe(recipe: Recipe, images: float) -> Recipe:
-    """The recipe as a student has it: with so many times as many images, its last stage has fewer epochs.
+def student_recipe(recipe: Recipe, effort: Effort, *, in_fold: bool) -> Recipe:
+    """The recipe as a student has it: with several times as many images as its teachers, its last stage is shorter.
 
     Args:
         recipe: of its teachers.
-        images: those with labels and without, as a multiple of those with labels.
+        effort: with students.
+        in_fold: whether a fold of the images with labels is held out, but none of those without.
     """
+    images = 1 + (effort.student - 1) * (effort.folds / (effort.folds - 1) if in_fold else 1.0)
     *before, last = recipe.schedule
     epochs = max(1, round(last.epochs * min(1.0, STUDENT_LENGTH / images)))
     return recipe.model_copy(update={"schedule": (*before, last.model_copy(update={"epochs": epochs}))})

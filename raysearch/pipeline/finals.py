@@ -165,11 +165,11 @@ class Finals:
     def _student(self, one: Finalist, fold: int | None, teachers: tuple[str, ...]) -> Training:
         seed, folds = self.seeds(1)[0], self.effort.folds
         where = "all" if fold is None else f"{fold + 1}of{folds}"
-        recipe = student_recipe(one.for_good if fold is None else one.on_folds, self.effort.student)
+        of_teachers, in_fold = (one.for_good, False) if fold is None else (one.on_folds, True)
+        recipe = student_recipe(of_teachers, self.effort, in_fold=in_fold)
         recipe = recipe.model_copy(update={"seed": seed})
         held_out = None if fold is None else (fold, folds)
-        name = f"student-{one.trial}-{where}"
-        return Training(name, one.trial, recipe, seed, "train+val", held_out, teachers)
+        return Training(f"student-{one.trial}-{where}", one.trial, recipe, seed, "train+val", held_out, teachers)
 
     # ---- what is decided -----------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ import math
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,6 +89,9 @@ def insist(work: Callable[[], T]) -> T:
             return done
 
 
+_STREAMS = {"stdout": 1, "stderr": 2}
+
+
 def replace_with(path: Path, write: Callable[[Path], object]) -> None:
     """Lets `write` fill a file beside `path`, then puts it in its place: a reader sees the old file or the new one.
 
@@ -98,18 +102,36 @@ def replace_with(path: Path, write: Callable[[Path], object]) -> None:
     A link stays one: what it names is replaced. What is no file, as `/dev/stdout` and other devices and pipes, stays
     too, and is written to.
     """
-    if path.exists() and not path.is_file():
-        insist(lambda: _write_into(path, write))
-    else:
-        insist(lambda: _replace_with(path.resolve() if path.is_symlink() else path, write))
+
+    def put() -> None:
+        if _descriptor(path) is not None or (path.exists() and not path.is_file()):
+            _write_into(path, write)
+        else:
+            _replace_with(path.resolve() if path.is_symlink() else path, write)
+
+    insist(put)
+
+
+def _descriptor(path: Path) -> int | None:
+    """The open file of this process that a path names, as `/dev/stdout` does; None: it names another.
+
+    What it is redirected to may be a file, which others write to also: it is not replaced, and not begun again.
+    """
+    folder, _, name = path.as_posix().rpartition("/")
+    if folder == "/dev" and name in _STREAMS:
+        return _STREAMS[name]
+    return int(name) if folder in ("/dev/fd", "/proc/self/fd") and name.isdecimal() else None
 
 
 def _write_into(path: Path, write: Callable[[Path], object]) -> None:
-    """Lets `write` fill a file, whose content then goes into a device or a pipe."""
+    """Lets `write` fill a file, whose content then goes into a device, a pipe or a file that is open already."""
+    open_already = _descriptor(path)
     with tempfile.TemporaryDirectory(prefix="raysearch-") as scratch:
         filled = Path(scratch) / f"filled{path.suffix}"
         write(filled)
-        with filled.open("rb") as source, path.open("wb") as sink:
+        sys.stdout.flush()  # what was printed before comes first
+        sink = path.open("wb") if open_already is None else os.fdopen(os.dup(open_already), "wb")
+        with sink, filled.open("rb") as source:
             shutil.copyfileobj(source, sink)
 
 

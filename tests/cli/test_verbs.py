@@ -150,11 +150,14 @@ def test_a_csv_that_cannot_be_written_is_said_before_anything_is_predicted(here,
         ["portfolio", "one", "--out", "results/one/space.py"],
         ["networks", "--data", "labels.csv", "--out", "labels.csv"],
         ["sweep", "--space", "results/one/space.py", "--out", "results/one/space.py"],
+        ["embed", "--data", "table.parquet", "--out", "table.parquet"],
+        ["similar", "table.parquet", "photos/red/00.png", "--out", "photos/red/00.png"],
     ],
 )
 def test_nothing_that_a_verb_reads_is_written_over(here, capsys, given):
     (here / "results" / "one" / "space.py").write_text("of somebody")
     (here / "labels.csv").write_text("path,label")
+    (here / "table.parquet").write_bytes(b"images")
     lost = Path(given[given.index("--csv" if "--csv" in given else "--out") + 1])
     before = lost.read_bytes()
     assert main(given) == 2

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raysearch.intervals import mean_interval
-from raysearch.pipeline.effort import Effort, final_recipe
+from raysearch.pipeline.effort import Effort, final_recipe, student_recipe
 from raysearch.pipeline.finals import Finalist, Finals
 from raysearch.pipeline.races import choose
 from raysearch.recipe import Recipe, Stage
@@ -272,6 +272,19 @@ def test_a_student_waits_for_its_teachers_who_never_saw_what_judges_it():
     chosen = which.chosen(done)
     assert which.student_out_of_fold(chosen, done).shape == (60, 2)
     assert which.student(chosen, done).training.fold is None
+
+
+@pytest.mark.parametrize(("in_fold", "labelled"), [(False, 1.0), (True, 0.5)])
+def test_a_student_is_trained_on_at_most_twice_as_many_images_as_its_teachers(in_fold, labelled):
+    """There are five times as many images without labels as with; of two folds, half of those with labels are left."""
+    which = finals()
+    effort, teachers = replace(which.effort, folds=2, student=6.0), which.finalists[0].for_good
+    teachers = teachers.model_copy(
+        update={"schedule": (*teachers.schedule[:-1], teachers.schedule[-1].model_copy(update={"epochs": 60}))}
+    )
+    epochs = student_recipe(teachers, effort, in_fold=in_fold).schedule[-1].epochs
+    seen, of_teachers = epochs * (labelled + 5.0), 60 * labelled
+    assert 1.7 * of_teachers < seen <= 2 * of_teachers + 0.5 * (labelled + 5.0)
 
 
 def test_a_teacher_or_a_student_that_failed_costs_no_more_than_itself():

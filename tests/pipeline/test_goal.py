@@ -110,6 +110,12 @@ def check_what_is_left_of_a_curve(run, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         patch.setattr(learning_curve, "train_recipe", interrupted)
         assert raysearch(["learning-curve", "r", "--fractions", "0.3", "--seeds", "3"]) == 130
+        assert len(json.loads((run.folder / "learning_curve.json").read_text())["points"]) == 6, "the earlier one"
+        growing = run.folder / "learning_curve.partial.json"
+        assert len(json.loads(growing.read_text())["points"]) == 2
+        (run.folder / "learning_curve.json").unlink()
+        done.clear()
+        assert raysearch(["learning-curve", "r", "--fractions", "0.3", "--seeds", "3"]) == 130
     assert len(json.loads((run.folder / "learning_curve.json").read_text())["points"]) == 2
     capsys.readouterr()
     (run.folder / "learning_curve.json").unlink()

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -45,6 +48,33 @@ def test_a_link_stays_one_and_what_it_names_is_replaced(tmp_path):
         replace_text(link, text)
         assert link.readlink() == named
         assert (named.read_text(), named.is_symlink()) == (text, False)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="other systems have no such names")
+def test_the_standard_output_is_gone_on_with_though_it_is_a_file(tmp_path):
+    file = tmp_path / "all.csv"
+    file.write_text("before\n")
+    script = "from raysearch.storage.files import replace_text; from pathlib import Path; print('first')\n"
+    script += "replace_text(Path('/dev/stdout'), 'a,b\\n'); print('last')"
+    with file.open("a") as output:
+        subprocess.run([sys.executable, "-c", script], stdout=output, check=True)
+    assert file.read_text() == "before\nfirst\na,b\nlast\n"
+
+
+def test_a_mount_that_cannot_be_asked_for_a_moment_is_waited_for(tmp_path, monkeypatch):
+    asked, exists = [], Path.exists
+
+    def once(path: Path) -> bool:
+        if not asked:
+            asked.append(path)
+            raise OSError(errno.ENOTCONN, "Transport endpoint is not connected")
+        return exists(path)
+
+    monkeypatch.setattr(Path, "exists", once)
+    monkeypatch.setattr("raysearch.storage.files.time.sleep", lambda seconds: None)
+    with patient(lambda told: None):
+        replace_text(tmp_path / "trials.csv", "new")
+    assert (tmp_path / "trials.csv").read_text() == "new"
 
 
 @pytest.mark.skipif(os.name != "posix", reason="pipes of other systems are no files")
