@@ -151,7 +151,7 @@ def test_a_csv_that_cannot_be_written_is_said_before_anything_is_predicted(here,
         ["networks", "--data", "labels.csv", "--out", "labels.csv"],
         ["sweep", "--space", "results/one/space.py", "--out", "results/one/space.py"],
         ["embed", "--data", "table.parquet", "--out", "table.parquet"],
-        ["similar", "table.parquet", "photos/red/00.png", "--out", "photos/red/00.png"],
+        ["similar", "table.parquet", "photos/red/000.png", "--out", "photos/red/000.png"],
     ],
 )
 def test_nothing_that_a_verb_reads_is_written_over(here, capsys, given):
