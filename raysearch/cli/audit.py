@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 THRESHOLD = 0.98
 _PAGE = "audit.html"
-_FILES = (_PAGE, "label_errors.csv", "duplicates.csv", "images.csv")
-"""What --out's folder gets."""
 
 
 def audit(
@@ -125,9 +123,11 @@ def _check_out(data: str, out: Path | None, write: Path | None, drop: Path | Non
     """Note what of --out would be written over what is read, or over what else is written."""
     if out is None:
         return
+    from raysearch.insight.audit_files import TABLES
+
     source = Path(data).expanduser()
     among = source.is_dir() and out.resolve().is_relative_to(source.resolve()) and not (out / _PAGE).exists()
-    for file in (out / name for name in _FILES):
+    for file in (out / name for name in (_PAGE, *TABLES)):
         problems.check(
             not (among and file.exists()),
             f"--out {out}: {file} lies among the images, and is of no earlier audit: give another folder",

@@ -24,17 +24,13 @@ DIGITS = 4
 
 
 def write_tables(audit: Audit, folder: Path) -> None:
-    """Write label_errors.csv, duplicates.csv and images.csv.
+    """Write each of `TABLES`.
 
     Raises:
         OSError: the folder cannot be written.
     """
-    for name, table in (
-        ("label_errors", label_errors(audit)),
-        ("duplicates", duplicates(audit)),
-        ("images", images(audit)),
-    ):
-        replace_with(folder / f"{name}.csv", partial(table.to_csv, index=False))
+    for name, table in TABLES.items():
+        replace_with(folder / name, partial(table(audit).to_csv, index=False))
 
 
 def label_errors(audit: Audit) -> pd.DataFrame:
@@ -101,6 +97,10 @@ def images(audit: Audit) -> pd.DataFrame:
         }
     )
     return pd.concat([table, unread], ignore_index=True) if len(unread) else table
+
+
+TABLES = {"label_errors.csv": label_errors, "duplicates.csv": duplicates, "images.csv": images}
+"""What the folder of an audit gets beside its page."""
 
 
 def read_drop_list(file: Path) -> list[str]:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, replace
 
 from raysearch.job.flags import Flags
-from raysearch.job.settings import PRESETS, Spending
+from raysearch.job.settings import PRESETS, Preset, Spending
 from raysearch.search.asha import rungs_for
 from raysearch.space.space import Space
 
@@ -54,7 +54,7 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False, images: int
         has_head: whether a trained head is there already, so that none is searched.
         images: how many have labels, for training and validation; None: enough.
     """
-    preset = spending(flags, images)
+    preset = spending(flags.preset, images)
     heads, trials = _starts(space, flags, preset.trials)
     if flags.fast_dev_run:
         once = len(space.levels) * (2 if space.tested else 1)  # a level that is tested has a control too
@@ -80,12 +80,12 @@ def budget_of(space: Space, flags: Flags, *, has_head: bool = False, images: int
     )
 
 
-def spending(flags: Flags, images: int | None) -> Spending:
-    """What the preset spends on so many labelled images."""
-    preset = PRESETS[flags.preset]
+def spending(preset: Preset, images: int | None) -> Spending:
+    """What a preset spends on so many labelled images."""
+    usual = PRESETS[preset]
     if images is None or images >= FEW_IMAGES:
-        return preset
-    return replace(preset, folds=max(preset.folds, FEW_IMAGES_FOLDS), fold_length=preset.final_length)
+        return usual
+    return replace(usual, folds=max(usual.folds, FEW_IMAGES_FOLDS), fold_length=usual.final_length)
 
 
 def _starts(space: Space, flags: Flags, usual_trials: int) -> tuple[int, int]:

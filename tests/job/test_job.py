@@ -239,7 +239,7 @@ def test_workers_that_there_is_no_room_for_are_refused(monkeypatch, device, gpus
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_fills_in_what_was_not_said(flags, preset):
     settings = resolve(flags(preset=preset)).settings
-    wanted = spending(flags(preset=preset), 60)
+    wanted = spending(preset, 60)
     named = {field.name: getattr(wanted, field.name) for field in fields(wanted)}
     named["fold_seeds"] = named.pop("seeds")
     assert {key: getattr(settings, key) for key in named} == named
@@ -249,12 +249,11 @@ def test_a_preset_fills_in_what_was_not_said(flags, preset):
 
 
 def test_few_images_are_compared_on_more_folds_and_for_as_long_as_for_good(flags):
-    quick = flags(preset="quick")
-    few, many = spending(quick, FEW_IMAGES - 1), spending(quick, FEW_IMAGES)
-    assert many == spending(quick, None) == PRESETS["quick"]
+    few, many = spending("quick", FEW_IMAGES - 1), spending("quick", FEW_IMAGES)
+    assert many == spending("quick", None) == PRESETS["quick"]
     assert (few.folds, few.fold_length) == (4, few.final_length)
     assert replace(few, folds=many.folds, fold_length=many.fold_length) == many
-    assert spending(flags(preset="best"), 50) == PRESETS["best"], "which has more folds, each as long, anyway"
+    assert spending("best", 50) == PRESETS["best"], "which has more folds, each as long, anyway"
     assert resolve(flags(preset="quick", folds=2)).settings.folds == 2, "what is said wins"
 
 
