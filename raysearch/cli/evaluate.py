@@ -71,7 +71,7 @@ def evaluate(
     from raysearch.data.reading import Reading
     from raysearch.record.folder import locate
     from raysearch.winner.best import load_best
-    from raysearch.winner.evaluate import metrics_of_answers
+    from raysearch.winner.evaluate import detailed_metrics
 
     problems = Problems()
     folder = problems.attempt(locate, run, results)
@@ -90,7 +90,7 @@ def evaluate(
         raise InputError(f"{source!r} has no images in its {split} split; --split all takes every image of it")
     logits, labels = _answers(best, measured, chosen)
     threshold = best.confidence.threshold
-    metrics = metrics_of_answers(logits, labels, best.labels, threshold)
+    metrics = detailed_metrics(logits, labels, best.labels, threshold)
     strangers = None
     if unknown_data is not None:
         from raysearch.winner.detection import measure_detection

@@ -1,4 +1,4 @@
-"""What an ensemble is worth out of fold. Its weights are chosen on all out-of-fold answers, so these flatter it.
+"""The ensemble: its members, and what it is worth out of fold, where answers that chose its weights flatter it.
 
 Each fold's images are therefore answered by the ensemble that the other folds would have chosen; what is shipped has
 the weights that all of them choose.
@@ -12,28 +12,53 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.pipeline.shippable import Floats, greedy
-from raysearch.pipeline.shipping import Finish
+from raysearch.pipeline.finish import Finish
+from raysearch.pipeline.shippable import MOST_MEMBERS, Floats, Shippable, greedy
 from raysearch.record.goal import Goal
 from raysearch.workers.trainings import Outcome
 
 
-def judged_elsewhere(finish: Finish, done: Mapping[str, Outcome]) -> Finish:
-    """The finish, with answers of its ensemble that its weights were not chosen on; as it is, if it has none.
+def members_of(
+    finish: Finish, seeds: Sequence[Floats], done: Mapping[str, Outcome]
+) -> dict[str, tuple[float, int, Floats]]:
+    """The ensemble of the finals, as far as its networks were trained, as `shippable` takes it.
 
     Args:
-        finish: what can be shipped.
+        finish: of which the chosen recipe and the others' trainings for good are known.
+        seeds: out-of-fold probabilities of single trainings of the chosen recipe, (n, classes) each.
+        done: what came of all trainings.
+
+    Returns: for each trial its weight, of weights that add up to one, its networks and its out-of-fold answers.
+    """
+    finals, chosen = finish.finals, finish.chosen
+    weights = finals.members(done) or {}
+    here = {trial: weight for trial, weight in weights.items() if trial == chosen.trial or trial in finish.others}
+    networks = {chosen.trial: min(len(finish.refits), MOST_MEMBERS - len(here) + 1)}
+    members = {}
+    for trial, weight in here.items():
+        one = next(finalist for finalist in finals.finalists if finalist.trial == trial)
+        found = np.mean(seeds, axis=0) if one is chosen else finals.out_of_fold(one, 0, done)
+        assert found is not None
+        members[trial] = weight / sum(here.values()), networks.get(trial, 1), found
+    return members
+
+
+def judged_elsewhere(points: Sequence[Shippable], finish: Finish, done: Mapping[str, Outcome]) -> list[Shippable]:
+    """What can be shipped, where the ensemble's answers are of weights that were not chosen on the image.
+
+    Args:
+        points: of which one may be an ensemble.
+        finish: of which the chosen recipe and the others' trainings for good are known.
         done: what came of all trainings.
     """
-    if not any(point.kind == "ensemble" for point in finish.points):
-        return finish
+    if not any(point.kind == "ensemble" for point in points):
+        return list(points)
     finals, there = finish.finals, {finish.chosen.trial, *finish.others}
     failed = (finals.members(done) or {}).keys() - there
     candidates = {trial: found for trial, found in (finals.candidates(done) or {}).items() if trial not in failed}
     fold = np.repeat(np.arange(len(finals.held_out)), [len(places) for places in finals.held_out])
     found = by_other_folds(candidates, fold, finals.held_out_labels, finals.classes, finals.goal)
-    points = (replace(one, probabilities=found) if one.kind == "ensemble" else one for one in finish.points)
-    return replace(finish, points=tuple(points))
+    return [replace(one, probabilities=found) if one.kind == "ensemble" else one for one in points]
 
 
 def by_other_folds(

@@ -11,11 +11,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from raysearch.job.job import Job
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.frontier import frontier
 from raysearch.pipeline.measured_networks import Models, Seen
 from raysearch.pipeline.required import Answers, Known, required
 from raysearch.pipeline.shippable import Floats, Shippable
-from raysearch.pipeline.shipping import Finish
 from raysearch.record.evaluation import (
     EvaluationDocument,
     Kind,
@@ -26,7 +26,7 @@ from raysearch.record.line import Row
 from raysearch.record.trial import Trial
 from raysearch.training.calibration import logarithms, tempered
 from raysearch.winner.confidence import calibration_error, reliability
-from raysearch.winner.evaluate import Evaluation, evaluation_document, metrics_of_answers
+from raysearch.winner.evaluate import Evaluation, detailed_metrics, evaluation_document
 from raysearch.winner.shipment import Confidence, Network, Shipment, equal_shares
 
 Labels = NDArray[np.int64]
@@ -230,7 +230,7 @@ class Measured:
     def _metrics(self, probabilities: Floats, labels: NDArray[np.int64]) -> Metrics:
         """The metrics of calibrated probabilities; what counts answers counts those by the threshold."""
         logits = logarithms(probabilities)
-        return metrics_of_answers(logits, labels, self._job.dataset.classes, self.confidence.threshold)
+        return detailed_metrics(logits, labels, self._job.dataset.classes, self.confidence.threshold)
 
     # ---- by image ------------------------------------------------------------------------------------------------
 

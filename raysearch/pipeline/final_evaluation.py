@@ -11,10 +11,10 @@ from dataclasses import replace
 from raysearch.data.augment import Augmenter
 from raysearch.job.job import Job
 from raysearch.pipeline.evaluation_files import Measured
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.forgetting import forgotten
 from raysearch.pipeline.looking import Look, look, where_of
 from raysearch.pipeline.measured_networks import Models, Seen, measured_networks
-from raysearch.pipeline.shipping import Finish
 from raysearch.pipeline.unknown import known_images
 from raysearch.record.final_events import TestRead
 from raysearch.record.folder import RunFolder

@@ -8,11 +8,11 @@ from raysearch.data.dataset import Split
 from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort
-from raysearch.pipeline.ensemble import judged_elsewhere
 from raysearch.pipeline.finals import Finals
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.progress import Progress
 from raysearch.pipeline.races import Race
-from raysearch.pipeline.shipping import Finish, finals_of, finish_of
+from raysearch.pipeline.shipping import finals_of, finish_of
 from raysearch.record.events import Event
 from raysearch.record.final_events import (
     Chosen,
@@ -106,7 +106,7 @@ class FinalTraining:
             storage=self._run.storage,
         )
         here = job.bench_here()
-        finish = judged_elsewhere(finish_of(job, finals, done, here, call), done)
+        finish = finish_of(job, finals, done, here, call)
         self._tell_choice(finish)
         return finish
 

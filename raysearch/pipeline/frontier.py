@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from raysearch.intervals import wilson
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.shippable import Floats
-from raysearch.pipeline.shipping import Finish
 from raysearch.record.decision import decided
 from raysearch.record.evaluation import AccuracyInterval, FrontierPoint, Kind
 from raysearch.training.calibration import tempered

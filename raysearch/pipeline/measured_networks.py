@@ -9,8 +9,9 @@ from typing import NamedTuple
 from torch import nn
 
 from raysearch.job.job import Job
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.looking import where_of, with_estimated_statistics
-from raysearch.pipeline.shipping import Finish, averaged_look
+from raysearch.pipeline.shipping import averaged_look
 from raysearch.recipe import Recipe
 from raysearch.record.folder import RunFolder
 from raysearch.record.trial import Trial

@@ -6,11 +6,9 @@ No test image is looked at here: everything that is decided is decided out of fo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property
+from dataclasses import replace
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from raysearch.data.dataset import Split
@@ -18,20 +16,17 @@ from raysearch.errors import InputError
 from raysearch.job.job import Job
 from raysearch.job.settings import BALANCE
 from raysearch.pipeline.effort import Effort, final_recipe
+from raysearch.pipeline.ensemble import judged_elsewhere, members_of
 from raysearch.pipeline.finals import Finalist, Finals
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.looking import LABELLED, Look, Statistics, look, where_of
 from raysearch.pipeline.races import CONFIDENCE
-from raysearch.pipeline.shippable import MOST_MEMBERS, Floats, Shippable, shippable, shipped_kind
-from raysearch.pipeline.threshold import best_threshold, cross_fitted
-from raysearch.record.evaluation import Kind
+from raysearch.pipeline.shippable import Floats, shippable, shipped_kind
 from raysearch.record.trial import Trial
 from raysearch.search.controller import Controller
 from raysearch.search.state import SearchState
 from raysearch.training.averaging import mean_state
 from raysearch.training.bench import Bench
-from raysearch.training.calibration import fitted_temperature, logarithms
-from raysearch.training.decisions import Decisions
-from raysearch.training.paired import compare
 from raysearch.training.path import assemble
 from raysearch.workers.cluster import Call
 from raysearch.workers.trainings import Outcome, succeeded
@@ -95,81 +90,6 @@ def _finalist(controller: Controller, trial: Trial, effort: Effort) -> Finalist:
     return Finalist(trial.name, *(final_recipe(trial.recipe, kept, length, ended) for length in lengths))
 
 
-@dataclass(frozen=True)
-class Finish:
-    """What the trainings after a search came to, and what is shipped of it."""
-
-    finals: Finals
-    chosen: Finalist
-    refits: tuple[Outcome, ...]
-    """Trained to their ends; of the chosen recipe, on all images that may be trained on."""
-    seeds: tuple[Floats, ...]
-    """Out-of-fold probabilities of single trainings of the chosen recipe, (n, classes) each; none without folds."""
-    points: tuple[Shippable, ...]
-    """All that can be shipped, with what it is worth out of fold; none without folds."""
-    shipped: Kind
-    others: Mapping[str, Outcome]
-    """The trainings on all images of other recipes, which an ensemble may have as members, by trial."""
-    in_folds: Mapping[str, tuple[tuple[Outcome, ...], ...]] = field(default_factory=dict)
-    """The trainings on folds, by trial: those of each fold, in the order of their seeds, as far as they succeeded."""
-    longer: Outcome | None = None
-    """The chosen recipe's training without the first fold that is as long as for good: see `Finals.longer`."""
-    student: Outcome | None = None
-    """What learned from the refits' answers; None: there is none, or nothing out of fold is known of it."""
-    students_in_folds: tuple[Outcome, ...] = ()
-    """What learned from the answers of each fold's trainings."""
-
-    @property
-    def point(self) -> Shippable | None:
-        """The one that is shipped; None without folds."""
-        return next((point for point in self.points if point.kind == self.shipped), None)
-
-    @cached_property
-    def threshold(self) -> float | None:
-        """The calibrated probability from which on the second of two classes is the answer.
-
-        It is None where the likelier class is the answer: with more classes, with a goal that counts no answers, and
-        where another threshold is not surely better out of fold, each fold answered at the one that the others choose.
-        What is required comes first: see `best_threshold`. Figures out of fold are told at the stored one, which these
-        images have chosen.
-        """
-        goal, classes = self.finals.goal, self.finals.classes
-        if self.point is None or len(classes) != 2:
-            return None
-        logits, labels = logarithms(self.point.probabilities) / self.fold_temperature, self.finals.held_out_labels
-        found = best_threshold(goal, logits, labels, classes)
-        if found == 0.5:
-            return None
-        sizes = [len(out) for out in self.finals.held_out]
-        moved = Decisions(logits, cross_fitted(goal, logits, labels, classes, sizes))
-        groups = self.finals.held_out_groups
-        return found if compare(goal, moved, Decisions(logits), labels, classes, CONFIDENCE, groups).surely else None
-
-    @cached_property
-    def fold_temperature(self) -> float:
-        """What makes the out-of-fold answers of what is shipped as sure as they are right; 1 where there are none."""
-        if self.point is None:
-            return 1.0
-        logits = logarithms(self.point.probabilities)
-        return fitted_temperature(logits, torch.as_tensor(self.finals.held_out_labels))
-
-    @cached_property
-    def temperature(self) -> float:
-        """What the logits of what is shipped are divided by.
-
-        What is trained for longer is surer. By how much is measured on the first fold, which neither of two trainings
-        of the chosen recipe has seen: the longer one's temperature over the shorter one's.
-        """
-        if self.point is None or not self.finals.effort.folds_are_short:
-            return self.fold_temperature
-        if self.longer is None:  # it failed: then it is only known that what is trained for longer is not less sure
-            return max(1.0, self.fold_temperature)
-        labels = torch.as_tensor(self.finals.labels[self.finals.held_out[0]])
-        shorter = self.in_folds[self.chosen.trial][0][0]
-        of_longer, of_shorter = (fitted_temperature(one.held_out_logits(), labels) for one in (self.longer, shorter))
-        return self.fold_temperature * of_longer / of_shorter
-
-
 def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Bench, call: Call) -> Finish:
     """What is made of the trainings, and which of it is shipped.
 
@@ -204,30 +124,14 @@ def finish_of(job: Job, finals: Finals, done: Mapping[str, Outcome], bench: Benc
         finish = replace(finish, student=student, students_in_folds=tuple(finals.student_folds(chosen, done)))
     else:
         of_student = None
-    points = shippable(seeds, averaged, mirrored, _members(finish, seeds, done), of_student)
+    points = shippable(seeds, averaged, mirrored, members_of(finish, seeds, done), of_student)
     known, groups = finals.held_out_labels, finals.held_out_groups
     best = shipped_kind(points, known, finals.classes, finals.goal, CONFIDENCE, groups)
     there = {point.kind for point in points}
     shipped = job.settings.ship if job.settings.ship in there else best
     longer = next(iter(succeeded(finals.longer(chosen), done)), None)
-    return replace(finish, seeds=tuple(seeds), points=tuple(points), shipped=shipped, longer=longer)
-
-
-def _members(
-    finish: Finish, seeds: Sequence[Floats], done: Mapping[str, Outcome]
-) -> dict[str, tuple[float, int, Floats]]:
-    """The ensemble of the finals, as far as its networks were trained; weights add up to one."""
-    finals, chosen = finish.finals, finish.chosen
-    weights = finals.members(done) or {}
-    here = {trial: weight for trial, weight in weights.items() if trial == chosen.trial or trial in finish.others}
-    networks = {chosen.trial: min(len(finish.refits), MOST_MEMBERS - len(here) + 1)}
-    members = {}
-    for trial, weight in here.items():
-        one = next(finalist for finalist in finals.finalists if finalist.trial == trial)
-        found = np.mean(seeds, axis=0) if one is chosen else finals.out_of_fold(one, 0, done)
-        assert found is not None
-        members[trial] = weight / sum(here.values()), networks.get(trial, 1), found
-    return members
+    told = judged_elsewhere(points, finish, done)
+    return replace(finish, seeds=tuple(seeds), points=tuple(told), shipped=shipped, longer=longer)
 
 
 def _looked(

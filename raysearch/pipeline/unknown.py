@@ -16,8 +16,9 @@ from torch import nn
 from raysearch.data.dataset import Split
 from raysearch.data.selection import evenly_spaced
 from raysearch.job.job import Job
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.looking import Statistics, Where, estimate_batch_norm, images_at, where_of
-from raysearch.pipeline.shipping import Finish, fold_look
+from raysearch.pipeline.shipping import fold_look
 from raysearch.winner.shipment import Shipment
 from raysearch.winner.unknown import Floats, Known, features, ratios, references, rounded
 from raysearch.workers.cluster import Call

@@ -21,7 +21,7 @@ from raysearch.models.head import WithEmbeddings, embeds
 from raysearch.record.evaluation import ClassFigures, ClassSpreads, EvaluationDocument, Figures, Metrics, Spread
 from raysearch.record.metric import RANKED, RETRIEVAL, class_metric, larger_is_better, measured, parts
 from raysearch.training.answers import exact_rows
-from raysearch.training.metrics import classification_metrics
+from raysearch.training.decisions import Decisions
 from raysearch.training.retrieval import retrieval_metrics
 
 _MOST_RANKED = 50_000_000
@@ -111,32 +111,12 @@ def logits_of(
             module.training = training
 
 
-def detailed_metrics(logits: torch.Tensor, labels: np.ndarray, classes: Sequence[str]) -> Metrics:
-    """The training loop's metrics of logits (n, classes), by class, with F1, support and the confusion matrix."""
-    also = RANKED if logits.numel() <= _MOST_RANKED else ()
-    flat = classification_metrics(logits, torch.as_tensor(labels), classes, also)
-    counts = confusion(labels, logits.argmax(dim=1).numpy(), len(classes))
-    per_class: dict[str, ClassFigures] = {}
-    for i, name in enumerate(classes):
-        precision, recall, f1 = (flat.pop(f"{kind}:{name}") for kind in ("precision", "recall", "f1"))
-        support = int(counts[i].sum())
-        per_class[name] = {"precision": precision, "recall": recall, "f1": f1, "support": support}
-    scalars = {key: float(value) for key, value in flat.items()}
-    return cast("Metrics", {**scalars, "per_class": per_class, "confusion": counts.tolist()})
-
-
-def at_threshold(logits: torch.Tensor, threshold: float) -> torch.Tensor:
-    """Logits (n, 2) of which the second is the larger from this probability on."""
-    shift = -math.log(threshold / (1 - threshold))
-    return logits + torch.tensor([0.0, shift], dtype=logits.dtype)
-
-
-def metrics_of_answers(
-    logits: torch.Tensor, labels: np.ndarray, classes: Sequence[str], threshold: float | None
+def detailed_metrics(
+    logits: torch.Tensor, labels: np.ndarray, classes: Sequence[str], threshold: float | None = None
 ) -> Metrics:
-    """`detailed_metrics` of what a classifier answers: what counts answers counts those by its threshold.
+    """The training loop's metrics of what a classifier answers, by class, with F1, support and the confusion matrix.
 
-    Log-loss and what ranks are of its probabilities, as they are.
+    Log-loss and what ranks are of its probabilities, as they are, whatever the threshold.
 
     Args:
         logits: shape (n, classes), calibrated if the threshold is of calibrated probabilities.
@@ -144,12 +124,17 @@ def metrics_of_answers(
         classes: in their order.
         threshold: of two classes: from which probability of the second on it is the answer; None: the likelier is.
     """
-    metrics = detailed_metrics(logits, labels, classes)
-    if threshold is None:
-        return metrics
-    return cast(
-        "Metrics", {**detailed_metrics(at_threshold(logits, threshold), labels, classes), "loss": metrics["loss"]}
-    )
+    also = RANKED if logits.numel() <= _MOST_RANKED else ()
+    decisions = Decisions(logits, threshold)
+    flat = decisions.figures(torch.arange(len(labels)), torch.as_tensor(labels), classes, also)
+    counts = confusion(labels, decisions.said.numpy(), len(classes))
+    per_class: dict[str, ClassFigures] = {}
+    for i, name in enumerate(classes):
+        precision, recall, f1 = (flat.pop(f"{kind}:{name}") for kind in ("precision", "recall", "f1"))
+        support = int(counts[i].sum())
+        per_class[name] = {"precision": precision, "recall": recall, "f1": f1, "support": support}
+    scalars = {key: float(value) for key, value in flat.items()}
+    return cast("Metrics", {**scalars, "per_class": per_class, "confusion": counts.tolist()})
 
 
 def confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> np.ndarray:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import torch
 
 from raysearch.pipeline.ensemble import by_other_folds, judged_elsewhere
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.shippable import greedy, shippable
-from raysearch.pipeline.shipping import Finish
 from raysearch.record.goal import Goal
 from raysearch.workers.trainings import Outcome
 from tests.pipeline.test_finals import Known, finals
@@ -56,12 +54,10 @@ def test_what_is_shipped_has_the_weights_that_all_images_choose_and_is_judged_by
     chosen, candidates, weights = which.chosen(done), which.candidates(done), which.members(done)
     seeds, others = which.chosen_seeds(chosen, done), {trial: done[f"refit-{trial}-1000"] for trial in weights}
     points = shippable(seeds, None, None, {trial: (one, 2, candidates[trial]) for trial, one in weights.items()})
-    finish = Finish(which, chosen, (), tuple(seeds), tuple(points), "ensemble", others)
-    found = judged_elsewhere(finish, done)
-    (single, before), (same, after) = finish.points, found.points
+    finish = Finish(which, chosen, (), tuple(seeds), (), "ensemble", others)
+    (single, before), (same, after) = points, judged_elsewhere(points, finish, done)
     assert single is same
     assert (after.members, after.cost) == (before.members, before.cost)
     fold = np.repeat(np.arange(3), 20)
     assert (after.probabilities == by_other_folds(candidates, fold, which.held_out_labels, CLASSES, GOAL)).all()
-    alone = replace(finish, points=finish.points[:1])
-    assert judged_elsewhere(alone, done) is alone
+    assert judged_elsewhere(points[:1], finish, done) == points[:1]

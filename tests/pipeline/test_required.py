@@ -13,7 +13,6 @@ from raysearch.pipeline.threshold import at_best_threshold, best_threshold
 from raysearch.record.goal import Goal
 from raysearch.training.decisions import Decisions
 from raysearch.training.paired import Difference, compare, figure_interval
-from raysearch.winner.evaluate import at_threshold
 
 CLASSES = ("well", "ill")
 LABELS = (np.arange(400) % 4 == 0).astype(np.int64)
@@ -26,8 +25,8 @@ def scans(shift: float = 0.0, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.stack([np.zeros(400), signal], axis=1))
 
 
-def recall(logits: torch.Tensor) -> float:
-    return (logits.argmax(1).numpy() == LABELS)[LABELS == 1].mean()
+def recall(decisions: Decisions) -> float:
+    return (decisions.said.numpy() == LABELS)[LABELS == 1].mean()
 
 
 GOAL = Goal.of("accuracy", ["recall:ill>=0.95"])
@@ -36,17 +35,17 @@ GOAL = Goal.of("accuracy", ["recall:ill>=0.95"])
 def test_the_threshold_is_the_best_of_the_metric_that_keeps_the_bound():
     logits = scans()
     threshold = best_threshold(GOAL, logits, LABELS, CLASSES)
-    moved = at_threshold(logits, threshold)
-    assert recall(logits) < 0.95 <= recall(moved)
+    moved = Decisions(logits, threshold)
+    assert recall(Decisions(logits)) < 0.95 <= recall(moved)
     positive = torch.softmax(logits, 1)[:, 1].numpy()
     accuracies = [
         (said == LABELS).mean()
         for at in np.unique(positive)
         if ((said := (positive >= at).astype(int)) == LABELS)[LABELS == 1].mean() >= 0.95
     ]
-    found = (moved.argmax(1).numpy() == LABELS).mean()
+    found = (moved.said.numpy() == LABELS).mean()
     assert max(accuracies) - 0.02 <= found <= max(accuracies), "of the thresholds that are tried"
-    assert torch.equal(at_best_threshold(GOAL, logits, LABELS, CLASSES).said, moved.argmax(1))
+    assert torch.equal(at_best_threshold(GOAL, logits, LABELS, CLASSES).said, moved.said)
     assert at_best_threshold(Goal("accuracy"), logits, LABELS, CLASSES).threshold is None
 
 
@@ -54,7 +53,7 @@ def test_a_metric_that_no_threshold_changes_may_have_a_bound_that_one_keeps():
     logits = scans()
     assert best_threshold(Goal("auroc"), logits, LABELS, CLASSES) == 0.5
     threshold = best_threshold(Goal.of("auroc", ["recall:ill>=0.9"]), logits, LABELS, CLASSES)
-    assert recall(at_threshold(logits, threshold)) >= 0.9
+    assert recall(Decisions(logits, threshold)) >= 0.9
 
 
 def test_whoever_keeps_the_bound_is_better_than_whoever_does_not():
@@ -163,4 +162,4 @@ def test_what_is_written_says_whether_it_is_kept():
     assert kept["low"] < kept["figure"] < kept["high"]
     (missed,) = required(GOAL, Known(None, "validation", {"recall:ill": 0.94}, test))
     assert (missed["met"], missed["figure"], missed["low"]) == (False, 0.94, None)
-    assert missed["test"][0] == pytest.approx(recall(scans()))
+    assert missed["test"][0] == pytest.approx(recall(Decisions(scans())))

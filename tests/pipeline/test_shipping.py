@@ -10,9 +10,9 @@ import torch
 
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finalist, Finals
+from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.frontier import frontier
 from raysearch.pipeline.shippable import Shippable
-from raysearch.pipeline.shipping import Finish
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.goal import Goal
 from raysearch.workers.order import Training

@@ -21,7 +21,7 @@ from raysearch.training.averaging import mean_state
 from raysearch.winner.best import Best, load_best
 from raysearch.winner.best_files import write_best
 from raysearch.winner.confidence import RiskCoverage
-from raysearch.winner.evaluate import metrics_of_answers
+from raysearch.winner.evaluate import detailed_metrics
 from raysearch.winner.export import export, export_run
 from raysearch.winner.formats import SUFFIXES, read_file
 from raysearch.winner.shipment import Confidence, Network, Shipment
@@ -171,9 +171,9 @@ def test_the_answer_of_two_classes_follows_the_threshold_everywhere(two, tmp_pat
     assert all(answer.top(2)[0][0] == answer.label for answer in two.answers(list(IMAGES)))
     labels = np.array([0, 1] * 8)[: len(IMAGES)]
     logits = torch.log(torch.tensor(table[["p_a", "p_b"]].to_numpy()))
-    metrics = metrics_of_answers(logits, labels, ("a", "b"), threshold)
+    metrics = detailed_metrics(logits, labels, ("a", "b"), threshold)
     assert metrics["accuracy"] == pytest.approx(np.mean(np.array(["a", "b"])[labels] == said))
-    plain = metrics_of_answers(logits, labels, ("a", "b"), None)
+    plain = detailed_metrics(logits, labels, ("a", "b"))
     assert metrics["loss"] == plain["loss"], "of probabilities, which no threshold changes"
     assert metrics["auroc"] == pytest.approx(plain["auroc"])
     done = export(two, "torch", tmp_path / "model.pt2", IMAGES)
