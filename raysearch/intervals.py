@@ -13,7 +13,11 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, stdtrit  # of binomials, and Student's quantile; scipy.stats takes a second to import
+from scipy.special import (  # of binomials, Student's and its quantile; scipy.stats takes a second to import
+    bdtr,
+    stdtr,
+    stdtrit,
+)
 
 
 def numbered_groups(groups: ArrayLike | None) -> NDArray[np.int64] | None:
@@ -104,6 +108,17 @@ def wilson(share: float, n: float, confidence: float = 0.95) -> tuple[float, flo
     return max(0.0, (middle - reach) / scale), min(1.0, (middle + reach) / scale)
 
 
+def share_interval(right: ArrayLike, groups: ArrayLike | None = None, confidence: float = 0.95) -> tuple[float, float]:
+    """Wilson's interval of the share of those that are right, of which groups count as their `effective_number`.
+
+    Args:
+        right: whether each is, shape (n,), at least one.
+        groups: as of `mean_interval`.
+        confidence: of the two-sided interval.
+    """
+    return wilson(float(np.asarray(right).mean()), effective_number(right, groups), confidence)
+
+
 def mcnemar(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
     """The p-value of a difference between answers to the same images, two-sided (exact; McNemar 1947).
 
@@ -114,6 +129,25 @@ def mcnemar(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
     """
     lost, won = int((before & ~after).sum()), int((after & ~before).sum())
     return min(1.0, 2 * float(bdtr(min(lost, won), lost + won, 0.5)))
+
+
+def p_of_change(before: NDArray[np.bool_], after: NDArray[np.bool_], groups: ArrayLike | None = None) -> float:
+    """The p-value of a difference between answers to the same images, two-sided.
+
+    It is McNemar's, or, as his test takes images for independent draws, Student's of `mean_interval` where groups are
+    known. Where all groups have changed alike nothing tells how they differ: then each is one coin for `mcnemar`.
+
+    Args:
+        before, after: whether each image was told right, shape (n,).
+        groups: as of `mean_interval`.
+    """
+    if (numbers := numbered_groups(groups)) is None:
+        return mcnemar(before, after)
+    gains = after.astype(float) - before
+    if not (error := _error_of_groups(gains, numbers)):
+        sums = np.bincount(numbers, gains)
+        return mcnemar(sums < 0, sums > 0)
+    return 2 * float(stdtr(int(numbers.max()), -abs(gains.mean()) / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

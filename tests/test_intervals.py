@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from raysearch.intervals import effective_number, mean_interval, wilson
+from raysearch.intervals import effective_number, mcnemar, mean_interval, p_of_change, share_interval, wilson
 
 RANDOM = np.random.default_rng(0)
 GAINS = RANDOM.normal(0.1, 1, 40)
@@ -39,4 +39,23 @@ def test_groups_that_differ_no_more_than_chance_make_no_interval_narrower():
 def test_where_all_are_right_a_group_says_one_thing():
     right, groups = np.ones(60), np.repeat(np.arange(6), 10)
     assert effective_number(right, groups) == 6
-    assert wilson(1.0, effective_number(right, groups))[0] < 0.7 < wilson(1.0, 60)[0]
+    assert share_interval(right, groups) == wilson(1.0, 6)
+    assert wilson(1.0, 6)[0] < 0.7 < share_interval(right)[0]
+
+
+def test_a_change_is_as_likely_by_chance_as_patients_make_it():
+    """Thirty images are told right that were wrong, ten the other way: ten patients' images, three or one of each."""
+    before, after = np.repeat([False, True, True], [30, 10, 60]), np.repeat([True, False, True], [30, 10, 60])
+    patients = np.concatenate([np.repeat(np.arange(10), 3), np.arange(10), np.repeat(np.arange(10, 30), 3)])
+    assert p_of_change(before, after) == mcnemar(before, after) < 0.01
+    assert p_of_change(before, after, np.arange(100)) == mcnemar(before, after)
+    low, high = mean_interval(after.astype(float) - before, 1 - p_of_change(before, after, patients), patients)[1:]
+    assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-9), "it is the level whose interval touches nought"
+    clumped = np.concatenate([np.repeat([0, 1], 15), np.full(10, 2), np.repeat(np.arange(3, 9), 10)])
+    assert p_of_change(before, after, clumped) > 0.2, "two patients gained, and one lost"
+
+
+def test_where_all_patients_change_alike_each_is_one_coin():
+    before, after, patients = np.zeros(30, bool), np.ones(30, bool), np.repeat(np.arange(3), 10)
+    assert p_of_change(before, after, patients) == 2 * 0.5**3
+    assert p_of_change(after, after, patients) == 1

@@ -10,12 +10,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from raysearch.data.dataset import Split
+from raysearch.intervals import effective_number, numbered_groups
 from raysearch.job.job import Job
 from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.frontier import frontier
 from raysearch.pipeline.measured_networks import Models, Seen
 from raysearch.pipeline.required import Answers, Known, required
 from raysearch.pipeline.shippable import Floats, Shippable
+from raysearch.record.decision import decided
 from raysearch.record.evaluation import (
     EvaluationDocument,
     Kind,
@@ -97,8 +100,9 @@ class Measured:
         if self._finish is None or self._point is None:
             return Confidence()
         shares = tempered(self._point.probabilities, self._finish.fold_temperature)
-        labels = self._finish.finals.held_out_labels
-        return Confidence.of(shares, labels, self._finish.temperature, self._finish.threshold)
+        finals, finish = self._finish.finals, self._finish
+        known = finals.held_out_labels, finish.temperature, finish.threshold
+        return Confidence.of(shares, *known, finals.held_out_groups)
 
     # ---- the test images -----------------------------------------------------------------------------------------
 
@@ -158,7 +162,7 @@ class Measured:
         document["test_reads"] = test_reads
         document["shipped"] = self._shipped_figures()
         finish, test = self._finish, self._job.dataset.test
-        document["frontier"] = [] if finish is None else frontier(finish, self.by_kind(), test.labels)
+        document["frontier"] = [] if finish is None else frontier(finish, self.by_kind(), test)
         if finish is not None and finish.student is not None:
             document["unlabelled"] = finish.student.unlabelled or 0
         if (goal := self._job.goal).require or goal.several:
@@ -197,6 +201,7 @@ class Measured:
             "temperature": self.confidence.temperature,
             "threshold": self.confidence.threshold,
             "test": self._metrics(calibrated, data.test.labels),
+            "independent": self._independent(decided(calibrated, self.confidence.threshold) == data.test.labels),
             "calibration_error": {
                 "before": calibration_error(found, data.test.labels),
                 "after": calibration_error(calibrated, data.test.labels),
@@ -221,6 +226,9 @@ class Measured:
             )
         return figures
 
+    def _independent(self, right: NDArray[np.bool_]) -> float:
+        return float(effective_number(right, self._job.dataset.test.groups))
+
     @property
     def _trainings(self) -> int:
         """What is shipped is made of so many."""
@@ -237,6 +245,8 @@ class Measured:
     def predictions(self) -> pd.DataFrame:
         """What predictions.parquet holds: split, path, label, and for each model its probabilities as a list.
 
+        Where images are of a group, its number within the file, too.
+
         "winner" is what is shipped. Where it was trained on the validation images, its answers to these are out of
         fold, as far as there are any.
         """
@@ -250,6 +260,9 @@ class Measured:
             "label": np.concatenate([data.val.labels, data.test.labels]),
             **{name: _rows(val[name], test[name]) for name in test},
         }
+        groups = numbered_groups(Split.join(data.val, data.test).groups)
+        if groups is not None:
+            columns["group"] = groups
         for kind, found in self.by_kind().items() if self._finish is not None and self._finish.points else ():
             columns[f"shipped_{kind}"] = _rows(
                 np.full_like(found, np.nan, shape=(len(data.val), found.shape[1])), found

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from raysearch.data.continued import EarlierImages
-from raysearch.intervals import holm, mcnemar, mean_interval
+from raysearch.intervals import holm, mean_interval, p_of_change
 from raysearch.job.job import Job
 from raysearch.pipeline.looking import images_at
 from raysearch.pipeline.shippable import Floats
@@ -45,6 +45,7 @@ def forgotten(job: Job, now: Floats, threshold: float | None, call: Call) -> Con
     labels = job.dataset.test.labels[earlier.places]
     of_both = np.isin(labels, [classes.index(name) for name in earlier.same])
     places, labels = earlier.places[of_both], labels[of_both]
+    groups = None if job.dataset.test.groups is None else job.dataset.test.groups[places]
     if not len(places):
         return None
     settings, run = job.settings, Path(job.settings.continues)
@@ -63,8 +64,8 @@ def forgotten(job: Job, now: Floats, threshold: float | None, call: Call) -> Con
         "same": earlier.same,
         "new": list(earlier.new),
         "gone": list(earlier.gone),
-        "accuracy": change(before, after),
-        "per_class": changes(before, after, labels, classes),
+        "accuracy": change(before, after, groups),
+        "per_class": changes(before, after, labels, classes, groups),
         "called_new": float(np.isin(said, new).mean()),
     }
 
@@ -78,7 +79,11 @@ def answers_to_test(
 
 
 def changes(
-    before: NDArray[np.bool_], after: NDArray[np.bool_], labels: NDArray[np.int64], classes: Sequence[str]
+    before: NDArray[np.bool_],
+    after: NDArray[np.bool_],
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    groups: NDArray[np.int64] | None = None,
 ) -> dict[str, Change]:
     """The change of each class that has images. Of many classes one would seem changed by chance, so p is Holm's.
 
@@ -86,21 +91,25 @@ def changes(
         before, after: whether each image was told right, shape (n,).
         labels: shape (n,).
         classes: their names.
+        groups: as of `mean_interval`.
     """
-    found = {classes[label]: change(before[labels == label], after[labels == label]) for label in np.unique(labels)}
+    found = {}
+    for label in np.unique(labels):
+        of = labels == label
+        found[classes[label]] = change(before[of], after[of], None if groups is None else groups[of])
     for one, p in zip(found.values(), holm([one["p"] for one in found.values()]), strict=True):
         one["p"] = p
     return found
 
 
-def change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Change:
-    """Shares of right answers, the interval of their difference, image by image (Student's), and McNemar's test.
+def change(before: NDArray[np.bool_], after: NDArray[np.bool_], groups: NDArray[np.int64] | None = None) -> Change:
+    """Shares of right answers, the interval of their difference, image by image (Student's), and `p_of_change`.
 
     Where every image has changed alike nothing says how far others would differ, so there is no interval.
     """
     gains = after.astype(float) - before
     one_for_all = len(gains) < 2 or (gains[0] != 0 and (gains == gains[0]).all())
-    low, high = (None, None) if one_for_all else mean_interval(gains, CONFIDENCE)[1:]
+    low, high = (None, None) if one_for_all else mean_interval(gains, CONFIDENCE, groups)[1:]
     return {
         "images": len(gains),
         "before": float(before.mean()),
@@ -108,5 +117,5 @@ def change(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Change:
         "change": float(gains.mean()),
         "low": low,
         "high": high,
-        "p": mcnemar(before, after),
+        "p": p_of_change(before, after, groups),
     }

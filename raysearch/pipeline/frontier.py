@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from raysearch.intervals import wilson
+from raysearch.data.dataset import Split
+from raysearch.intervals import share_interval
 from raysearch.pipeline.finish import Finish
 from raysearch.pipeline.shippable import Floats
 from raysearch.record.decision import decided
@@ -15,36 +16,36 @@ from raysearch.record.evaluation import AccuracyInterval, FrontierPoint, Kind
 from raysearch.training.calibration import tempered
 
 
-def frontier(finish: Finish, on_test: Mapping[Kind, Floats], test_labels: NDArray[np.int64]) -> list[FrontierPoint]:
+def frontier(finish: Finish, on_test: Mapping[Kind, Floats], test: Split) -> list[FrontierPoint]:
     """A point for each thing that could be shipped, cheapest first; what is shipped answers at its threshold.
 
     Args:
         finish: what the trainings after the search came to.
         on_test: probabilities of the test images by kind, (n, classes), not calibrated.
-        test_labels: shape (n,).
+        test: the test images.
     """
 
-    def accuracy(kind: Kind, found: Floats, temperature: float, labels: NDArray[np.int64]) -> AccuracyInterval:
+    def accuracy(
+        kind: Kind, found: Floats, temperature: float, labels: NDArray[np.int64], groups: NDArray[np.int64] | None
+    ) -> AccuracyInterval:
         threshold = finish.threshold if kind == finish.shipped else None
-        return _with_interval(decided(tempered(found, temperature), threshold) == labels)
+        return _with_interval(decided(tempered(found, temperature), threshold) == labels, groups)
 
     if not finish.points:  # there were no folds
         return []
-    known = finish.finals.held_out_labels
+    known = finish.finals.held_out_labels, finish.finals.held_out_groups
     return [
         {
             "kind": point.kind,
             "cost": point.cost,
-            "out_of_fold": accuracy(point.kind, point.probabilities, finish.fold_temperature, known),
-            "test": accuracy(point.kind, on_test[point.kind], finish.temperature, test_labels),
+            "out_of_fold": accuracy(point.kind, point.probabilities, finish.fold_temperature, *known),
+            "test": accuracy(point.kind, on_test[point.kind], finish.temperature, test.labels, test.groups),
         }
         for point in finish.points
         if point.kind in on_test
     ]
 
 
-def _with_interval(right: NDArray[np.bool_]) -> AccuracyInterval:
-    """The share of right answers, with Wilson's interval."""
-    accuracy = float(right.mean())
-    low, high = wilson(accuracy, len(right))
-    return {"accuracy": accuracy, "low": low, "high": high}
+def _with_interval(right: NDArray[np.bool_], groups: NDArray[np.int64] | None) -> AccuracyInterval:
+    low, high = share_interval(right, groups)
+    return {"accuracy": float(right.mean()), "low": low, "high": high}

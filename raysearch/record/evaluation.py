@@ -155,6 +155,8 @@ class ShippedFigures(TypedDict):
     out_of_fold: NotRequired[Metrics]
     """Its figures on labelled images, each judged by networks that had not trained on it."""
     test: Metrics
+    independent: NotRequired[float]
+    """How many test images that are independent draws would say as much of its accuracy, as groups say less."""
     calibration_error: CalibrationErrors
     trainings: NotRequired[int]
     """How many trainings it is made of: those whose tensors are averaged, or the networks of an ensemble."""

@@ -29,10 +29,15 @@ class Paired:
     images: int
 
     @classmethod
-    def of(cls, ours: np.ndarray, theirs: np.ndarray) -> Paired:
-        """The difference of two models, whose answers to the same images are right or not, shape (n,) each, n > 1."""
+    def of(cls, ours: np.ndarray, theirs: np.ndarray, groups: np.ndarray | None = None) -> Paired:
+        """The difference of two models on the same images.
+
+        Args:
+            ours, theirs: whether each answer is right, shape (n,), n > 1.
+            groups: as of `mean_interval`.
+        """
         differences = ours.astype(float) - theirs.astype(float)
-        return cls(*mean_interval(differences, 0.95), len(differences))
+        return cls(*mean_interval(differences, 0.95, groups), len(differences))
 
     def __str__(self) -> str:
         ends = f"[{100 * self.low:+.1f}, {100 * self.high:+.1f}]"
@@ -68,7 +73,12 @@ def paired_difference(predictions: Path, other: str, threshold: float | None = N
         decided(np.stack(list(frame[name])), level) == frame["label"].to_numpy()
         for name, level in (("winner", threshold), (other, None))
     )
-    return Paired.of(ours, theirs)
+    return Paired.of(ours, theirs, groups_of(frame))
+
+
+def groups_of(predictions: pd.DataFrame) -> np.ndarray | None:
+    """The images' groups, (n,), as predictions.parquet has them; None: it does not know of any."""
+    return predictions["group"].to_numpy() if "group" in predictions else None
 
 
 def comparable(

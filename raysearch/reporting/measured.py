@@ -27,15 +27,15 @@ class Model:
     """Passes through a network that a prediction takes."""
     accuracy: Spread
     macro_f1: Spread
-    images: int | None = None
-    """How many images what is shipped was measured on; None for the others, whose spread is over trainings."""
+    independent: float | None = None
+    """Test images that it was measured on, groups counted as fewer; None of others, whose spread is over trainings."""
 
     @property
     def told(self) -> str:
         """The accuracy with its deviation over trainings; of what is shipped, with its interval (Wilson's, 95 %)."""
-        if not self.images:
+        if not self.independent:
             return plus_minus(self.accuracy)
-        low, high = wilson(self.accuracy["mean"], self.images)
+        low, high = wilson(self.accuracy["mean"], self.independent)
         return f"{self.accuracy['mean']:.4f} [{low:.4f}, {high:.4f}]"
 
     @property
@@ -65,7 +65,7 @@ def measured_models(evaluation: EvaluationDocument) -> list[Model]:
         shipped["cost"],
         _alone(shipped["test"]["accuracy"]),
         _alone(shipped["test"]["macro_f1"]),
-        support(shipped["test"]["per_class"]),
+        shipped.get("independent", support(shipped["test"]["per_class"])),
     )
     if shipped["kind"] == "single" and evaluation.get("refits", 0) < 2:
         return [first, *found]

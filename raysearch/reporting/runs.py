@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from raysearch.errors import InputError
-from raysearch.intervals import wilson
+from raysearch.intervals import share_interval
 from raysearch.recipe import Recipe
 from raysearch.record.decision import decided
 from raysearch.record.folder import RunFolder
-from raysearch.reporting.compare import Paired
+from raysearch.reporting.compare import Paired, groups_of
 from raysearch.reporting.elements import Table, percent
 from raysearch.reporting.measured import shipped_sentence
 from raysearch.storage.files import replace_text
@@ -37,6 +37,7 @@ class TestedRun:
         train_images: that it had to train on; None: an older run does not say.
         images: what tells the test images apart: path, without the folder that all have in common, and class; sorted.
         right: whether each is answered rightly, in the same order, shape (n,).
+        groups: theirs, as of `mean_interval`, shape (n,).
     """
 
     name: str
@@ -45,6 +46,7 @@ class TestedRun:
     train_images: int | None
     images: tuple[tuple[str, str], ...]
     right: NDArray[np.bool_]
+    groups: NDArray[np.int64] | None = None
 
     @classmethod
     def of(cls, run: RunFolder) -> TestedRun:
@@ -57,7 +59,7 @@ class TestedRun:
         if evaluation is None or not table.is_file():
             raise InputError(f"{run.name} is not finished: its test images have not been read")
         try:
-            frame = pd.read_parquet(table, columns=["split", "path", "label", "winner"])
+            frame = pd.read_parquet(table)
             recipe = Recipe.model_validate_json((run.folder / "best" / "recipe.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, ValidationError) as error:
             raise InputError(f"{run.name} cannot be compared: {error}") from error
@@ -71,6 +73,7 @@ class TestedRun:
         right = decided(np.stack(list(frame["winner"])), threshold) == labels
         keys = list(zip(_inside(frame["path"]), (classes[label] for label in labels), strict=True))
         order = sorted(range(len(keys)), key=keys.__getitem__)
+        groups = groups_of(frame)
         counts = run.info.get("intake", {}).get("counts", {}).get("train")
         return cls(
             run.name,
@@ -79,6 +82,7 @@ class TestedRun:
             None if counts is None else sum(counts.values()),
             tuple(keys[place] for place in order),
             right[order],
+            None if groups is None else groups[order],
         )
 
     @property
@@ -129,8 +133,8 @@ def compare_runs(runs: Sequence[RunFolder]) -> list[ComparedRun]:
     return [
         ComparedRun(
             run,
-            *wilson(run.accuracy, len(run.right)),
-            None if run is first else Paired.of(run.right, first.right),
+            *share_interval(run.right, first.groups),
+            None if run is first else Paired.of(run.right, first.right, first.groups),
         )
         for run in tested
     ]

@@ -134,7 +134,9 @@ def _default(evaluation: EvaluationDocument) -> AccuracyInterval | None:
         other["test"]["accuracy"]["mean"],
         sum(one["support"] for one in other["test"]["per_class"].values()),
     )
-    low, high = wilson(accuracy, images) if images else (accuracy, accuracy)
+    shipped = evaluation.get("shipped")
+    independent = images if shipped is None else shipped.get("independent", images)
+    low, high = wilson(accuracy, independent) if images else (accuracy, accuracy)
     return {"accuracy": accuracy, "low": low, "high": high}
 
 

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn import functional
 
-from raysearch.intervals import effective_number, mean_interval, numbered_groups, wilson
+from raysearch.intervals import mean_interval, numbered_groups, share_interval
 from raysearch.record.goal import Goal
 from raysearch.record.metric import RANKED, class_metric, is_share, measured, parts, score
 from raysearch.training.decisions import Decisions
@@ -121,7 +121,7 @@ def figure_interval(
         found, right = figure(torch.arange(len(target))), (decisions.said == target).numpy()[of]
         if not len(right):
             return found, 0.0, 1.0
-        return found, *wilson(found, effective_number(right, None if groups is None else groups[of]), confidence)
+        return found, *share_interval(right, None if groups is None else groups[of], confidence)
     return _bootstrapped(metric, figure, target, classes, confidence, groups)
 
 

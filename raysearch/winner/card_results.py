@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raysearch.data.dataset import Dataset
+from raysearch.data.dataset import Dataset, Split
 from raysearch.intervals import mean_interval
 from raysearch.record.decision import decided
 from raysearch.record.evaluation import ClassFigures, EvaluationDocument, Promise
@@ -98,7 +98,7 @@ def results_part(evaluation: EvaluationDocument, probabilities: Mapping[str, np.
         [
             "## Results",
             measured,
-            _models(evaluation, probabilities, data.test.labels),
+            _models(evaluation, probabilities, data.test),
             f"Accuracy by split, single trainings: {splits}.{flattered}",
             _classes(shipped["test"]["per_class"], data),
             _confusions(shipped["test"]["confusion"], data.classes),
@@ -106,17 +106,18 @@ def results_part(evaluation: EvaluationDocument, probabilities: Mapping[str, np.
     )
 
 
-def _models(evaluation: EvaluationDocument, probabilities: Mapping[str, np.ndarray], labels: np.ndarray) -> str:
+def _models(evaluation: EvaluationDocument, probabilities: Mapping[str, np.ndarray], test: Split) -> str:
     threshold = evaluation["shipped"]["threshold"]
     right = {
-        name: (decided(shares, threshold if name == "winner" else None) == labels).astype(float)
+        name: (decided(shares, threshold if name == "winner" else None) == test.labels).astype(float)
         for name, shares in probabilities.items()
     }
     rows = []
     for one in measured_models(evaluation):
         against = ""
-        if one.key != "winner" and one.key in right and len(labels) > 1:
-            mean, low, high = (100 * value for value in mean_interval(right["winner"] - right[one.key], 0.95))
+        if one.key != "winner" and one.key in right and len(test) > 1:
+            gains = right["winner"] - right[one.key]
+            mean, low, high = (100 * value for value in mean_interval(gains, 0.95, test.groups))
             against = f"{mean:+.1f} points [{low:+.1f}, {high:+.1f}]"
         rows.append([one.label, one.trial, one.cost, one.told, plus_minus(one.macro_f1), against])
     return markdown_table(["model", "trial", "cost", "accuracy", "macro-F1", "accuracy of this one against it"], rows)

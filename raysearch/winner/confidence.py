@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
+from raysearch.intervals import effective_number
 from raysearch.record.decision import decided
 from raysearch.record.evaluation import ReliabilityBin
 
@@ -65,7 +66,12 @@ class RiskCoverage:
     """Its upper bound (Clopper and Pearson 1934, one-sided, 95 %)."""
 
 
-def risk_coverage(probabilities: Floats, labels: NDArray[np.int64], threshold: float | None = None) -> RiskCoverage:
+def risk_coverage(
+    probabilities: Floats,
+    labels: NDArray[np.int64],
+    threshold: float | None = None,
+    groups: NDArray[np.int64] | None = None,
+) -> RiskCoverage:
     """The curve of a classifier (Geifman and El-Yaniv 2017) from answers to images that it had not trained on.
 
     An answer is as sure as the probability of the class that it names. Answers that are equally sure are all given,
@@ -75,13 +81,16 @@ def risk_coverage(probabilities: Floats, labels: NDArray[np.int64], threshold: f
         probabilities: shape (n, classes).
         labels: shape (n,).
         threshold: as of `raysearch.record.decision.decided`.
+        groups: as of `raysearch.intervals.mean_interval`: the bound counts images and errors as so many fewer as the
+            design effect of all errors says (Korn and Graubard 1998).
     """
     said = decided(probabilities, threshold)
     sure, wrong = probabilities[np.arange(len(said)), said], said != labels
     order = np.argsort(-sure, kind="stable")
     last = np.append(np.diff(sure[order]) != 0, True)  # of those that are equally sure
     given, errors = np.arange(1, len(order) + 1)[last], np.cumsum(wrong[order])[last]
-    bound = np.where(errors == given, 1.0, beta.ppf(_LEVEL, errors + 1, given - errors))
+    share = effective_number(wrong, groups) / len(wrong)
+    bound = np.where(errors == given, 1.0, beta.ppf(_LEVEL, share * errors + 1, share * (given - errors)))
     return RiskCoverage(sure[order][last], given / len(order), errors / given, bound)
 
 

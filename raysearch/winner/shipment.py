@@ -108,9 +108,16 @@ class Confidence:
         }
 
     @staticmethod
-    def of(probabilities: Floats, labels: NDArray[np.int64], temperature: float, threshold: float | None) -> Confidence:
-        """What calibrated out-of-fold probabilities, (n, classes), say."""
-        return Confidence(temperature, threshold, risk_coverage(probabilities, labels, threshold), len(labels))
+    def of(
+        probabilities: Floats,
+        labels: NDArray[np.int64],
+        temperature: float,
+        threshold: float | None,
+        groups: NDArray[np.int64] | None = None,
+    ) -> Confidence:
+        """What calibrated out-of-fold probabilities, (n, classes), say; groups as of `risk_coverage`."""
+        curve = risk_coverage(probabilities, labels, threshold, groups)
+        return Confidence(temperature, threshold, curve, len(labels))
 
     @staticmethod
     def read(info: ShippedInfo | None) -> Confidence:

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from raysearch.cli.main import main as raysearch
 from raysearch.data.groups import names_in_paths
 from raysearch.data.pixels import load
 from raysearch.data.reading import Reading
+from raysearch.intervals import effective_number
 from raysearch.pipeline import learning_curve
 from raysearch.record.folder import RunFolder
 from raysearch.training.stratified import stratified_folds
@@ -70,6 +72,16 @@ def test_what_is_required_and_what_belongs_together_comes_through(scans, tmp_pat
         assert "which no recipe keeps" in (run.folder / text).read_text(encoding="utf-8")
     columns = run.trials.columns
     assert {"val_f1:ill", "val_recall:well", "schedule.1.loss"} <= set(columns)
+    predictions = pd.read_parquet(run.folder / "predictions.parquet")
+    assert (
+        predictions.groupby("group")["path"].agg(lambda paths: len(set(names_in_paths(PATTERN, list(paths))))).max()
+        == 1
+    )
+    assert predictions["group"].nunique() * 4 == len(predictions)
+    shipped = predictions[predictions["split"] == "test"]
+    right = np.stack(list(shipped["winner"]))[:, 1] >= (run.evaluation["shipped"]["threshold"] or 0.5)
+    independent = effective_number(right == shipped["label"], shipped["group"])
+    assert run.evaluation["shipped"]["independent"] == pytest.approx(independent)
     whole = load("scans", image_size=16, progress=False, reading=Reading.of(None, None, PATTERN))
     own = load("scans", image_size=16, progress=False, reading=Reading.of_run(settings))
     assert own.fingerprint == run.info["fingerprints"]["data"]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from raysearch.data.dataset import Split
 from raysearch.pipeline.effort import Effort
 from raysearch.pipeline.finals import Finalist, Finals
 from raysearch.pipeline.finish import Finish
@@ -59,7 +60,8 @@ def test_what_is_shipped_has_the_accuracy_of_its_threshold_and_what_is_not_that_
     one = unsure(60, -40)
     shares, labels = one.points[0].probabilities, one.finals.held_out_labels
     one = replace(one, points=(*one.points, Shippable("mirror", 2, shares)))
-    shipped, other = frontier(one, {"single": shares, "mirror": shares}, labels)
+    test = Split(np.zeros((len(labels), 1, 1, 3), np.uint8), labels, ("",) * len(labels))
+    shipped, other = frontier(one, {"single": shares, "mirror": shares}, test)
     assert [(point["out_of_fold"]["accuracy"], point["test"]["accuracy"]) for point in (shipped, other)] == [
         (1.0, 1.0),
         (0.75, 0.75),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from raysearch.cli.main import main
-from raysearch.intervals import mean_interval
+from raysearch.intervals import mean_interval, wilson
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.folder import RunFolder
 
@@ -62,6 +62,25 @@ def test_the_interval_is_paired_image_by_image(capsys):
     page = Path("c.html").read_text(encoding="utf-8")
     assert "2 runs on the same 40 test images" in page
     assert "+7.5" in page
+
+
+def test_where_images_are_of_patients_these_are_counted(capsys):
+    """Ten patients of four images: all four are told right by the second run, or none is."""
+    for name, wrong in (("one", set(range(12))), ("two", set(range(8, 12)))):
+        file = finished(name, wrong) / "predictions.parquet"
+        frame = pd.read_parquet(file)
+        numbers = frame["path"].str.extract(r"([0-9]+)[.]png")[0].astype(int)
+        frame.assign(group=np.where(frame["split"] == "val", 100, numbers // 4)).to_parquet(file)
+    assert main(["compare", "one", "two", "--json"]) == 0
+    first, second = json.loads(capsys.readouterr().out)
+    assert first["interval"] == pytest.approx(wilson(0.7, 9), abs=0.001), "of ten, one is spent on the mean"
+    low, high = second["against_first"]["interval"]
+    assert low < 0 < high, "two of ten patients"
+    for name in ("one", "two"):
+        file = Path("results") / name / "predictions.parquet"
+        pd.read_parquet(file).drop(columns="group").to_parquet(file)
+    assert main(["compare", "one", "two", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)[1]["against_first"]["interval"][0] > 0
 
 
 def test_a_table(capsys):

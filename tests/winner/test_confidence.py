@@ -123,3 +123,15 @@ def test_what_was_promised_is_held_to_the_test_images():
     few = Confidence.of(*answers(20), 1.0, None).promises(*test)
     assert few[0] == {"error": 0.01, "confidence": None, "coverage": None, "test_coverage": None, "test_error": None}
     assert Confidence().promises(*test) == []
+
+
+def test_images_of_one_patient_promise_no_more_than_one_image_of_each():
+    """Four times the same 200 images, each four of one patient: the bound is that of the 200, or nearly."""
+    probabilities, labels = answers(200)
+    once, four = risk_coverage(probabilities, labels), np.arange(200).repeat(4)
+    many = risk_coverage(probabilities[four], labels[four], groups=four)
+    blind = risk_coverage(probabilities[four], labels[four])
+    assert np.allclose(many.risk, once.risk)
+    assert np.allclose(many.bound, once.bound, atol=0.002), "of the patients, one is spent on the mean"
+    known = once.bound < 1
+    assert (blind.bound[known] < once.bound[known]).all()
