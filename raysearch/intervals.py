@@ -19,16 +19,15 @@ from scipy.special import (  # of binomials, Student's and its quantile; scipy.s
     stdtrit,
 )
 
+_ROUNDING = 1e-9  # of the largest value: an error below it is none
+
 
 def numbered_groups(groups: ArrayLike | None) -> NDArray[np.int64] | None:
-    """The groups by numbers from 0, shape (n,); None: images are counted, each by itself.
-
-    So they are where all groups differ, and where there is one alone, which says nothing of how groups differ.
-    """
+    """The groups by numbers from 0, shape (n,); None: images are counted, each by itself, as where all differ."""
     if groups is None:
         return None
     names, numbers = np.unique(np.asarray(groups), return_inverse=True)
-    return numbers.astype(np.int64) if 1 < len(names) < len(numbers) else None
+    return numbers.astype(np.int64) if len(names) < len(numbers) else None
 
 
 def mean_interval(
@@ -36,44 +35,56 @@ def mean_interval(
 ) -> tuple[float, float, float]:
     """The mean of paired differences, and the ends of its two-sided interval (Student's).
 
+    Where all draws say the same, or there is one group alone, nothing tells how draws differ. Then the interval reaches
+    to 0, unless so many of them agree as fair coins would not (the sign test).
+
     Args:
         differences: shape (n,), at least two.
         confidence: in (0, 1).
         groups: a number that those have in common which are no independent draws, shape (n,); None: all are.
     """
     values, numbers = np.asarray(differences, float), numbered_groups(groups)
-    mean = float(values.mean())
-    if numbers is None:
-        error, freedom = float(values.std(ddof=1)) / math.sqrt(len(values)), len(values) - 1
+    mean, draws = float(values.mean()), len(values) if numbers is None else int(numbers.max()) + 1
+    if not (error := _error_of_mean(values, numbers)):
+        reach = 0.0 if 2 * 0.5**draws <= 1 - confidence else abs(mean)
     else:
-        error, freedom = _error_of_groups(values, numbers), int(numbers.max())
-    reach = error * float(stdtrit(freedom, (1 + confidence) / 2))
+        reach = error * float(stdtrit(draws - 1, (1 + confidence) / 2))
     return mean, mean - reach, mean + reach
 
 
-def _error_of_groups(values: NDArray[np.float64], numbers: NDArray[np.int64]) -> float:
-    """The cluster-robust standard error of a mean."""
-    sums = np.bincount(numbers, values - values.mean())
-    return math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values)
+def _error_of_mean(values: NDArray[np.float64], numbers: NDArray[np.int64] | None) -> float:
+    """The standard error of a mean, of groups the cluster-robust one; 0 where nothing tells how draws differ."""
+    if numbers is None:
+        error = float(values.std(ddof=1)) / math.sqrt(len(values))
+    elif numbers.max():
+        sums = np.bincount(numbers, values - values.mean())
+        error = math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / len(values)
+    else:
+        error = 0.0
+    return error if error > _ROUNDING * float(np.abs(values).max()) else 0.0
 
 
-def effective_number(values: ArrayLike, groups: ArrayLike | None) -> float:
-    """How many independent draws say as much of a mean as these values: n over the design effect, which is 1 at least.
+def effective_number(values: ArrayLike, groups: ArrayLike | None, quantile: float = 0.975) -> float:
+    """How many independent draws say as much of a mean as these values, of which some are of one group.
 
-    Where all values are equal, nothing tells how much groups differ: then each group is taken to say one thing (Kish
-    1965).
+    It is n over the design effect, which is 1 at least, and over what few groups leave uncertain of it: the square of
+    Student's quantile for groups over that for images (Korn and Graubard 1998). Where all values are equal, or of one
+    group, nothing tells how much groups differ: then each group is taken to say one thing (Kish 1965).
 
     Args:
         values: shape (n,), at least one.
         groups: as of `mean_interval`.
+        quantile: at which an interval of so many ends, in (0.5, 1).
     """
     found, numbers = np.asarray(values, float), numbered_groups(groups)
     n = len(found)
     if numbers is None:
         return n
-    if not found.std():
+    if not found.std() or not numbers.max():
         return n**2 / float((np.bincount(numbers) ** 2).sum())
-    return n / max(1.0, _error_of_groups(found, numbers) ** 2 / (float(found.var()) / n))
+    effect = max(1.0, _error_of_mean(found, numbers) ** 2 / (float(found.var()) / n))
+    few = stdtrit(n - 1, quantile) / stdtrit(int(numbers.max()), quantile)
+    return n / effect * float(few) ** 2
 
 
 def difference_interval(ones: ArrayLike, others: ArrayLike, confidence: float) -> tuple[float, float, float]:
@@ -116,7 +127,8 @@ def share_interval(right: ArrayLike, groups: ArrayLike | None = None, confidence
         groups: as of `mean_interval`.
         confidence: of the two-sided interval.
     """
-    return wilson(float(np.asarray(right).mean()), effective_number(right, groups), confidence)
+    independent = effective_number(right, groups, (1 + confidence) / 2)
+    return wilson(float(np.asarray(right).mean()), independent, confidence)
 
 
 def mcnemar(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
@@ -144,7 +156,7 @@ def p_of_change(before: NDArray[np.bool_], after: NDArray[np.bool_], groups: Arr
     if (numbers := numbered_groups(groups)) is None:
         return mcnemar(before, after)
     gains = after.astype(float) - before
-    if not (error := _error_of_groups(gains, numbers)):
+    if not (error := _error_of_mean(gains, numbers)):
         sums = np.bincount(numbers, gains)
         return mcnemar(sums < 0, sums > 0)
     return 2 * float(stdtr(int(numbers.max()), -abs(gains.mean()) / error))

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from raysearch.pipeline.learning_curve import Forecast, Point
+    from raysearch.recipe import Recipe
+    from raysearch.run import Run
 
 _FILE = "learning_curve.json"
 _GROWING = "learning_curve.partial.json"
@@ -59,7 +61,7 @@ def learning_curve(
     points: list[Point] = []
     unwritten: OSError | None = None
     growing = _GROWING if (opened.folder / _FILE).exists() else _FILE
-    for point in train(settings, opened.best.recipe, shares, seeds, device):
+    for point in train(settings, chosen_recipe(opened), shares, seeds, device):
         points.append(point)
         if not as_json:
             say(f"{point.fraction:.4g} of the images ({point.images:,}), seed {point.seed}: {point.figure:.4f}")
@@ -77,6 +79,16 @@ def learning_curve(
     if unwritten is not None:
         raise unwritten
     return 0
+
+
+def chosen_recipe(run: Run) -> Recipe:
+    """The recipe that the run chose, as it was trained for good: a student in best/ has a shorter one of its own."""
+    from raysearch.recipe import Recipe
+
+    best, evaluation = run.best.recipe, run.evaluation
+    trial = None if evaluation is None else evaluation["trial"]
+    refits = [one["recipe"] for one in run.events() if one["event"] == "refit" and one["trial"] == trial]
+    return Recipe.model_validate(refits[-1]) if refits else best
 
 
 def _more(points: Sequence[Point]) -> Forecast | None:

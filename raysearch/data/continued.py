@@ -25,10 +25,10 @@ from raysearch.errors import InputError
 from raysearch.storage.cache import cache_root
 from raysearch.storage.files import replaced_folder
 
-_FORMAT = 1
+_FORMAT = 2
 """The version of what is written; raise it, and what an older version wrote is made anew."""
 _FILE = "earlier.json"
-_TRAIN, _TEST, _LEFT_OUT = 0, 2, 3
+_TRAIN, _VAL, _TEST, _LEFT_OUT = 0, 1, 2, 3
 _CHUNK = 256
 
 
@@ -66,7 +66,9 @@ def continued(earlier: Dataset, now: Dataset, run: str, cache: Path | None = Non
 
     - An image that was a test image is one again, once, with the label that the new data gives it.
     - Those that the new data lacks are taken from the earlier run's, if it still has their class.
-    - A test image of the new data that the earlier run was trained on, or chose by, is trained on.
+    - A test image of the new data that the earlier run was trained on, or chose by, is trained on; so is a validation
+      image that it was trained on, for its head knows it. Where that takes some away, because the images were split
+      anew, its own validation images are validated on again.
     - Images that belong together (see `Split.groups`) move together; what would then be measured on although it was
       trained on is left out.
 
@@ -132,14 +134,21 @@ def _homes(earlier: Dataset, now: Dataset, images: Split) -> tuple[NDArray[np.in
     """The split of each new image by number (3: left out), whether it was a test image before, and those by content."""
     digests = list(digests_of(images.pixels))
     tested = set(digests_of(earlier.test.pixels))
-    trained = {*digests_of(earlier.train.pixels), *digests_of(earlier.val.pixels)} - tested
-    was_tested = np.array([digest in tested for digest in digests], dtype=bool)
-    was_trained = np.array([digest in trained for digest in digests], dtype=bool)
+    learned = set(digests_of(earlier.train.pixels)) - tested
+    chosen_by = set(digests_of(earlier.val.pixels)) - tested - learned
+    was_tested, was_learned, was_chosen_by = (
+        np.array([digest in known for digest in digests], dtype=bool) for known in (tested, learned, chosen_by)
+    )
+    was_trained = was_learned | was_chosen_by
     groups = np.arange(len(images)) if images.groups is None else images.groups
-    with_tested = np.isin(groups, groups[was_tested])
-    with_trained = np.isin(groups, groups[was_trained]) & ~with_tested
+    with_tested, with_trained, with_learned = (
+        np.isin(groups, groups[was]) for was in (was_tested, was_trained, was_learned)
+    )
     homes = _given(now)
     homes[with_trained & (homes == _TEST)] = _TRAIN
+    if (with_learned & (homes == _VAL) & ~with_tested).any():
+        homes[with_learned & (homes == _VAL)] = _TRAIN
+        homes[with_trained & ~with_learned] = _VAL
     homes[with_tested] = _TEST
     homes[with_tested & was_trained] = _LEFT_OUT
     found: set[bytes] = set()
@@ -176,6 +185,11 @@ def _account(now: Dataset, about: EarlierImages, homes: NDArray[np.int64]) -> Ac
     ]
     if moved := int(((homes == _TRAIN) & (_given(now) == _TEST)).sum()):
         told.append(f"Of its own test images {moved:,} go to the training images, for {run} was trained on them.")
+    if moved := int(((homes == _TRAIN) & (_given(now) == _VAL)).sum()):
+        told.append(
+            f"Of its own validation images {moved:,} go to the training images, for {run} was trained on them; what it "
+            "validated on is validated on again."
+        )
     if left_out := int((homes == _LEFT_OUT).sum()):
         told.append(f"Left out, for they are copies of test images of {run} or belong to one: {left_out:,} images.")
     doubts = []
@@ -196,7 +210,8 @@ def _check_left(now: Dataset, images: Split, homes: NDArray[np.int64]) -> None:
         )
     if not (homes == SPLITS.index("val")).any():
         problems.append(
-            f"{now.source}: every image to validate on was a test image before, or belongs to one; add others"
+            f"{now.source}: every image to validate on was trained on or a test image before, or belongs to one; add "
+            "others"
         )
     if problems:
         raise InputError(problems)

@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 
 from raysearch.data.split import parts
 from raysearch.insight.facts import Facts
+from raysearch.intervals import effective_number
 
 FOLDS = 5
 _MOST = 10_000
 """Images that are looked at; more would not change the figure."""
+_QUANTILE = 0.995
 _SURE = 2.576
-"""Standard errors above chance: a chance of one in two hundred for nothing."""
+"""Standard errors above chance, the normal distribution's at that quantile: a chance of one in two hundred."""
 _AT_LEAST = 0.02
 """How far above chance anything is worth a word."""
 
@@ -81,14 +83,25 @@ def find_shortcuts(
     return [_told_by(name, columns, labels[chosen], seed, together) for name, columns in there.items()]
 
 
-def balanced_accuracy(labels: NDArray[np.int64], answers: NDArray[np.int64]) -> tuple[float, float]:
-    """The mean share of right answers over the classes that there are, and its standard error."""
-    shares = [(answers[labels == label] == label, int((labels == label).sum())) for label in np.unique(labels)]
-    recalls = [float(right.mean()) for right, _ in shares]
-    # Of no wrong answers among n, the error is not 0: Agresti and Coull's two of each are added.
-    errors = [(float(right.sum()) + 2) / (n + 4) for right, n in shares]
-    variances = [share * (1 - share) / (n + 4) for share, (_, n) in zip(errors, shares, strict=True)]
-    return float(np.mean(recalls)), math.sqrt(sum(variances)) / len(shares)
+def balanced_accuracy(
+    labels: NDArray[np.int64], answers: NDArray[np.int64], groups: NDArray[np.int64] | None = None
+) -> tuple[float, float]:
+    """The mean share of right answers over the classes that there are, and its standard error, which counts groups.
+
+    Args:
+        labels, answers: shape (n,).
+        groups: as of `raysearch.intervals.mean_interval`.
+    """
+    recalls, variances = [], []
+    for label in np.unique(labels):
+        of = labels == label
+        right = answers[of] == label
+        n = effective_number(right, None if groups is None else groups[of], _QUANTILE)
+        recalls.append(float(right.mean()))
+        # Of no wrong answers among n, the error is not 0: Agresti and Coull's two of each are added.
+        share = (recalls[-1] * n + 2) / (n + 4)
+        variances.append(share * (1 - share) / (n + 4))
+    return float(np.mean(recalls)), math.sqrt(sum(variances)) / len(recalls)
 
 
 def _told_by(
@@ -103,5 +116,5 @@ def _told_by(
         if rest.any() and held_out.any():
             trees = ExtraTreesClassifier(100, min_samples_leaf=5, class_weight="balanced", random_state=seed)
             answers[held_out] = trees.fit(columns[rest], labels[rest]).predict(columns[held_out])
-    accuracy, error = balanced_accuracy(labels, answers)
+    accuracy, error = balanced_accuracy(labels, answers, groups)
     return Shortcut(name, accuracy, 1 / len(np.unique(labels)), accuracy - _SURE * error)

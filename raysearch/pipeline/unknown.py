@@ -73,7 +73,10 @@ def known_images(job: Job, finish: Finish | None, shipment: Shipment, trial: str
     own = Comparison(network, references(labelled.labels, trained_on, job.settings.seed), _spaced(left), size)
     shipped, *others = call(compared, where_of(job), [own, *folds])
     found = np.concatenate([shipped.ratios, *(one.ratios for one in others)])
-    return Known.of(shipped.vectors, found) if len(found) else None
+    if not len(found):
+        return None
+    judges = np.concatenate([one.new for one in (own, *folds)])
+    return Known.of(shipped.vectors, found, None if labelled.groups is None else labelled.groups[judges])
 
 
 def _folds(

@@ -9,6 +9,7 @@ import pandas as pd
 from raysearch.record.evaluation import AccuracyInterval, EvaluationDocument
 from raysearch.record.tables import leaders
 from raysearch.reporting.required import requirements_of
+from raysearch.reporting.trials import ComparedImages
 
 _BEST = 5  # trials that are looked at, beside the default
 _CEILING = 0.95  # of validation accuracy
@@ -16,14 +17,14 @@ _FIGURE = "val_accuracy"
 
 
 def warnings_of(
-    trials: pd.DataFrame, metric: str, images: int | None, evaluation: EvaluationDocument | None
+    trials: pd.DataFrame, metric: str, images: ComparedImages | None, evaluation: EvaluationDocument | None
 ) -> list[str]:
     """Sentences for whoever is about to trust the choice; none where there is nothing to warn of.
 
     Args:
         trials: a trials table.
         metric: what the search was led by.
-        images: validation images that trials were compared on; None: not known.
+        images: that trials were compared on; None: not known.
         evaluation: evaluation.json, if it is there.
     """
     missed = [one.sentence for one in requirements_of(evaluation) if not one.met]
@@ -31,21 +32,27 @@ def warnings_of(
     return [sentence for sentence in found if sentence]
 
 
-def _ceiling(trials: pd.DataFrame, metric: str, images: int | None) -> str:
-    """Whether the best recipes are as good as each other on validation, and nearly without a mistake."""
+def _ceiling(trials: pd.DataFrame, metric: str, images: ComparedImages | None) -> str:
+    """Whether the best recipes are as good as each other on validation, and nearly without a mistake.
+
+    Accuracy says so only of a search that was led by it: a rare class may be missed where hardly a mistake is left.
+    """
+    if metric != "accuracy":
+        return ""
     best = leaders(trials, metric, _BEST)
     compared = pd.concat([best, trials[trials["role"] == "default"]]).drop_duplicates("trial")
     figures = compared[_FIGURE].dropna() if _FIGURE in compared else []
-    if not images or len(figures) < 2:
+    if images is None or len(figures) < 2:
         return ""
     low, high = float(min(figures)), float(max(figures))
-    share = (high * images + 2) / (images + 4)  # Agresti and Coull's: of a perfect score the error is not 0
-    error = math.sqrt(share * (1 - share) / images)
+    n = images.independent
+    share = (high * n + 2) / (n + 4)  # Agresti and Coull's: of a perfect score the error is not 0
+    error = math.sqrt(share * (1 - share) / n)
     default, said = ", the default included," if (compared["role"] == "default").any() else "", ""
     if high - low <= error:
         said = (
             f"Validation cannot tell the best recipes apart: {len(figures)} of them{default} have {low:.3f} to "
-            f"{high:.3f}, and on {images} images one standard error is {error:.3f}. "
+            f"{high:.3f}, and on {images.number} images one standard error is {error:.3f}. "
         )
     if high > _CEILING:
         said += (

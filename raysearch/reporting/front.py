@@ -14,8 +14,8 @@ from raysearch.record.tables import cell, deciding, missing
 from raysearch.reporting.charts import Figure, Trace, base_layout, figure_name, line_trace, rounded
 from raysearch.reporting.elements import Plot, Table
 
-Counts = Mapping[str, int]
-"""Validation images by class."""
+Counts = Mapping[str, float]
+"""Validation images by class, groups counted as the independent images that they are worth."""
 
 
 class Front(TypedDict):
@@ -108,8 +108,8 @@ def _interval(row: Mapping[str, Any], metric: str, table: pd.DataFrame, counts: 
         images = counts.get(of_class[1], 0)
     elif of_class is not None and of_class[0] == "precision" and figure:
         # Images that were called so: those that rightly were are precision's share of them, and recall's of the class.
-        images = round(row[f"val_recall:{of_class[1]}"] * counts.get(of_class[1], 0) / figure)
-    return wilson(figure, int(images)) if images else None
+        images = row[f"val_recall:{of_class[1]}"] * counts.get(of_class[1], 0) / figure
+    return wilson(figure, images) if images else None
 
 
 def _figure(trials: pd.DataFrame, best: pd.DataFrame, goal: Goal, shipped: str | None, counts: Counts) -> Figure:

@@ -143,7 +143,8 @@ def page_content(run: RunFolder) -> PageContent:
     drawn = compared[compared["trial"].isin(shown["trial"])]
     images = trials.compared_images(run.folder, levels)
     halved = any(event.get("images") for event in levels)
-    known = {} if halved else info.get("intake", {}).get("counts", {}).get("val", {})
+    counts = {} if halved or images is None else info.get("intake", {}).get("counts", {}).get("val", {})
+    known = {} if images is None else {name: n * images.independent / images.number for name, n in counts.items()}
     return {
         "name": run.folder.resolve().name,
         "metric": metric,

@@ -25,8 +25,8 @@ def requirements_of(evaluation: EvaluationDocument | None) -> list[Required]:
             sentence = f"Required was {one['requirement']}, and it is kept: {in_words(one['metric'])} is {said}."
         else:
             sentence = (
-                f"Required was {one['requirement']}, which no recipe keeps: what is shipped comes nearest, with "
-                f"{in_words(one['metric'])} {said}. Ask for less, or give more images or trials."
+                f"Required was {one['requirement']}, which what is shipped does not keep: {in_words(one['metric'])} is "
+                f"{said}. Unasked, what comes nearest is shipped; ask for less, or give more images or trials."
             )
         found.append(Required(one["met"], sentence))
     return found

@@ -58,7 +58,8 @@ def summary(run: RunFolder, console: Console | None = None) -> None:
             console.print(verdict_line(event), highlight=False, soft_wrap=True)
     if run.evaluation is not None:
         intake = run.info.get("intake", {})
-        _heading(console, "On the test images" + ", which nothing has seen before" * (leak(intake) is None))
+        unseen = leak(intake) is None and run.evaluation.get("test_reads", 1) == 1 and "continued" not in run.evaluation
+        _heading(console, "On the test images" + ", which nothing has seen before" * unseen)
         _measured(run, run.evaluation, metric, console)
         for caveat in caveats(intake, run.evaluation):
             console.print(caveat, style="yellow", markup=False, highlight=False, soft_wrap=True)

@@ -27,7 +27,7 @@ from raysearch.reporting.charts import (
 
 
 def schedule_tree(
-    trials: pd.DataFrame, heads: pd.DataFrame, metric: str, winner: str | None, images: int | None
+    trials: pd.DataFrame, heads: pd.DataFrame, metric: str, winner: str | None, images: float | None
 ) -> Figure:
     """Every trial at its level of the tree, or at its depth where there is one level, joined to its parent.
 
@@ -36,7 +36,7 @@ def schedule_tree(
         heads: as `Run.heads`.
         metric: without its "val_".
         winner: whose path is drawn thick, if there is one yet.
-        images: validation images that a figure was measured on; None: unknown, so no intervals are drawn.
+        images: independent validation images that a figure was measured on; None: unknown, so no intervals are drawn.
     """
     column = deciding(trials, metric)
     tree = trials["level"].nunique() > 1
@@ -166,7 +166,7 @@ def _told(rows: pd.DataFrame) -> list[str]:
     return told
 
 
-def _best_with_interval(places: pd.Series, shares: pd.Series, images: int) -> Trace:
+def _best_with_interval(places: pd.Series, shares: pd.Series, images: float) -> Trace:
     ends = [wilson(share, images) for share in shares]
     return {
         "type": "scatter",

@@ -4,20 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
+from raysearch.intervals import effective_number
 from raysearch.record.level_events import LevelJudged, RatesTested
 from raysearch.record.metric import in_words, larger_is_better
 from raysearch.record.tables import cell, deciding
 from raysearch.reporting import curve_charts
 from raysearch.reporting import trial_charts as charts
+from raysearch.reporting.compare import groups_of
 from raysearch.reporting.elements import Plot, Table
 from raysearch.reporting.paths import trained_parameters
 
 
+class ComparedImages(NamedTuple):
+    """The validation images that the trials of a search were compared on."""
+
+    number: int
+    independent: float
+    """How many independent draws would say as much of an accuracy: groups say less than as many images."""
+
+
 def tree_figure(
-    paths: pd.DataFrame, heads: pd.DataFrame, metric: str, winner: str | None, images: int | None
+    paths: pd.DataFrame, heads: pd.DataFrame, metric: str, winner: str | None, images: ComparedImages | None
 ) -> Plot | str:
     """Every trial at its level of the tree, or at its depth."""
     if not _has_figures(paths, metric):
@@ -26,12 +38,13 @@ def tree_figure(
     bar = ""
     if images and deciding(paths, metric) == "val_accuracy":
         bar = (
-            f" The bar beside a column is the 95 % interval of its best (Wilson's, on {images} validation images): "
-            "what another draw of images could have shown. The best of many is flattered besides."
+            " The bar beside a column is the 95 % interval of its best (Wilson's, on "
+            f"{images.number} validation images): what another draw of images could have shown. "
+            "The best of many is flattered besides."
         )
     return Plot(
         "tree",
-        charts.schedule_tree(paths, heads, metric, winner, images),
+        charts.schedule_tree(paths, heads, metric, winner, None if images is None else images.independent),
         f"Validation {in_words(metric)} of every trial by {what}, joined to what it started from",
         f"A point is a trial, at its {what}; a line leads from what it started from. The thick line is the path of the "
         f"winner.{bar}",
@@ -111,13 +124,21 @@ def _has_figures(trials: pd.DataFrame, metric: str) -> bool:
     return column in trials and bool(trials[column].notna().any())
 
 
-def compared_images(folder: Path, levels: Sequence[LevelJudged]) -> int | None:
-    """How many validation images the trials were compared on; None where the run does not say it yet."""
+def compared_images(folder: Path, levels: Sequence[LevelJudged]) -> ComparedImages | None:
+    """The images that the trials were compared on; None where the run does not say it yet, or there are none.
+
+    What groups cost is taken from the answers of what is shipped, for no other is saved for these images.
+    """
     path = folder / "predictions.parquet"
     if not path.is_file():
         return None
-    splits = pd.read_parquet(path, columns=["split"])["split"]
-    return int((splits == "val").sum()) - max((event.get("images", 0) for event in levels), default=0)
+    frame = pd.read_parquet(path)
+    val = frame[frame["split"] == "val"]
+    number = len(val) - max((event.get("images", 0) for event in levels), default=0)
+    if number <= 0:
+        return None
+    right = np.stack(list(val["winner"])).argmax(axis=1) == val["label"].to_numpy()
+    return ComparedImages(number, number * effective_number(right, groups_of(val)) / len(val))
 
 
 def range_tests_figure(tests: Sequence[RatesTested]) -> Plot | None:

@@ -140,7 +140,7 @@ def _bootstrapped(
 ) -> tuple[float, float, float]:
     """The figure of all images, and the quantiles of what it is of images, or whole groups, drawn with replacement.
 
-    Draws that lack the images which the metric needs say nothing, and are passed over.
+    Draws that lack the images which the metric needs say nothing, and are passed over; so does one group alone.
     """
     drawn = []
     for images in _draws(len(labels), groups):
@@ -160,6 +160,8 @@ def _draws(n: int, groups: NDArray[np.int64] | None) -> Iterator[torch.Tensor]:
         yield from (torch.from_numpy(random.integers(n, size=n)) for _ in range(_RESAMPLES))
         return
     by_group, sizes = np.argsort(numbers, kind="stable"), np.bincount(numbers)
+    if len(sizes) < 2:
+        return
     begins = np.cumsum(sizes) - sizes
     for _ in range(_RESAMPLES):
         taken = random.integers(len(sizes), size=len(sizes))

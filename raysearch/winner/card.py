@@ -182,15 +182,13 @@ def _limits(shipment: Shipment, data: Dataset, shares: np.ndarray) -> str:
     right, sure = float((said == data.test.labels).mean()), float(shares[np.arange(len(said)), said].mean())
     known = shipment.confidence.images > 0
     whose = f"Probabilities are the network's own{', over a temperature' if known else ', not calibrated'}"
-    fewest = max(int(np.bincount(data.test.labels, minlength=len(data.classes)).min()), 1)
     limits = [
         "The figures hold for images like the test images; other cameras, places or people may give others. Measure "
         "with `raysearch evaluate`.",
         "Anything that is none of the classes is called one of them all the same.",
         f"{whose}: on the test images that of its answer is {sure:.3f} on "
         f"average, and {right:.3f} of its answers are right.",
-        f"The class with the fewest test images has {fewest}: with so many, a recall of one half is known to "
-        f"±{0.98 / fewest**0.5:.2f} (95 %).",
+        _fewest(data),
         "Whatever biases the images have, and those that the weights were trained on before, it has learnt.",
     ]
     if not shipment.networks[0].recipe.augmentation.flip:
@@ -198,6 +196,22 @@ def _limits(shipment: Shipment, data: Dataset, shares: np.ndarray) -> str:
     if known:
         limits.append("Temperature, threshold and what abstaining promises are from images like the labelled ones.")
     return "\n".join(["## Limits\n", *(f"- {limit}" for limit in limits)])
+
+
+def _fewest(data: Dataset) -> str:
+    """How well a recall is known of the class with the fewest test images, or of the fewest groups of such."""
+    test, what = data.test, "test images"
+    counted = np.arange(len(test)) if test.groups is None else test.groups
+    if len(np.unique(counted)) < len(test):
+        what = "groups of test images that belong together"
+    each = [len(np.unique(counted[test.labels == label])) for label in range(len(data.classes))]
+    fewest = min(each)
+    if not fewest:
+        return f"There are no test images of {data.classes[each.index(0)]}, so nothing is known of how it is told."
+    return (
+        f"The class with the fewest {what} has {fewest}: with so many, a recall of one half is known to "
+        f"±{0.98 / fewest**0.5:.2f} (95 %)."
+    )
 
 
 def _source(data: Dataset) -> str:

@@ -89,7 +89,7 @@ def risk_coverage(
     order = np.argsort(-sure, kind="stable")
     last = np.append(np.diff(sure[order]) != 0, True)  # of those that are equally sure
     given, errors = np.arange(1, len(order) + 1)[last], np.cumsum(wrong[order])[last]
-    share = effective_number(wrong, groups) / len(wrong)
+    share = effective_number(wrong, groups, _LEVEL) / len(wrong)
     bound = np.where(errors == given, 1.0, beta.ppf(_LEVEL, share * errors + 1, share * (given - errors)))
     return RiskCoverage(sure[order][last], given / len(order), errors / given, bound)
 

@@ -52,7 +52,7 @@ class KnownInfo(TypedDict):
     """How it stands in labels.json."""
 
     images: int
-    """Images that the table is from, none of which had trained the network that it was measured in."""
+    """Images, or groups of such, that the table is from, none of which had trained the network that measured it."""
     points: list[FalseAlarms]
     """The nearest first."""
 
@@ -63,7 +63,7 @@ class Known:
 
     Args:
         vectors: of the training images, of length 1, float16 (n, width).
-        images: how many new images the table is from.
+        images: how many new images, or groups of such, the table is from.
         rates: shares of false alarms, falling, shape (m,).
         limits: the distances that belong to them, rising, shape (m,).
     """
@@ -74,20 +74,25 @@ class Known:
     limits: Floats
 
     @staticmethod
-    def of(vectors: NDArray[np.floating], ratios: Floats) -> Known:
+    def of(vectors: NDArray[np.floating], ratios: Floats, groups: NDArray[np.int64] | None = None) -> Known:
         """What ratios of new images say, once they are distances in the network of the vectors.
 
         The k-th smallest of n distances is exceeded by a new image of their kind with a probability of at most
-        1 - k / (n + 1): the conformal quantile (Vovk et al. 2005).
+        1 - k / (n + 1): the conformal quantile (Vovk et al. 2005). Where images are of groups, a new image is of a new
+        one: each group counts as one, by the shares of its images (Dunn, Wasserman and Ramdas 2023).
 
         Args:
             vectors: of the training images, shape (m, width).
             ratios: as `ratios` gives them, shape (n,).
+            groups: a number that images have in common which are no independent draws, shape (n,); None: all are.
         """
-        stored, n = rounded(vectors), len(ratios)
-        kept = evenly_spaced(n, _POINTS)
-        limits = np.sort(ratios)[kept] * typical_distance(Neighbours(stored.astype(np.float32)))
-        return Known(stored, n, 1 - (kept + 1) / (n + 1), limits)
+        stored, order = rounded(vectors), np.argsort(ratios)
+        numbers = np.arange(len(ratios)) if groups is None else np.unique(groups, return_inverse=True)[1]
+        sizes = np.bincount(numbers)
+        n, within = len(sizes), np.cumsum(1 / sizes[numbers[order]])
+        kept = evenly_spaced(len(ratios), _POINTS)
+        limits = ratios[order][kept] * typical_distance(Neighbours(stored.astype(np.float32)))
+        return Known(stored, n, 1 - within[kept] / (n + 1), limits)
 
     @staticmethod
     def read(info: KnownInfo, vectors: NDArray[np.float16]) -> Known:
@@ -113,8 +118,8 @@ class Known:
         if not len(kept):
             raise InputError(
                 f"unknown {rate:g}: that needs {math.ceil(round(1 / rate, 6)) - 1} labelled images which the network "
-                f"was not trained on, and there are {self.images}; the least that these can promise is "
-                f"{math.ceil(1e4 / (self.images + 1)) / 1e4:g}"
+                f"was not trained on, and there are {self.images} (a group counts as one); the least that these can "
+                f"promise is {math.ceil(1e4 / (self.images + 1)) / 1e4:g}"
             )
         return float(self.limits[kept[0]])
 

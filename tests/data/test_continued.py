@@ -76,6 +76,27 @@ def test_what_the_earlier_run_was_trained_on_measures_nothing(source, tmp_path):
     assert content(both.train, both.val, both.test) == everything, "no image is lost"
 
 
+def test_what_the_earlier_run_was_trained_on_does_not_validate_it(source, tmp_path):
+    """The images are split anew, for there are others now: most that would validate are known to the earlier head."""
+    old = source("old", {name: named(name, range(40)) for name in ("ant", "bee")})
+    more = source("more", {name: named(name, range(60)) for name in ("ant", "bee")})
+    assert content(more.val) & content(old.train), "or this tests nothing"
+    both = continued(old, more, "first", tmp_path / "cache")
+    assert content(both.val) == content(old.val) | content(more.val) - content(old.train, old.val, old.test)
+    assert content(both.train, both.val, both.test) == content(more.train, more.val, more.test)
+    assert any("validated on again" in note for note in both.account.notes)
+
+
+def test_validation_images_that_are_new_stay_as_they_are_given(source, tmp_path):
+    old = source("old", {name: named(name, range(40)) for name in ("ant", "bee")})
+    for split, numbers in (("train", range(40)), ("val", range(40, 50)), ("test", range(50, 60))):
+        source(f"more/{split}", {name: named(name, numbers) for name in ("ant", "bee")})
+    more = load(str(tmp_path / "more"), image_size=8, cache=tmp_path / "cache", progress=False)
+    both = continued(old, more, "first", tmp_path / "cache")
+    assert content(both.val) == content(more.val)
+    assert content(old.val) <= content(both.train)
+
+
 def test_images_of_one_group_go_with_a_test_image(source, tmp_path):
     reading = Reading.of(None, None, r"([a-z]+\d)\d\.png")  # ten images a group
     old = source("old", {name: named(name, range(0, 60, 2)) for name in ("ant", "bee")}, reading)

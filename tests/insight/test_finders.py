@@ -84,3 +84,15 @@ def test_a_shortcut_is_named(leak):
     )
     found = {one.by for one in find_shortcuts(facts, labels) if one.found}
     assert found == {"bytes": {"the file size"}, "borders": {"the border"}, None: set()}[leak]
+
+
+def test_what_tells_patients_apart_is_no_shortcut_where_they_are_few():
+    """A random number a patient: images were counted once, and of 288 such the classifier that knows it was sure."""
+    patients = np.repeat(np.arange(24), 12)
+    numbers, none = np.random.default_rng(5).integers(900, 1100, 24), np.zeros(288, np.float32)
+    same, borders = np.full(288, 32), np.zeros((288, 8), np.float32)
+    facts = Facts(numbers[patients], same, same, none, none, borders, borders[:, :4])
+    [found] = find_shortcuts(facts, patients % 2, groups=patients)
+    assert (found.by, found.found) == ("the file size", False)
+    [blind] = find_shortcuts(facts, patients % 2, groups=np.arange(288))
+    assert blind.low > found.low

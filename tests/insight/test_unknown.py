@@ -55,7 +55,7 @@ def test_false_alarms_are_as_many_as_asked_for():
         (["--unknown", "0.05"], "or name by --known what raysearch embed --data SOURCE --run RUN writes"),
         (
             ["--unknown", "0.01", "--known", "k.parquet"],
-            "unknown 0.01: that needs 99 labelled images which the network was not trained on, and there are 36",
+            "that needs 99 labelled images which the network was not trained on, and there are 36 (a group counts",
         ),
         (["--unknown", "1", "--known", "k.parquet"], "unknown 1: the share of false alarms must be between 0 and 1"),
         (["--unknown", "0.05", "--known", "other.parquet"], "the index is not by this run's network"),

@@ -10,12 +10,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from raysearch.cli.learning_curve import chosen_recipe
 from raysearch.errors import InputError
 from raysearch.job.flags import Flags, refuse_changes
 from raysearch.job.reopen import reopen
 from raysearch.job.resolve import resolve
 from raysearch.pipeline.entry import search
 from raysearch.predict import load_best
+from raysearch.recipe import Recipe
 from raysearch.run import Run
 from raysearch.tune import main
 from tests.in_process import without_ray
@@ -68,6 +70,12 @@ def run(given) -> Run:
 
 def events(run: Run, kind: str) -> list[dict]:
     return [event for event in run.events() if event["event"] == kind]
+
+
+def test_a_learning_curve_is_of_the_recipe_that_was_chosen_and_not_of_the_student(run):
+    """With many images without labels a student's stages are shorter than those of what taught it."""
+    chosen = Recipe.model_validate(events(run, "refit")[-1]["recipe"])
+    assert chosen_recipe(run) == chosen != run.best.recipe
 
 
 def test_a_student_is_trained_without_each_fold_and_on_everything(run):

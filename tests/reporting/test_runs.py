@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from raysearch.cli.main import main
-from raysearch.intervals import mean_interval, wilson
+from raysearch.intervals import mean_interval, share_interval
 from raysearch.recipe import Recipe, Stage
 from raysearch.record.folder import RunFolder
 
@@ -73,7 +73,7 @@ def test_where_images_are_of_patients_these_are_counted(capsys):
         frame.assign(group=np.where(frame["split"] == "val", 100, numbers // 4)).to_parquet(file)
     assert main(["compare", "one", "two", "--json"]) == 0
     first, second = json.loads(capsys.readouterr().out)
-    assert first["interval"] == pytest.approx(wilson(0.7, 9), abs=0.001), "of ten, one is spent on the mean"
+    assert first["interval"] == pytest.approx(share_interval(np.arange(40) >= 12, np.arange(40) // 4))
     low, high = second["against_first"]["interval"]
     assert low < 0 < high, "two of ten patients"
     for name in ("one", "two"):

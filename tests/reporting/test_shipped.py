@@ -17,6 +17,7 @@ from raysearch.reporting.measured import measured_models, student_sentence
 from raysearch.reporting.page import page_content, page_text
 from raysearch.reporting.shipped import finals_section
 from raysearch.reporting.summary import summary
+from raysearch.reporting.trials import ComparedImages
 from raysearch.run import Run
 from tests.reporting.events import LOG, row, segment, trial
 from tests.reporting.shipped import BEGUN, KEPT, REPLACED, frontier, race, share, with_shipped
@@ -259,30 +260,38 @@ def trials(*figures: float) -> pd.DataFrame:
 
 
 def test_recipes_within_one_standard_error_are_not_told_apart():
-    [told] = warnings_of(trials(0.690, 0.700, 0.695), "accuracy", 500, None)
+    [told] = warnings_of(trials(0.690, 0.700, 0.695), "accuracy", ComparedImages(500, 500), None)
     assert told.startswith(
         "Validation cannot tell the best recipes apart: 3 of them, the default included, have 0.690 to 0.700"
     )
     assert "one standard error is 0.021" in told
     assert "ceiling" not in told
-    assert warnings_of(trials(0.60, 0.70, 0.695), "accuracy", 500, None) == []
+    assert warnings_of(trials(0.60, 0.70, 0.695), "accuracy", ComparedImages(500, 500), None) == []
     assert warnings_of(trials(0.690, 0.700), "accuracy", None, None) == [], "not before it is known on how many images"
 
 
+def test_no_ceiling_is_told_of_a_search_that_was_led_by_something_else():
+    assert warnings_of(trials(0.950, 0.970, 0.954), "recall:cat", ComparedImages(524, 524), None) == []
+
+
+def test_images_of_few_patients_tell_recipes_apart_later():
+    assert warnings_of(trials(0.60, 0.70, 0.695), "accuracy", ComparedImages(500, 20), None) != []
+
+
 def test_a_ceiling_is_said_in_plain_words():
-    [told] = warnings_of(trials(0.950, 0.970, 0.954), "accuracy", 524, None)
+    [told] = warnings_of(trials(0.950, 0.970, 0.954), "accuracy", ComparedImages(524, 524), None)
     assert told.startswith("Validation is at its ceiling (0.970)")
     assert "another population" in told
-    [both] = warnings_of(trials(0.968, 0.970), "accuracy", 524, None)
+    [both] = warnings_of(trials(0.968, 0.970), "accuracy", ComparedImages(524, 524), None)
     assert "cannot tell" in both
     assert "ceiling" in both
 
 
 def test_test_images_of_another_population_are_noticed():
     evaluation = evaluated("t0000") | with_shipped(evaluated("t0000"))
-    assert warnings_of(trials(0.5), "accuracy", 500, evaluation) == []
+    assert warnings_of(trials(0.5), "accuracy", ComparedImages(500, 500), evaluation) == []
     evaluation["frontier"] = frontier(out_of_fold=0.95, test=0.85, images=600)
-    [told] = warnings_of(trials(0.5), "accuracy", 500, evaluation)
+    [told] = warnings_of(trials(0.5), "accuracy", ComparedImages(500, 500), evaluation)
     assert told.startswith("The test images are not like the labelled ones: what is shipped has 0.958 [")
     assert f"{share(0.857, 600)['high']:.3f}]" in told
 

@@ -132,6 +132,6 @@ def test_images_of_one_patient_promise_no_more_than_one_image_of_each():
     many = risk_coverage(probabilities[four], labels[four], groups=four)
     blind = risk_coverage(probabilities[four], labels[four])
     assert np.allclose(many.risk, once.risk)
-    assert np.allclose(many.bound, once.bound, atol=0.002), "of the patients, one is spent on the mean"
+    assert np.allclose(many.bound, once.bound, atol=0.005), "one patient is spent on the mean, and Student's quantile"
     known = once.bound < 1
     assert (blind.bound[known] < once.bound[known]).all()

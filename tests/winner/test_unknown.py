@@ -113,11 +113,26 @@ def test_the_limit_is_the_conformal_quantile(found, rate):
 def test_few_images_are_told_how_many_it_takes():
     few = Known.of(np.eye(3, dtype=np.float32), np.linspace(0.1, 0.5, 36))
     assert few.limit(0.05) == pytest.approx(0.5, abs=0.02)
-    with pytest.raises(InputError, match=r"needs 99 labelled images .* there are 36; .* is 0\.0271"):
+    with pytest.raises(
+        InputError, match=r"needs 99 labelled images .* there are 36 \(a group counts as one\); .* promise is 0\.0271"
+    ):
         few.limit(0.01)
     for wrong in (0, 1, 1.5):
         with pytest.raises(InputError, match=rf"unknown {wrong:g}: the share of false alarms must be between 0 and 1"):
             few.limit(wrong)
+
+
+def test_of_groups_each_counts_as_one():
+    """Four patients: one of 97 images that are all near, three of one image each that are far."""
+    near, ratio = np.eye(3, dtype=np.float32), np.append(np.linspace(0.1, 0.2, 97), [0.5, 0.6, 0.7])
+    table = Known.of(near, ratio, np.append(np.zeros(97, int), [1, 2, 3]))
+    assert table.images == 4
+    assert table.limit(0.2) == pytest.approx(0.7), "of five patients the new one may be the farthest"
+    assert table.limit(0.4) == pytest.approx(0.6)
+    assert table.limit(0.8) == pytest.approx(0.2)
+    assert Known.of(near, ratio).limit(0.2) < 0.2
+    with pytest.raises(InputError, match=r"there are 4 \(a group counts as one\)"):
+        table.limit(0.1)
 
 
 def test_a_table_of_many_images_is_thinned_and_never_promises_more():
