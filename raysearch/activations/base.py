@@ -8,6 +8,8 @@ from typing import Protocol
 import numpy as np
 from torch import Tensor
 
+from raysearch.models.transfer import laid_out
+
 MOST_AT_ONCE = 256
 """Images that are read together at most, where all are."""
 
@@ -76,8 +78,8 @@ def as_rows(activations: Tensor) -> Tensor:
 
 
 def from_rows(rows: Tensor) -> Tensor:
-    """What `as_rows` was given, without a copy: maps come out as a network lays them out (channels_last)."""
-    return rows.movedim(-1, 1) if rows.ndim == 4 else rows
+    """What `as_rows` was given; maps come out as a network on their device has them, without a copy but on MPS."""
+    return laid_out(rows.movedim(-1, 1), rows.device) if rows.ndim == 4 else rows
 
 
 def size_bytes(activations: Activations) -> int:

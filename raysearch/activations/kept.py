@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from raysearch.activations.base import MOST_AT_ONCE, Activations, Derived, as_rows, from_rows
+from raysearch.models.memory import within_memory
 from raysearch.models.transfer import to_device
 
 
@@ -36,9 +37,9 @@ class TensorActivations:
 class KeptActivations(Derived):
     """Activations that are the same in every view, computed once, at first use, and then read from memory.
 
-    They are computed in index order and chunks of fixed size, never in the caller's batches: a process that starts
-    again in the middle of a trial gets the same bits. Then their source is let go of: it holds a frozen prefix, most of
-    a network on the device, and these outlive the trial that it was made for.
+    They are computed in index order and chunks of fixed size, smaller ones where memory runs out, never in the caller's
+    batches: a process that starts again in the middle of a trial gets the same bits. Then their source is let go of: it
+    holds a frozen prefix, most of a network on the device, and these outlive the trial that it was made for.
     """
 
     def __init__(self, source: Activations) -> None:
@@ -48,14 +49,15 @@ class KeptActivations(Derived):
 
     def batch(self, indices: np.ndarray, view: int) -> Tensor:
         if not isinstance(self._source, TensorActivations):
-            self._source = TensorActivations(self._fill())
+            rows, _ = within_memory(self._fill, self.at_once)
+            self._source = TensorActivations(rows)
         return self._source.batch(indices, view)
 
-    def _fill(self) -> Tensor:
-        """All activations, maps with channels last."""
+    def _fill(self, size: int) -> Tensor:
+        """All activations, maps with channels last; `size` images at a time."""
         kept: Tensor | None = None
-        for start in range(0, len(self), self.at_once):
-            indices = np.arange(start, min(start + self.at_once, len(self)))
+        for start in range(0, len(self), size):
+            indices = np.arange(start, min(start + size, len(self)))
             chunk = as_rows(self._source.batch(indices, 0))
             if kept is None:
                 kept = chunk.new_empty((len(self), *chunk.shape[1:]))

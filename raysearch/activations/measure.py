@@ -103,7 +103,7 @@ def _measure_depth(
 def _training_step(suffix: nn.Sequential, inputs: Tensor, precision: str) -> Callable[[], object]:
     """A training step like the loop's (`raysearch.training.loop`), with BatchNorm frozen."""
     parameters = list(suffix.requires_grad_(True).parameters())
-    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=inputs.device.type in ("cpu", "cuda"))
+    optimizer = torch.optim.AdamW(parameters, lr=1e-5, fused=True)
     labels = torch.zeros(len(inputs), dtype=torch.long, device=inputs.device)
 
     def step() -> None:

@@ -108,6 +108,9 @@ def evaluate(
         if threshold is not None:
             said = f"The answer is {best.labels[1]} from a probability of {threshold:.3f} on, as stored with the model."
             Console().print(said, markup=False, highlight=False, soft_wrap=True)
+        if data is not None and (rest := sum(map(len, dataset.splits.values())) - len(labels)):
+            said = f"The other {rest} images of {source} were not measured; --split all takes every image."
+            Console().print(said, markup=False, highlight=False, soft_wrap=True)
         if strangers is not None:
             _show_detection(strangers, f"{unknown_data}")
         _show_gaps(dataset, missing)

@@ -65,7 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return tyro.extras.subcommand_cli_from_dict(
             VERBS,
             prog="raysearch",
-            description="What to do with a search that has run. The search itself: python -m raysearch.tune --help",
+            description="What to do before a search and after it. The search itself: python -m raysearch.tune --help",
             args=arguments,
             config=(tyro.conf.FlagCreatePairsOff,),
         )

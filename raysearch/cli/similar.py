@@ -104,9 +104,9 @@ def embed(
     The index names the network and the source, so that raysearch similar needs nothing else. Images that a run's
     network was trained on look more alike than they are; with --run, SOURCE is split as that run split its images.
 
-    raysearch embed --data photos/ --out features.parquet
-    raysearch embed --data photos/ --run similarity-1
-    raysearch similar features.parquet cat.jpg
+        raysearch embed --data photos/ --out features.parquet
+        raysearch embed --data photos/ --run similarity-1
+        raysearch similar features.parquet cat.jpg
     """
     from raysearch.data.reading import Reading
     from raysearch.insight.index import embed as make
@@ -201,9 +201,9 @@ def similar(
 
     Every vector is compared: fine to some 100,000 images, and slower beyond.
 
-    raysearch similar features.parquet cat.jpg --out like_cat.png
-    raysearch similar features.parquet train/cat/001.jpg --k 5 --json
-    raysearch similar features.parquet --measure
+        raysearch similar features.parquet cat.jpg --out like_cat.png
+        raysearch similar features.parquet train/cat/001.jpg --k 5 --json
+        raysearch similar features.parquet --measure
     """
     from raysearch.activations.neighbours import EXACT_UP_TO
     from raysearch.insight.index import Index

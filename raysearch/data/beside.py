@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from raysearch.data.account import Doubt
 from raysearch.data.listing import some
+from raysearch.data.lookup import in_its_folders
 from raysearch.data.names import readable
 from raysearch.data.reading import AS_IT_IS
 from raysearch.data.roles import KNOWN, read_rows
@@ -27,17 +29,19 @@ class Beside:
 
     Attributes:
         name: within the source.
-        labels: what it says of each image, by the name of the image's file without its ending.
+        labels: what it says of images, by their names within the source.
+        splits: whether it says splits, too.
     """
 
     name: str
     labels: Mapping[str, str]
+    splits: bool
 
 
 def tables_beside(
     names: Sequence[str], size: Callable[[str], int], read: Callable[[str], bytes], images: Sequence[str]
 ) -> list[Beside]:
-    """The tables that say classes of images.
+    """The tables that say classes of images: of at least half of those that lie in the table's folder, or below it.
 
     Args:
         names: of tables, within the source.
@@ -45,17 +49,25 @@ def tables_beside(
         read: a table.
         images: names within the source.
     """
-    stems = {_stem(image) for image in images} if names else set()
-    found = []
+    by_stem: dict[str, list[str]] = defaultdict(list)
+    for image in images if names else ():
+        by_stem[_stem(image)].append(image)
+    folders, found = {PurePosixPath(image).parent.name for image in images}, []
     for name in [name for name in names if name[-4:].lower() in _ENDINGS and size(name) <= _MOST_BYTES][:_MOST_TABLES]:
         try:
             table = parse_csv(read(name), Path(name), tuple(KNOWN))
             rows = read_rows(name, table.columns, AS_IT_IS)
         except (InputError, OSError):
             continue  # it is none of images, or says no class: nothing that anybody asked for
-        labels = {_stem(path.replace("\\", "/")): label for path, label in zip(rows.paths, rows.labels, strict=True)}
-        if len(stems & labels.keys()) >= _SHARE * len(stems) and len(set(labels.values())) > 1:
-            found.append(Beside(name, labels))
+        labels, inside = {}, PurePosixPath(name).parent
+        for path, label in zip(rows.paths, rows.labels, strict=True):
+            turned = str(inside / path.replace("\\", "/"))
+            named = in_its_folders(turned, by_stem.get(_stem(turned), []), folders)
+            if len(named) == 1:
+                labels[named[0]] = label
+        near = sum(inside in PurePosixPath(image).parents for image in images)
+        if labels and len(labels) >= _SHARE * near and len(set(labels.values())) > 1:
+            found.append(Beside(name, labels, any(rows.splits)))
     return found
 
 
@@ -71,8 +83,8 @@ def says_otherwise(tables: Iterable[Beside], images: Sequence[str], labels: Sequ
     """
     found = []
     for table in tables:
-        told = [(table.labels[_stem(image)], label, image) for image, label in zip(images, labels, strict=True)
-                if _stem(image) in table.labels]  # fmt: skip
+        told = [(table.labels[image], label, image) for image, label in zip(images, labels, strict=True)
+                if image in table.labels]  # fmt: skip
         pairs = {(said, label) for said, label, _ in told}
         if not len(pairs) == len({said for said, _ in pairs}) == len({label for _, label in pairs}):
             said, label, image = next((one for one in told if one[0] != one[1]), told[0])
@@ -80,10 +92,29 @@ def says_otherwise(tables: Iterable[Beside], images: Sequence[str], labels: Sequ
     return found
 
 
+def split_doubts(tables: Iterable[Beside], splits: Iterable[str], remedy: Callable[[Beside], str]) -> list[Doubt]:
+    """What is said of tables that say splits where nothing that is read does.
+
+    Args:
+        tables: of this source.
+        splits: of its images, "" where nothing says one.
+        remedy: what to do if the table is right.
+    """
+    if any(splits):
+        return []
+    return [
+        Doubt(f"{table.name} says splits, and is not read: val and test are cut from all images.", remedy(table))
+        for table in tables
+        if table.splits
+    ]
+
+
 def folder_doubts(folder: Path, tables: Sequence[Beside], images: Sequence[str], labels: Sequence[str]) -> list[Doubt]:
     """What is said of tables in a folder that say other classes than the folders that are read."""
     return [
-        Doubt(f"{what}: the folders are taken for the classes.", f"If the table is right, give {_call(folder, name)}.")
+        Doubt(
+            f"{what}: the folders are taken for the classes.", f"If the table is right, give {call_of(folder, name)}."
+        )
         for name, what in says_otherwise(tables, images, labels)
     ]
 
@@ -97,10 +128,11 @@ def way_out(folder: Path, tables: Sequence[Beside]) -> str:
         return (
             f"Tables say classes of its images: {told}. Join them to one .csv, with a column split if each is of one."
         )
-    return f"A table says classes of its images: {told}; give {_call(folder, tables[0].name)}."
+    return f"A table says classes of its images: {told}; give {call_of(folder, tables[0].name)}."
 
 
-def _call(folder: Path, name: str) -> str:
+def call_of(folder: Path, name: str) -> str:
+    """What to type to have a table in a folder read."""
     return f"--data {folder / name} --images {folder}"
 
 

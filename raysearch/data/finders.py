@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from raysearch.data.account import Doubt
 from raysearch.data.arrays import find_in_arrays
 from raysearch.data.chosen import chooses, find_chosen
 from raysearch.data.folders import find_in_folder, find_in_zip
@@ -17,6 +18,7 @@ from raysearch.data.metadata import find_by_metadata, metadata_in, says_labels
 from raysearch.data.named import BUNDLED, TORCHVISION, canonical_name, find_named
 from raysearch.data.parquet import find_in_parquet
 from raysearch.data.reading import AS_IT_IS, Reading
+from raysearch.data.roles import plain_name
 from raysearch.data.shards import expand, is_pattern, shards_below
 from raysearch.data.tars import find_in_tars
 from raysearch.errors import InputError
@@ -79,8 +81,14 @@ def _in_folder(folder: Path, reading: Reading) -> Found:
     found = find_in_folder(folder)
     if not tables:
         return found
-    unread = [f"{table.relative_to(folder).as_posix()}, which says no class" for table in tables]
-    return replace(found, account=found.account.adding(not_read=unread))
+    names = [table.relative_to(folder).as_posix() for table in tables]
+    doubts = [
+        Doubt(f"{name} has a column split, and is not read, for it says no class.", "Add the class as a column label.")
+        for name, table in zip(names, tables, strict=True)
+        if any(plain_name(column) == "split" for column in read_table(table).columns)
+    ]
+    unread = [f"{name}, which says no class" for name in names]
+    return replace(found, account=found.account.adding(not_read=unread, doubts=doubts))
 
 
 def _in_files(files: Sequence[Path], source: str, reading: Reading) -> Found:

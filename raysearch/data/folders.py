@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from raysearch.data.account import EXAMPLES, Account, Doubt, Tallies
-from raysearch.data.beside import folder_doubts, says_otherwise, tables_beside, way_out
+from raysearch.data.beside import call_of, folder_doubts, says_otherwise, split_doubts, tables_beside, way_out
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.files import FileReader, ZipReader
 from raysearch.data.layout import Layout, read_layout
@@ -45,6 +45,8 @@ def find_in_folder(folder: Path) -> Found:
         raise InputError([*error.problems, *([named] if named else [])]) from error
     names, labels = list(layout.images), [label for label, _ in layout.images.values()]
     layout.doubts += folder_doubts(folder, tables, names, labels)
+    splits = [split for _, split in layout.images.values()]
+    layout.doubts += split_doubts(tables, splits, lambda table: f"Give {call_of(folder, table.name)}.")
     return _found(walked, layout, FileReader([folder / name for name in names]), str(folder))
 
 
@@ -81,6 +83,8 @@ def find_in_zip(archive: Path) -> Found:
     names, labels = list(layout.images), [label for label, _ in layout.images.values()]
     if other := says_otherwise(tables, names, labels):
         raise InputError(f"{archive}: {other[0][1]}. If the table is right: {unpack}; if it is not, take it out.")
+    splits = [split for _, split in layout.images.values()]
+    layout.doubts += split_doubts(tables, splits, lambda _: f"If it is right: {unpack}.")
     return _found(walked, layout, ZipReader(archive, [members[name] for name in names]), str(archive))
 
 

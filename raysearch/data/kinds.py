@@ -51,9 +51,7 @@ _JUNK = {
     "@eadir": "folders of a NAS's thumbnails",
     "#recycle": "recycle bins",
     "$recycle.bin": "recycle bins",
-    "recycler": "recycle bins",
     "@recycle": "recycle bins",
-    "recycled": "recycle bins",
     "@recently-snapshot": "snapshots of a NAS",
     "#snapshot": "snapshots of a NAS",
     "network trash folder": "recycle bins",
@@ -70,6 +68,8 @@ HIDDEN_FOLDERS, HIDDEN_IMAGES = "hidden folders", "hidden images"
 
 def junk_folder(name: str) -> str | None:
     """What a folder is that no person put there for its images, by its name; None for any other."""
+    if name in ("RECYCLED", "RECYCLER"):  # of old Windows; in small letters they are words
+        return "recycle bins"
     return _JUNK.get(name.lower()) or (HIDDEN_FOLDERS if name.startswith(".") else None)
 
 

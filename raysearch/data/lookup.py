@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path, PurePosixPath
 
 from raysearch.data.decode import EXTENSIONS
 from raysearch.data.extras import readable_endings
 from raysearch.data.kinds import junk_folder
 from raysearch.data.listing import some
-from raysearch.data.names import readable
+from raysearch.data.names import readable, same_form
 from raysearch.errors import InputError
 
 
@@ -21,7 +21,8 @@ def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, sear
 
     A path that is not there as it stands is looked for with Windows' separators turned round, in the other form of
     Unicode, as the bytes that the table has it in, and with an ending: tables are written on other machines than those
-    that hold the images. With `search` it is last looked for anywhere below the folder, by its name without an ending.
+    that hold the images. With `search` it is last looked for anywhere below the folder, by its name without an
+    ending, and of several files by the folders that they lie in: see `in_its_folders`.
 
     Args:
         folder: that the paths start from.
@@ -44,17 +45,48 @@ def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, sear
     if not search or None not in found:
         return found
     below = _below(folder)
+    folders = {PurePosixPath(one).parent.name for names in below.values() for one in names}
     for place, path in enumerate(paths):
         if found[place] is None and path:
-            turned = PurePosixPath(path.replace("\\", "/")).name
-            files = below.get(turned) or below.get(_stem(turned)) or []
-            if len(files) == 1:
-                found[place] = files[0]
-            elif files:
-                several[path] = files
+            turned = path.replace("\\", "/")
+            name = PurePosixPath(turned).name
+            names = in_its_folders(turned, below.get(name) or below.get(_stem(name)) or [], folders)
+            if len(names) == 1:
+                found[place] = folder / names[0]
+            elif names:
+                several[path] = [folder / one for one in names]
     if several:
         raise _ambiguous(several, folder)
     return found
+
+
+def in_its_folders(path: str, names: Sequence[str], folders: Set[str]) -> list[str]:
+    """Those of the names that may be the path's file: whose folders end in most of the folders that the path says.
+
+    A table may be of another machine, so folders need not be the same. But where some images lie in a folder of the
+    last name that the path says, none of another folder is its file.
+
+    Args:
+        path: as a table says it, with slashes.
+        names: of files that are called like it, within the source.
+        folders: the last folder of every image of the source.
+    """
+    parents = _parents(path)
+    alike = [_in_common(parents, _parents(name)) for name in names]
+    most = max(alike, default=0)
+    if not most and parents and parents[-1] in {same_form(one) for one in folders}:
+        return []
+    return [name for name, depth in zip(names, alike, strict=True) if depth == most]
+
+
+def _parents(path: str) -> tuple[str, ...]:
+    return PurePosixPath(same_form(path)).parts[:-1]
+
+
+def _in_common(ones: Sequence[str], others: Sequence[str]) -> int:
+    """How many folders, from the last on, are the same."""
+    pairs = zip(reversed(ones), reversed(others), strict=False)
+    return next((depth for depth, (one, other) in enumerate(pairs) if one != other), min(len(ones), len(others)))
 
 
 def _ambiguous(several: Mapping[str, Sequence[Path]], folder: Path) -> InputError:
@@ -96,14 +128,17 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] if name.lower().endswith((*EXTENSIONS, *readable_endings())) else name
 
 
-def _below(folder: Path) -> dict[str, list[Path]]:
-    """Images by their names, with and without an ending; folders that no person made for images are passed over."""
-    found: dict[str, list[Path]] = defaultdict(list)
+def _below(folder: Path) -> dict[str, list[str]]:
+    """Places below the folder of images by their names, with and without an ending.
+
+    Folders that no person made for images are passed over.
+    """
+    found: dict[str, list[str]] = defaultdict(list)
     endings = (*EXTENSIONS, *readable_endings())
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if junk_folder(name) is None)
         for name in files:
             if name.lower().endswith(endings) and not name.startswith("."):
                 for known in dict.fromkeys((readable(name), _stem(readable(name)))):
-                    found[known].append(Path(root, name))
+                    found[known].append(Path(root, name).relative_to(folder).as_posix())
     return found

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from typing import Generic, TypeVar
 
-from raysearch.data.account import Account, Tallies
+from raysearch.data.account import Account, Doubt, Tallies
 from raysearch.data.columns import label_doubts, label_problems
 from raysearch.data.files import FileReader
 from raysearch.data.listing import Found, Grouping, Reader, some
@@ -19,14 +19,16 @@ from raysearch.data.lookup import located
 from raysearch.data.manifest import parse_table, read_table
 from raysearch.data.names import readable, same_form
 from raysearch.data.reading import Reading
-from raysearch.data.roles import LABELS, Rows, plain_name, read_rows
-from raysearch.data.split_names import split_folders
+from raysearch.data.roles import LABELS, Rows, label_among, plain_name, read_rows
+from raysearch.data.split_names import split_folders, split_name
 from raysearch.data.table import Table
 from raysearch.data.walk import walk_folder
 from raysearch.errors import InputError
 
 _MOST_FOLDERS = 16
 """Folders that are looked into for others: those of splits are few, those of classes may be thousands."""
+_ABOUT_ANYTHING = frozenset({"type", "level", "grade", "y"})
+"""Columns that may be the class, as their names do not tell."""
 _NAMES = ("metadata.csv", "metadata.jsonl")
 
 Place = TypeVar("Place")
@@ -170,7 +172,7 @@ def found_by_metadata(
         notes=tuple(dict.fromkeys(account.notes)),
         passed_over=unlisted.result(),
         not_read=tuple(dict.fromkeys(account.not_read)),
-        doubts=(*account.doubts, *label_doubts(source, labels)),
+        doubts=(*account.doubts, *label_doubts(source, labels), *_other_classes(told, reading, paths, labels)),
     )
     return Found(
         paths,
@@ -188,6 +190,26 @@ def _joined(groupings: Sequence[tuple[Grouping | None, int]]) -> Grouping | None
     what = dict.fromkeys(one.what for one, _ in groupings if one is not None)
     names = [name for one, images in groupings for name in (one.names if one is not None else [""] * images)]
     return Grouping(some(list(what)), names) if what else None
+
+
+def _other_classes(
+    told: Sequence[Metadata[Place]], reading: Reading, paths: Sequence[str], labels: Sequence[str]
+) -> list[Doubt]:
+    """What is said where a column is taken for the class that may be about anything, and folders say something else."""
+    chosen = {label_among(one.name, one.table.columns) for one in told} if "label" not in reading.columns else set()
+    if not (weak := sorted(name for name in chosen if name is not None and plain_name(name) in _ABOUT_ANYTHING)):
+        return []
+    pairs = {(PurePosixPath(path).parent.name, label) for path, label in zip(paths, labels, strict=True)}
+    folders = {folder for folder, _ in pairs}
+    if len(folders) < 2 or len(pairs) == len(folders) == len(set(labels)) or all(map(split_name, folders)):
+        return []
+    return [
+        Doubt(
+            f"The column {weak[0]} is taken for the class, and the images lie in folders that say something else: "
+            f"{some(sorted(folders))}.",
+            "If the folders are right, rename the column; if it is, name it by --columns label=" + weak[0] + ".",
+        )
+    ]
 
 
 def _splits_of_folders(paths: Sequence[str]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -204,6 +205,9 @@ def _member_name(member: zipfile.ZipInfo, encoding: str) -> str:
     return "/".join(part for part in name.split("/") if part not in ("", ".", ".."))
 
 
+_WANDB_RUN = re.compile(r"(offline-)?run-20\d{6}_\d{6}-\w+")  # run-20240131_120000-1a2b3c4d
+
+
 def _ours(names: Iterable[str]) -> str | None:
     """What a folder that holds these names is, if a program for training made it."""
     held = set(names)
@@ -217,7 +221,7 @@ def _ours(names: Iterable[str]) -> str | None:
         return "runs of ultralytics"
     if {"meta.yaml", "artifacts"} <= held:
         return "runs of MLflow"
-    if "latest-run" in held or any(name.startswith(("run-20", "offline-run-20")) for name in held):
+    if "latest-run" in held or any(map(_WANDB_RUN.fullmatch, held)):
         return "folders of Weights & Biases"
     return None
 

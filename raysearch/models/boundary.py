@@ -18,7 +18,7 @@ from raysearch.errors import InputError
 from raysearch.models.head import Pool, make_head, projection
 from raysearch.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from raysearch.models.registry import backbone_spec
-from raysearch.models.transfer import to_device
+from raysearch.models.transfer import laid_out, to_device
 from raysearch.recipe import Recipe
 
 NOT_BLOCKS = ("pool", "head")
@@ -94,7 +94,7 @@ def train_mode(suffix: nn.Sequential, *, batch_norm: bool) -> None:
 
 
 def prepare(images: np.ndarray | Tensor, device: torch.device) -> Tensor:
-    """uint8 images (n, h, w, 3) as the network sees them: float32 (n, 3, h, w), channels_last, ImageNet-normalised.
+    """uint8 images (n, h, w, 3) as the network sees them: float32 (n, 3, h, w), `laid_out`, ImageNet-normalised.
 
     Bytes travel to the device, a quarter of what floats would be.
     """
@@ -103,7 +103,7 @@ def prepare(images: np.ndarray | Tensor, device: torch.device) -> Tensor:
         raise ValueError(f"images must be uint8 of shape (n, h, w, 3), got {moved.dtype} of {tuple(moved.shape)}")
     scale, shift = _scale_and_shift(device)
     # Permuted bytes of an image already lie channels_last, and arithmetic keeps the layout.
-    return moved.permute(0, 3, 1, 2).float().mul_(scale).add_(shift)
+    return laid_out(moved.permute(0, 3, 1, 2).float().mul_(scale).add_(shift), device)
 
 
 @cache

@@ -17,6 +17,8 @@ _TEXTS = (
     *("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "out of memory"),
     "Invalid buffer size",  # of MPS: one tensor that is larger than a buffer may be
     *("STATUS_ALLOC_FAILED", "ALLOCATION_FAILED"),  # of CUDA's libraries, which need room for themselves
+    # torch tries all ways to convolve, and says so where none has room for what it needs (pytorch #108645).
+    "unable to find an engine to execute this computation",
 )
 
 

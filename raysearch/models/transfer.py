@@ -20,3 +20,12 @@ def to_device(values: np.ndarray | Tensor, device: torch.device) -> Tensor:
     if on_cuda and values.device.type == "cpu":
         values = values.pin_memory()
     return values.to(device, non_blocking=on_cuda)
+
+
+def laid_out(maps: Tensor, device: torch.device) -> Tensor:
+    """Feature maps (n, c, h, w) that lie channels_last, as the convolutions of this device want them.
+
+    MPS has them contiguous: of others its backward of BatchNorm fails or is wrong (pytorch #175189, till 2.13), and
+    that of average pooling (#175190).
+    """
+    return maps.contiguous() if device.type == "mps" else maps

@@ -33,7 +33,7 @@ from raysearch.training.losses import Loss
 from raysearch.training.metrics import classification_metrics
 from raysearch.training.mixing import Mixing, Step
 from raysearch.training.numerics import seeded
-from raysearch.training.optimizer import make_optimizer
+from raysearch.training.optimizer import make_optimizer, make_scaler
 from raysearch.training.order import EpochOrder, epoch_order
 from raysearch.training.penalties import Penalties
 from raysearch.training.ranks import ALONE, Ranks
@@ -91,8 +91,8 @@ class Trainer:
         self.contrast = Contrast.of(stage, self.suffix, self.loss.weights, ranks)
         self.penalties = Penalties.of(stage, self.suffix, pretrained or {})
         self.trained = [p for p in self.suffix.parameters() if p.requires_grad]
-        self.optimizer = make_optimizer(self.suffix, stage, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.optimizer = make_optimizer(self.suffix, stage)
+        self.scaler = make_scaler(device, precision)
         self.counters, self._best = Counters(micro_batch=stage.batch_size), BestEpoch()
         self.val_logits = torch.empty(0)
         """Of the validation images, (n, c) fp32 on the CPU, as they were last evaluated."""

@@ -309,3 +309,10 @@ def test_strays_are_told(tmp_path: Path) -> None:
     listing = list_source(str(root))
     assert "1 images of" in doubts(listing)
     assert "lie in no class folder and are left out (overview.png)" in doubts(listing)
+
+
+def test_classes_that_are_called_like_junk_are_classes(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"compost": 4, "recycled": 4, "run": 3})
+    put(root / "run" / "run-2023-05-01_3.png", picture(98))
+    put(root / "RECYCLER" / "a.png", picture(99))
+    assert list_source(str(root)).classes == ("compost", "recycled", "run")

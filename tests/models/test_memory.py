@@ -56,6 +56,7 @@ def test_the_cpus_own_allocator_is_understood():
     [
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "GET was unable to find an engine to execute this computation",
         "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
         "MPS backend out of memory (MPS allocated: 8.85 GB)",
         "Invalid buffer size: 15.00 GB",

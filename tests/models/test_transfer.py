@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from raysearch.models.transfer import to_device
+from raysearch.models.transfer import laid_out, to_device
 from tests.copies import copies_to_cuda
 
 CPU = torch.device("cpu")
@@ -23,3 +23,12 @@ def test_to_cuda_from_pinned_memory_without_waiting():
         there = to_device(torch.arange(3), torch.device("cuda"))
     assert there.device.type == "cuda"
     assert copies == ["pinned, not waited for"]
+
+
+@pytest.mark.parametrize(("device", "contiguous"), [("cpu", False), ("cuda", False), ("mps", True)])
+def test_maps_lie_channels_last_but_on_mps(device, contiguous):
+    maps = torch.rand(2, 5, 5, 3).movedim(-1, 1)
+    found = laid_out(maps, torch.device(device))
+    assert torch.equal(found, maps)
+    assert found.is_contiguous() == contiguous
+    assert found.is_contiguous(memory_format=torch.channels_last) != contiguous

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from raysearch.activations.base import Activations
-from raysearch.models.memory import slices
+from raysearch.models.memory import slices, within_memory
 from raysearch.training.heads.stacked import EpochInputs
 from raysearch.training.numerics import seeded
 from raysearch.training.order import EpochOrder
@@ -19,10 +19,14 @@ from raysearch.training.order import EpochOrder
 
 def read_view(activations: Activations, order: np.ndarray, view: int, device: torch.device) -> Tensor:
     """These images in one view, in this order: (n, width)."""
-    rows = torch.empty(len(order), *activations.shape, device=device)
-    for piece in slices(len(order), activations.at_once):
-        rows[piece] = activations.batch(order[piece], view)
-    return rows
+
+    def in_pieces_of(size: int) -> Tensor:
+        rows = torch.empty(len(order), *activations.shape, device=device)
+        for piece in slices(len(order), size):
+            rows[piece] = activations.batch(order[piece], view)
+        return rows
+
+    return within_memory(in_pieces_of, activations.at_once)[0]
 
 
 def readings(

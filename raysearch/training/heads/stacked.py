@@ -202,7 +202,7 @@ class Stack:
             [self.second[name] for name in names],
             [],
             counters,
-            fused=rates.device.type in ("cpu", "cuda"),
+            fused=True,
             amsgrad=False,
             beta1=0.9,
             beta2=0.999,
