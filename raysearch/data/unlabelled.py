@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from raysearch.data.dataset import Dataset, Split
 from raysearch.data.decoding import digests_of
 from raysearch.data.files import FileReader
+from raysearch.data.groups import names_in_paths
 from raysearch.data.listing import Listing
 from raysearch.data.pixels import decoded
 from raysearch.data.walk import walk_folder
@@ -24,20 +25,24 @@ logger = logging.getLogger(__name__)
 _CLASS = "unlabelled"
 
 
-def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache: Path | None = None) -> Dataset:
+def load_unlabelled(
+    folder: Path, like: Dataset, *, group_by: str | None = None, progress: bool = True, cache: Path | None = None
+) -> Dataset:
     """Every image in a folder, to the bottom of it, whatever its folders are called; all are in `train`.
 
-    They come in every size that the labelled images have.
+    They come in every size that the labelled images have. Images of a group that has labelled ones are left out: what
+    learns from them would be judged by others of their group.
 
     Args:
         folder: of the images.
         like: the labelled images, whose size, fit and range these get.
+        group_by: names an image's group by its path, as `raysearch.data.groups.names_in_paths` does.
         progress: show a bar while decoding, on stderr.
         cache: folder for decoded images; None: `cache_root()`.
 
     Raises:
-        InputError: there is no such folder, no image in it or none but copies of labelled ones, or too many cannot be
-            read.
+        InputError: there is no such folder, no image in it or none but copies of labelled ones or others of their
+            groups, or too many cannot be read.
     """
     if not folder.is_dir():
         raise InputError(f"--unlabelled {folder}: no such folder; name one with images")
@@ -47,6 +52,8 @@ def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache
         raise InputError(": ".join([f"--unlabelled {folder}: there are no images in it", *walked.odd()]))
     for line in walked.odd():
         logger.warning("--unlabelled %s: %s", folder, line)
+    if group_by is not None:
+        names = _of_other_groups(names, like, group_by, folder)
     listing = Listing(
         str(folder),
         (_CLASS,),
@@ -65,6 +72,19 @@ def load_unlabelled(folder: Path, like: Dataset, *, progress: bool = True, cache
         told = f"all {len(found.train)} images are copies of labelled ones"
         raise InputError(f"--unlabelled {folder}: {told}; name a folder with others")
     return found
+
+
+def _of_other_groups(names: list[str], like: Dataset, group_by: str, folder: Path) -> list[str]:
+    known = {one for split in like.splits.values() for one in names_in_paths(group_by, split.paths, must_match=False)}
+    groups = names_in_paths(group_by, names, must_match=False)
+    left = [name for name, group in zip(names, groups, strict=True) if not group or group not in known]
+    if not left:
+        told = f"all {len(names)} images are of groups that have labelled ones (--group-by {group_by})"
+        raise InputError(f"--unlabelled {folder}: {told}; name a folder with others")
+    if gone := len(names) - len(left):
+        told = "%d images are left out, for their groups have labelled ones (--group-by %s)"
+        logger.warning(f"--unlabelled %s: {told}", folder, gone, group_by)
+    return left
 
 
 @dataclass(frozen=True, eq=False)

@@ -164,7 +164,7 @@ def _networks(settings: Settings, problems: Problems) -> Networks | None:
 def _unlabelled(settings: Settings, dataset: Dataset | None, problems: Problems) -> Dataset | None:
     if settings.unlabelled is None or dataset is None:
         return None
-    return problems.attempt(load_unlabelled, Path(settings.unlabelled), dataset)
+    return problems.attempt(load_unlabelled, Path(settings.unlabelled), dataset, group_by=settings.group_by)
 
 
 def _weights(settings: Settings, problems: Problems) -> Weights | None:

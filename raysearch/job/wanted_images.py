@@ -85,4 +85,5 @@ def unlabelled_images(flags: Flags, dataset: Dataset | None, space: Space | None
         )
     if dataset is None or problems.found:
         return None
-    return problems.attempt(load_unlabelled, flags.unlabelled, dataset, progress=not flags.quiet)
+    seen = not flags.quiet
+    return problems.attempt(load_unlabelled, flags.unlabelled, dataset, group_by=flags.group_by, progress=seen)

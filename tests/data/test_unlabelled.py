@@ -67,3 +67,18 @@ def test_nothing_there_is_told(labelled, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="--unlabelled .*empty: there are no images in it"):
         load_unlabelled(tmp_path / "empty", labelled)
+
+
+def test_images_of_a_labelled_patient_are_left_out(labelled, tmp_path, caplog):
+    loose = tmp_path / "loose"
+    loose.mkdir()
+    for number in (0, 7, 30, 31):
+        picture(100 + number).save(loose / f"{number:02}.later.png")
+    picture(200).save(loose / "nobody.png")
+    found = load_unlabelled(loose, labelled, group_by=r"(\d\d)\.", progress=False, cache=tmp_path / "cache")
+    assert found.train.paths == ("30.later.png", "31.later.png", "nobody.png")
+    assert "2 images are left out, for their groups have labelled ones" in caplog.text
+    for name in found.train.paths:
+        (loose / name).unlink()
+    with pytest.raises(InputError, match="all 2 images are of groups that have labelled ones"):
+        load_unlabelled(loose, labelled, group_by=r"(\d\d)\.", progress=False, cache=tmp_path / "cache")
