@@ -23,6 +23,7 @@ EXTENSIONS = (
 
 logging.getLogger("PIL.TiffImagePlugin").setLevel(logging.CRITICAL)
 """What it says of each file that it does not read is said here, once for all of them."""
+_LFS = b"version https://git-lfs"
 _OF_FRAMES = ("GIF", "TIFF", "WEBP", "PNG", "AVIF")
 _OPAQUE = ("L", "RGB", "CMYK")
 _SRGB = ImageCms.createProfile("sRGB")
@@ -133,6 +134,8 @@ def _open_file(data: bytes) -> Image.Image | NDArray[np.generic]:
             return read_values(data)
         if (extra := open_extra(data)) is not None:
             return extra
+        if data.startswith(_LFS):
+            raise UnidentifiedImageError("a pointer of Git LFS in an image's place: run git lfs pull") from None
         # Pillow's own message gives the address of the buffer.
         raise UnidentifiedImageError("not an image of a known format") from None
 

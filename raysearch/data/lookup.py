@@ -112,9 +112,11 @@ def _at(folder: Path, path: str, encoding: str) -> list[Path]:
         if (whole := folder / one).is_file():
             return [whole]
     endings = (*EXTENSIONS, *readable_endings())
-    if turned.lower().endswith(endings):
-        return []
-    ended = [folder / f"{turned}{spelt}" for ending in endings for spelt in (ending, ending.upper())]
+    stem, given = turned, ""
+    if turned.lower().endswith(endings):  # Windows and most Macs do not care how it is spelt
+        stem, _, given = turned.rpartition(".")
+    wanted = (f".{given.lower()}",) if given else endings
+    ended = [folder / f"{stem}{spelt}" for ending in wanted for spelt in (ending, ending.upper())]
     files = {(stat.st_dev, stat.st_ino): whole for whole in ended if whole.is_file() and (stat := whole.stat())}
     return list(files.values())
 

@@ -51,7 +51,7 @@ class ParquetReader:
             value = self._images(file, group)[row - start].as_py()
         data = value.get("bytes") if isinstance(value, dict) else value
         if not data:
-            raise ValueError("the row holds no bytes of an image")
+            raise ValueError("the row holds no bytes of an image; a .csv of paths is read where images are files")
         return bytes(data)
 
     def fingerprint(self) -> str:

@@ -167,3 +167,11 @@ def test_a_column_that_may_be_about_anything_is_doubted_where_folders_say_classe
     assert found.classes == ("camera", "phone")
     assert any("The column type is taken for the class" in one.what for one in found.account.doubts)
     assert not list_source(str(root), reading=Reading({"label": "type"})).account.doubts
+
+
+def test_endings_may_be_spelt_otherwise_than_in_the_table(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"all": 12})
+    for file in sorted((root / "all").iterdir())[:6]:
+        file.rename(file.with_suffix(".PNG"))
+    write(root, "labels.csv", HALF, "all/{:03}.png")
+    assert len(list_source(str(root / "labels.csv"))) == 12

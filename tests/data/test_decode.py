@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, UnidentifiedImageError
 
-from raysearch.data.decode import decode
+from raysearch.data.decode import decode, dimensions
 from raysearch.data.value_range import PixelRange, RangeNeededError
 
 
@@ -269,3 +269,8 @@ def test_arrays_by_a_range(
     for shaped in (array, array[..., None], np.dstack([array] * 3)):
         pixels = decode(shaped, 2, "squash", PixelRange(*given) if given else None)
         np.testing.assert_array_equal(pixels, np.dstack([np.array(expected)] * 3))
+
+
+def test_a_pointer_of_git_lfs_says_what_to_do() -> None:
+    with pytest.raises(UnidentifiedImageError, match="run git lfs pull"):
+        dimensions(b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n")
