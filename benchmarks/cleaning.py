@@ -118,6 +118,10 @@ def run_arm(arm: str, task: Task, options: argparse.Namespace) -> Figures:
             "seed": task.seed,
         }
         flags |= {"image-size": options.image_size} if options.image_size else {}
+        if flags["trials"] == 1:  # not a search of one, whose winner may be the head alone
+            (Path(scratch) / "default.json").write_text("{}", encoding="utf-8")
+            flags = {name: flags[name] for name in flags if name != "trials"}
+            flags["parameters"] = Path(scratch) / "default.json"
         return about | search(flags, figures_of)
 
 

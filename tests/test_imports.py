@@ -48,6 +48,7 @@ ONLY_IN: dict[str, set[str]] = {
     "ray": {
         "raysearch/workers/runner.py",
         "raysearch/workers/actor.py",
+        "raysearch/workers/gpu.py",
         "raysearch/workers/cluster.py",
         "raysearch/workers/crew.py",
         "raysearch/workers/relay.py",

@@ -128,7 +128,9 @@ def _hub(spec: BackboneSpec) -> Weights:
     path = hub_file(spec.hub)
     loaded = _from_file(spec, path, "found in the hub's cache" if there else "downloaded into the hub's cache")
     about = {"url": spec.hub.url, "trained_on": spec.hub.trained_on, "license": spec.hub.license or "not stated"}
-    return replace(loaded, origin=f"{spec.hub.repository} (Hugging Face Hub)", metadata={**loaded.metadata, **about})
+    origin = f"{spec.hub.repository} (Hugging Face Hub)"
+    # Each machine has a cache of its own, in which the file lies elsewhere, or not yet.
+    return replace(loaded, origin=origin, metadata={**loaded.metadata, **about}, again="auto")
 
 
 def _from_file(spec: BackboneSpec, path: Path, reason: str, called: str | None = None) -> Weights:

@@ -19,7 +19,7 @@ from raysearch.job.settings import BALANCE
 from raysearch.pipeline.final_evaluation import evaluate_run
 from raysearch.pipeline.final_training import FinalTraining, effort_of
 from raysearch.pipeline.first_head import first_head
-from raysearch.pipeline.leave import draw_curves, show_augmentation, write_report, write_run_pictures
+from raysearch.pipeline.leave import draw_curves, resume_command, show_augmentation, write_report, write_run_pictures
 from raysearch.pipeline.levels import compare_of, judge_of, range_test_of
 from raysearch.pipeline.pace import pace_of
 from raysearch.pipeline.progress import Progress
@@ -251,7 +251,8 @@ class _Conductor:
         if errors:
             return f"no trial succeeded: {len(errors)} failed, the first with: {errors[0]}"
         stopped = self._driver.stopping or "the search ended"
-        return f"no trial came to its first comparison before {stopped}; go on with: {resume_command(self._run)}"
+        go_on = resume_command(self._run, self._job.machine)
+        return f"no trial came to its first comparison before {stopped}; go on with: {go_on}"
 
     def finish(self) -> None:
         """The final comparison and the refits, one look at the test images, and what is left to look at."""
@@ -280,7 +281,7 @@ class _Conductor:
 
     def say_how_to_go_on(self, what: str) -> None:
         """What happened, and the command that goes on."""
-        self._view.note(f"{what}; go on with: {resume_command(self._run)}")
+        self._view.note(f"{what}; go on with: {resume_command(self._run, self._job.machine)}")
 
     def leave(self) -> None:
         """Bring tables, curves and the page up to date, however the search ended."""
@@ -293,8 +294,3 @@ class _Conductor:
             cache=run.info["cache"] | {"outcome": outcomes(self._job, run.info["cache"], events)},
         )
         write_report(run)
-
-
-def resume_command(run: RunFolder) -> str:
-    """What a person types to go on."""
-    return f"python -m raysearch.tune --resume {run.folder if run.storage is None else run.storage.uri}"

@@ -13,6 +13,7 @@ from raysearch.storage.files import replace_with
 from raysearch.training.numerics import choose_device
 from raysearch.winner.best_files import read_best
 from raysearch.winner.pictures import shown_strengths, write_pictures
+from raysearch.workers.machine import Machine
 
 logger = logging.getLogger(__name__)
 
@@ -57,3 +58,11 @@ def draw_curves(run: RunFolder, metric: str, winner: Trial | None) -> None:
     if history["trial"].isin(trials["trial"]).any():
         figure = learning_curves(trials, heads, history, metric, winner.name if winner is not None else None)
         replace_with(run.folder / "curves.png", lambda path: figure.savefig(path, dpi=120))
+
+
+def resume_command(run: RunFolder, machine: Machine) -> str:
+    """What a person types to go on as before: the machine is not the run's, so what was typed of it is typed again."""
+    where = run.folder if run.storage is None else run.storage.uri
+    told = "" if machine.address is None else f" --address {machine.address}"
+    told += f" --gpus-per-trial {machine.gpus:g}" * (0 < machine.gpus < 1)
+    return f"python -m raysearch.tune --resume {where}{told}"

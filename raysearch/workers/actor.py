@@ -10,6 +10,7 @@ from typing import cast
 from ray import tune
 
 from raysearch.workers.config import TuneDict, WorkplaceConfig
+from raysearch.workers.gpu import keep_to_share_of_gpu
 from raysearch.workers.workplace import Workplace
 
 
@@ -22,6 +23,7 @@ class TrialActor(tune.Trainable):
         Args:
             config: a `WorkplaceConfig`, and "task": the first one.
         """
+        keep_to_share_of_gpu()
         self._workplace = Workplace.open(cast(WorkplaceConfig, config))
         self._workplace.take(config["task"])
 

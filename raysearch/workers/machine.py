@@ -106,16 +106,36 @@ def choose_machine(device: str, concurrent: int | None, gpus_per_trial: float | 
             f"{wanted}: this machine has {gpus_here} GPU(s) that --device {device} can use, and no cluster was given; "
             "lower it, or join a cluster by --address auto"
         )
+    _check_gpus(gpus, workers, device == "cuda")
     if concurrent is None:
         concurrent = max(1, fitting(gpus_here, gpus)) if gpus else max(1, min(cores, _MOST_ON_CPU) // workers)
         concurrent = min(concurrent, max(1, psutil.virtual_memory().available // (workers * _TRIAL_BYTES)))
         if device == "mps":  # one GPU, which Ray does not count
             concurrent = 1
+    if gpus:  # others would wait, and be counted as if they ran
+        concurrent = min(concurrent, max(1, fitting(gpus_here, gpus)))
     return Machine(concurrent, max(1, cores // (concurrent * workers)), gpus / workers, workers=workers)
 
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_gpus(gpus: float, workers: int, on_gpus: bool) -> None:
+    """Refuses a number of GPUs that a trial would not train on as it seems.
+
+    Raises:
+        InputError: none, though it trains on one, or several for a single process.
+    """
+    if on_gpus and not gpus:
+        raise InputError(
+            "--gpus-per-trial 0: trials would crowd onto a GPU that none has reserved; give --device cpu, or part of a "
+            "GPU such as 0.5"
+        )
+    if gpus > 1 and workers == 1:
+        raise InputError(
+            f"--gpus-per-trial {gpus:g}: a trial of one process trains on one GPU; give --workers-per-trial {gpus:g}"
+        )
 
 
 def _check_workers(device: str, workers: int, gpus: float, cores: int | None) -> None:
@@ -181,5 +201,6 @@ def share_cluster(
             f"--address {address}: no node of this cluster has {needs(trial)} for {each}, and it has no autoscaler "
             f"that could bring one; {advice}"
         )
+    _check_gpus(gpus, workers, with_gpus)
     most = max(1, room)
     return Machine(min(most, concurrent or most), cpus, gpus, address, concurrent, workers)

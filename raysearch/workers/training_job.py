@@ -32,6 +32,7 @@ from raysearch.training.student import before_student
 from raysearch.workers.board import Board
 from raysearch.workers.cluster import MACHINE_LOST, beside_driver, look_at_cluster, lost_with_machine
 from raysearch.workers.config import BenchConfig, TuneDict
+from raysearch.workers.gpu import end_if_cuda_is_lost, keep_to_share_of_gpu
 from raysearch.workers.network import OwnNetwork
 from raysearch.workers.order import Training
 from raysearch.workers.trainings import DIGEST, ERROR, HISTORY, LOGITS, Backlog, Outcome, Wanted
@@ -185,6 +186,7 @@ def _fit(trainer: TorchTrainer, watch: Callable[[], None]) -> None:
 def _serve(config: _JobConfig) -> None:
     """A worker: trains what is put up, until there is no more."""
     torch.set_num_threads(config["threads"])
+    keep_to_share_of_gpu()
     told = config["bench"].copy()
     storage = Storage(config["storage"]) if config["storage"] is not None else None
     with patient(logger.warning):
@@ -221,6 +223,7 @@ def train_one(bench: Bench, training: Training, folder: Path, seed: int) -> Path
             seen, unlabelled = before_student(bench, teachers, training.recipe.image_size, seed, training.fold)
         trainer = train_recipe(seen, training.recipe, recorder, head_seed=training.head_seed, evaluate=False)
     except (ValueError, RuntimeError) as error:  # a loss that is not finite, a hand-over, memory, too few images
+        end_if_cuda_is_lost(error)
         replace_text(folder / ERROR, f"{type(error).__name__}: {error}")
         return folder / ERROR
     tensors = dict(trainer.best_state)

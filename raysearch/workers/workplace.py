@@ -14,6 +14,7 @@ from raysearch.storage.remote import Storage
 from raysearch.training.bench import Bench
 from raysearch.training.ranks import ALONE, Ranks
 from raysearch.workers.config import PackOptions, WorkplaceConfig
+from raysearch.workers.gpu import end_if_cuda_is_lost
 from raysearch.workers.pack_work import PackWork
 from raysearch.workers.scratch import Scratch
 from raysearch.workers.stage_work import RangeTestWork, StageWork
@@ -102,6 +103,7 @@ class Workplace:
 
     def failed(self, error: Exception) -> list[Result]:
         """What a step that raised came to."""
+        end_if_cuda_is_lost(error)
         assert self._task is not None, "a worker steps only with a task"
         trials = self._task.trials if self._work is None else self._work.running
         return [Failed(trial, f"{type(error).__name__}: {error}") for trial in trials]

@@ -155,7 +155,12 @@ def test_gpus_are_shared_by_fractions(monkeypatch):
     assert choose_machine("cuda", None, None).concurrent == 4
     assert choose_machine("cuda", None, 0.5).concurrent == 8
     assert choose_machine("cuda", None, 0.6).concurrent == 4, "a part lies on a single GPU"
-    assert choose_machine("cuda", None, 2).concurrent == 2
+    assert choose_machine("cuda", 9, 0.5).concurrent == 8, "as many as are asked for, but none that would wait"
+    with pytest.raises(InputError, match=r"--gpus-per-trial 2: .* trains on one GPU; give --workers-per-trial 2"):
+        choose_machine("cuda", None, 2)
+    with pytest.raises(InputError, match="--gpus-per-trial 0: .* give --device cpu, or part of a GPU"):
+        choose_machine("cuda", None, 0)
+    assert choose_machine("cpu", 1, 0).gpus == 0
     with pytest.raises(InputError, match=r"--gpus-per-trial 5: this machine has 4 GPU"):
         choose_machine("cuda", None, 5)
 
@@ -170,6 +175,8 @@ def test_on_a_cluster_it_is_the_cluster_that_has_gpus():
     assert machine.elsewhere
     halves = share_cluster(Cluster(({}, GPU_NODE, GPU_NODE)), "cuda", None, 0.5, "auto")
     assert (halves.concurrent, halves.cpus, halves.gpus) == (4, 2, 0.5)
+    with pytest.raises(InputError, match="--gpus-per-trial 0: "):
+        share_cluster(Cluster(({}, GPU_NODE)), "auto", None, 0, "auto")
 
 
 def test_a_cluster_that_can_grow_is_counted_as_it_may_become():
