@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from raysearch.data.decode import EXTENSIONS
+from raysearch.data.extras import readable_endings
 from raysearch.data.kinds import junk_folder
 from raysearch.data.listing import some
 from raysearch.data.split_names import split_name, words_of
@@ -71,14 +72,15 @@ def shards_below(folder: Path) -> list[Path]:
     Where there are several kinds, the kind of which there are more is taken.
     """
     found: dict[str, list[Path]] = {ending: [] for ending in ENDINGS}
+    images = (*EXTENSIONS, *readable_endings())
     for root, folders, files in os.walk(folder):
         inside = Path(root).relative_to(folder)
-        folders[:] = sorted(name for name in folders if junk_folder(name) is None and len(inside.parts) + 1 < _DEPTH)
+        folders[:] = sorted(name for name in folders if junk_folder(name) is None)
         for name in files:
             lower = name.lower()
-            if inside.parts and lower.endswith(EXTENSIONS):
+            if inside.parts and lower.endswith(images):
                 return []
-            if lower.endswith(ENDINGS) and not name.startswith("."):
+            if lower.endswith(ENDINGS) and not name.startswith(".") and len(inside.parts) < _DEPTH:
                 found[Path(lower).suffix].append(Path(root, name))
     most = max(found, key=lambda ending: len(found[ending]))
     return sorted(found[most])

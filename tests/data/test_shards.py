@@ -21,6 +21,7 @@ from raysearch.data.reading import Reading
 from raysearch.data.shards import expand, splits_of
 from raysearch.data.source import list_source
 from raysearch.errors import InputError
+from tests.data.pictures import fill
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -267,3 +268,9 @@ def test_pandas_writes_bytes_too(tmp_path: Path, png: Png) -> None:
     frame = pd.DataFrame({"image": [png(k) for k in range(12)], "label": ["a", "b"] * 6})
     frame.to_parquet(tmp_path / "a.parquet")
     assert list_source(str(tmp_path / "a.parquet")).classes == ("a", "b")
+
+
+def test_a_table_of_parquet_beside_images_is_no_shard(tmp_path: Path) -> None:
+    root = fill(tmp_path / "photos", {"train/cat": 6, "train/dog": 6, "test/cat": 2, "test/dog": 2})
+    pd.DataFrame({"age": [1, 2]}).to_parquet(root / "patients.parquet")
+    assert list_source(str(root)).classes == ("cat", "dog")
