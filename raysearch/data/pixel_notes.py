@@ -58,7 +58,14 @@ class PixelNotes:
             )
         elif self.pixel_range is not None:
             way_out = f"They were scaled by the range of the training images, {self.pixel_range}: scale them as those."
-        return [
+        mixed = [
+            Doubt(
+                f"{self.deep:,} of {self.looked:,} images have more than 8 bits, and the others 8: what is as bright in "
+                "both may not look so.",
+                "Save all of them with as many bits; DICOM files with a window of their own count as 8.",
+            )
+        ]
+        return mixed * (0 < self.deep < self.looked) + [
             Doubt(f"{len(images):,} of {self.looked:,} images are nearly {colour} ({some(images)}).", way_out)
             for colour, images in (("black", self.dark), ("white", self.bright))
             if images
