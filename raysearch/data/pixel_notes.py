@@ -60,8 +60,8 @@ class PixelNotes:
             way_out = f"They were scaled by the range of the training images, {self.pixel_range}: scale them as those."
         mixed = [
             Doubt(
-                f"{self.deep:,} of {self.looked:,} images have more than 8 bits, and the others 8: what is as bright in "
-                "both may not look so.",
+                f"{self.deep:,} of {self.looked:,} images have more than 8 bits, and the others 8: what is as "
+                "bright in both may not look so.",
                 "Save all of them with as many bits; DICOM files with a window of their own count as 8.",
             )
         ]

@@ -147,6 +147,9 @@ def test_eight_bits_beside_more_stay_as_they_are(tmp_path: Path) -> None:
         number = int(Path(path).stem)
         np.testing.assert_allclose(image, PICTURE[number], atol=0 if path.endswith(".png") else 1)
     assert data.notes.deep == 24
+    assert any("24 of 48 images have more than 8 bits, and the others 8" in doubt.what for doubt in data.account.doubts)
+    alone = load(str(write_folder(tmp_path / "y", PICTURE.astype(np.uint16) * 16)), image_size=16, progress=False)
+    assert not any("more than 8 bits" in doubt.what for doubt in alone.account.doubts)
 
 
 def test_nearly_black_and_nearly_white_images_are_told(tmp_path: Path) -> None:
