@@ -146,8 +146,9 @@ def mcnemar(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> float:
 def p_of_change(before: NDArray[np.bool_], after: NDArray[np.bool_], groups: ArrayLike | None = None) -> float:
     """The p-value of a difference between answers to the same images, two-sided.
 
-    It is McNemar's, or, as his test takes images for independent draws, Student's of `mean_interval` where groups are
-    known. Where all groups have changed alike nothing tells how they differ: then each is one coin for `mcnemar`.
+    It is McNemar's. As his test takes images for independent draws, it is Student's of `mean_interval` where groups are
+    known, if that is larger. Where all groups have changed alike nothing tells how they differ: then each is one coin
+    for `mcnemar`.
 
     Args:
         before, after: whether each image was told right, shape (n,).
@@ -159,7 +160,7 @@ def p_of_change(before: NDArray[np.bool_], after: NDArray[np.bool_], groups: Arr
     if not (error := _error_of_mean(gains, numbers)):
         sums = np.bincount(numbers, gains)
         return mcnemar(sums < 0, sums > 0)
-    return 2 * float(stdtr(int(numbers.max()), -abs(gains.mean()) / error))
+    return max(mcnemar(before, after), 2 * float(stdtr(int(numbers.max()), -abs(gains.mean()) / error)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -47,15 +47,19 @@ def test_where_all_are_right_a_group_says_one_thing():
 
 
 def test_a_change_is_as_likely_by_chance_as_patients_make_it():
-    """Thirty images are told right that were wrong, ten the other way: ten patients' images, three or one of each."""
+    """Thirty images are told right that were wrong, ten the other way: they are of three patients."""
     before, after = np.repeat([False, True, True], [30, 10, 60]), np.repeat([True, False, True], [30, 10, 60])
-    patients = np.concatenate([np.repeat(np.arange(10), 3), np.arange(10), np.repeat(np.arange(10, 30), 3)])
-    assert p_of_change(before, after) == mcnemar(before, after) < 0.01
-    assert p_of_change(before, after, np.arange(100)) == mcnemar(before, after)
-    low, high = mean_interval(after.astype(float) - before, 1 - p_of_change(before, after, patients), patients)[1:]
+    assert p_of_change(before, after) == p_of_change(before, after, np.arange(100)) == mcnemar(before, after) < 0.01
+    patients = np.concatenate([np.repeat([0, 1], 15), np.full(10, 2), np.repeat(np.arange(3, 9), 10)])
+    found = p_of_change(before, after, patients)
+    assert found > 0.2, "two patients gained, and one lost"
+    low, high = mean_interval(after.astype(float) - before, 1 - found, patients)[1:]
     assert min(abs(low), abs(high)) == pytest.approx(0, abs=1e-9), "it is the level whose interval touches nought"
-    clumped = np.concatenate([np.repeat([0, 1], 15), np.full(10, 2), np.repeat(np.arange(3, 9), 10)])
-    assert p_of_change(before, after, clumped) > 0.2, "two patients gained, and one lost"
+
+
+def test_a_pair_of_copies_makes_nothing_surer():
+    before, after = np.ones(100, bool), np.arange(100) >= 4
+    assert p_of_change(before, after, np.append(0, np.arange(99))) >= mcnemar(before, after) == 0.125
 
 
 def test_where_all_patients_change_alike_each_is_one_coin():

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from raysearch.data.account import Doubt
 from raysearch.data.listing import some
-from raysearch.data.lookup import in_its_folders
+from raysearch.data.lookup import NamedPlaces
 from raysearch.data.names import readable
 from raysearch.data.reading import AS_IT_IS
 from raysearch.data.roles import KNOWN, read_rows
@@ -49,10 +48,11 @@ def tables_beside(
         read: a table.
         images: names within the source.
     """
-    by_stem: dict[str, list[str]] = defaultdict(list)
-    for image in images if names else ():
-        by_stem[_stem(image)].append(image)
-    folders, found = {PurePosixPath(image).parent.name for image in images}, []
+    if not names:
+        return []
+    places, found = NamedPlaces(_stem), []
+    for image in images:
+        places.add(image)
     for name in [name for name in names if name[-4:].lower() in _ENDINGS and size(name) <= _MOST_BYTES][:_MOST_TABLES]:
         try:
             table = parse_csv(read(name), Path(name), tuple(KNOWN))
@@ -61,11 +61,11 @@ def tables_beside(
             continue  # it is none of images, or says no class: nothing that anybody asked for
         labels, inside = {}, PurePosixPath(name).parent
         for path, label in zip(rows.paths, rows.labels, strict=True):
-            turned = str(inside / path.replace("\\", "/"))
-            named = in_its_folders(turned, by_stem.get(_stem(turned), []), folders)
+            named = places.of(str(inside / path.replace("\\", "/")))
             if len(named) == 1:
                 labels[named[0]] = label
-        near = sum(inside in PurePosixPath(image).parents for image in images)
+        # Of images beside it, or below; a table in a folder without images is about all of them.
+        near = sum(image.startswith(f"{inside}/") for image in images) or len(images)
         if labels and len(labels) >= _SHARE * near and len(set(labels.values())) > 1:
             found.append(Beside(name, labels, any(rows.splits)))
     return found

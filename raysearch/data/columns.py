@@ -123,11 +123,7 @@ def label_problems(source: str, labels: Sequence[str]) -> list[str]:
     problems = []
     empty = sum(not label for label in labels)
     if empty:
-        first = next(number for number, label in enumerate(labels, 1) if not label)
-        problems.append(
-            f"{source}: {empty} images have no label, the first of them that of row {first}. Fill it in, or delete the "
-            "row."
-        )
+        problems.append(f"{source}: {empty} images have no label. Fill them in, or delete their rows.")
     distinct = {label for label in labels if label}
     several = sorted(label for label in distinct if _SEVERAL.search(label))
     if several:

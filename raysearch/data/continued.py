@@ -25,8 +25,8 @@ from raysearch.errors import InputError
 from raysearch.storage.cache import cache_root
 from raysearch.storage.files import replaced_folder
 
-_FORMAT = 2
-"""The version of what is written; raise it, and what an older version wrote is made anew."""
+RULES = 2
+"""Which rules say what is measured on; runs from before validation images were looked at are by the first."""
 _FILE = "earlier.json"
 _TRAIN, _VAL, _TEST, _LEFT_OUT = 0, 1, 2, 3
 _CHUNK = 256
@@ -61,7 +61,7 @@ class EarlierImages:
         )
 
 
-def continued(earlier: Dataset, now: Dataset, run: str, cache: Path | None = None) -> Dataset:
+def continued(earlier: Dataset, now: Dataset, run: str, cache: Path | None = None, rules: int = RULES) -> Dataset:
     """The new data with the earlier run's test images among its own.
 
     - An image that was a test image is one again, once, with the label that the new data gives it.
@@ -77,6 +77,7 @@ def continued(earlier: Dataset, now: Dataset, run: str, cache: Path | None = Non
         now: the new data, decoded at the same size.
         run: name of the earlier run.
         cache: folder for decoded images; None: `cache_root()`.
+        rules: `RULES`, or, of an older run, 1: then validation images stay as they are.
 
     Raises:
         InputError: no class is the same, or one has no training images left.
@@ -91,19 +92,21 @@ def continued(earlier: Dataset, now: Dataset, run: str, cache: Path | None = Non
             f"{some(list(now.classes))}; search anew, without --continue"
         )
     root = (cache_root() if cache is None else cache) / "pixels"
-    key = json.dumps(["continued", _FORMAT, earlier.fingerprint, now.fingerprint, run])
+    key = json.dumps(["continued", rules, earlier.fingerprint, now.fingerprint, run])
     fingerprint = hashlib.sha256(key.encode()).hexdigest()
     folder = root / fingerprint[:32]
     root.mkdir(parents=True, exist_ok=True)
     with FileLock(root / f"{folder.name}.lock"):
         if not (folder / "dataset.json").exists():
-            _write(earlier, now, same, run, fingerprint, folder)
+            _write(earlier, now, same, run, fingerprint, folder, rules)
     return replace(Dataset.open(folder), source=now.source)
 
 
-def _write(earlier: Dataset, now: Dataset, same: dict[str, str], run: str, fingerprint: str, folder: Path) -> None:
+def _write(
+    earlier: Dataset, now: Dataset, same: dict[str, str], run: str, fingerprint: str, folder: Path, rules: int
+) -> None:
     images = Split.join(now.train, now.val, now.test)
-    homes, was_tested, found = _homes(earlier, now, images)
+    homes, was_tested, found = _homes(earlier, now, images, rules)
     _check_left(now, images, homes)
     kept = {name: images.take(np.flatnonzero(homes == number)) for number, name in enumerate(SPLITS)}
     lacking = [place for place, digest in enumerate(digests_of(earlier.test.pixels)) if digest not in found]
@@ -130,7 +133,9 @@ def _given(now: Dataset) -> NDArray[np.int64]:
     return np.repeat(np.arange(len(SPLITS)), [len(split) for split in now.splits.values()])
 
 
-def _homes(earlier: Dataset, now: Dataset, images: Split) -> tuple[NDArray[np.int64], NDArray[np.bool_], set[bytes]]:
+def _homes(
+    earlier: Dataset, now: Dataset, images: Split, rules: int
+) -> tuple[NDArray[np.int64], NDArray[np.bool_], set[bytes]]:
     """The split of each new image by number (3: left out), whether it was a test image before, and those by content."""
     digests = list(digests_of(images.pixels))
     tested = set(digests_of(earlier.test.pixels))
@@ -146,7 +151,7 @@ def _homes(earlier: Dataset, now: Dataset, images: Split) -> tuple[NDArray[np.in
     )
     homes = _given(now)
     homes[with_trained & (homes == _TEST)] = _TRAIN
-    if (with_learned & (homes == _VAL) & ~with_tested).any():
+    if rules > 1 and (with_learned & (homes == _VAL) & ~with_tested).any():
         homes[with_learned & (homes == _VAL)] = _TRAIN
         homes[with_trained & ~with_learned] = _VAL
     homes[with_tested] = _TEST
@@ -188,7 +193,7 @@ def _account(now: Dataset, about: EarlierImages, homes: NDArray[np.int64]) -> Ac
     if moved := int(((homes == _TRAIN) & (_given(now) == _VAL)).sum()):
         told.append(
             f"Of its own validation images {moved:,} go to the training images, for {run} was trained on them; what it "
-            "validated on is validated on again."
+            f"validated on is validated on again: {int(((homes == _VAL) & (_given(now) != _VAL)).sum()):,} images more."
         )
     if left_out := int((homes == _LEFT_OUT).sum()):
         told.append(f"Left out, for they are copies of test images of {run} or belong to one: {left_out:,} images.")

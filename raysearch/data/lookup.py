@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections import defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from raysearch.data.decode import EXTENSIONS
@@ -22,7 +22,7 @@ def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, sear
     A path that is not there as it stands is looked for with Windows' separators turned round, in the other form of
     Unicode, as the bytes that the table has it in, and with an ending: tables are written on other machines than those
     that hold the images. With `search` it is last looked for anywhere below the folder, by its name without an
-    ending, and of several files by the folders that they lie in: see `in_its_folders`.
+    ending, and of several files by the folders that they lie in: see `NamedPlaces`.
 
     Args:
         folder: that the paths start from.
@@ -45,12 +45,9 @@ def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, sear
     if not search or None not in found:
         return found
     below = _below(folder)
-    folders = {PurePosixPath(one).parent.name for names in below.values() for one in names}
     for place, path in enumerate(paths):
         if found[place] is None and path:
-            turned = path.replace("\\", "/")
-            name = PurePosixPath(turned).name
-            names = in_its_folders(turned, below.get(name) or below.get(_stem(name)) or [], folders)
+            names = below.of(path)
             if len(names) == 1:
                 found[place] = folder / names[0]
             elif names:
@@ -60,27 +57,49 @@ def located(folder: Path, paths: Sequence[str], encoding: str = "utf-8", *, sear
     return found
 
 
-def in_its_folders(path: str, names: Sequence[str], folders: Set[str]) -> list[str]:
-    """Those of the names that may be the path's file: whose folders end in most of the folders that the path says.
+class NamedPlaces:
+    """Finds the place of an image within a source by the path that a table has for it.
 
-    A table may be of another machine, so folders need not be the same. But where some images lie in a folder of the
-    last name that the path says, none of another folder is its file.
+    A table may be of another machine, so the folders need not be the same: of images that are called alike those are
+    taken whose folders end in most of the folders that the path says. But where images lie in a folder of the last name
+    that the path says, none of another folder is meant.
 
     Args:
-        path: as a table says it, with slashes.
-        names: of files that are called like it, within the source.
-        folders: the last folder of every image of the source.
+        stem: what of a file's name must be the same.
     """
-    parents = _parents(path)
-    alike = [_in_common(parents, _parents(name)) for name in names]
-    most = max(alike, default=0)
-    if not most and parents and parents[-1] in {same_form(one) for one in folders}:
-        return []
-    return [name for name, depth in zip(names, alike, strict=True) if depth == most]
+
+    def __init__(self, stem: Callable[[str], str]) -> None:
+        self._stem = stem
+        self._alike: dict[str, list[str]] = defaultdict(list)
+        self._inside: dict[tuple[str, str], list[str]] = defaultdict(list)
+        self._folders: set[str] = set()
+
+    def add(self, place: str) -> None:
+        """An image that is there: its place, with slashes, from the source's folder on."""
+        parents, name = _split(readable(place))
+        for called in dict.fromkeys((name, self._stem(name))):
+            self._alike[called].append(place)
+            if parents:
+                self._inside[parents[-1], called].append(place)
+        self._folders.update(parents[-1:])
+
+    def of(self, path: str) -> Sequence[str]:
+        """The places of a path: one, or none, or several that it does not tell apart."""
+        parents, name = _split(path.replace("\\", "/"))
+        called = dict.fromkeys((name, self._stem(name)))
+        if parents and (inside := next((self._inside[parents[-1], one] for one in called
+                                        if (parents[-1], one) in self._inside), None)):  # fmt: skip
+            alike = [_in_common(parents, _split(readable(place))[0]) for place in inside]
+            return [place for place, depth in zip(inside, alike, strict=True) if depth == max(alike)]
+        if parents and parents[-1] in self._folders:
+            return []
+        return next((self._alike[one] for one in called if one in self._alike), [])
 
 
-def _parents(path: str) -> tuple[str, ...]:
-    return PurePosixPath(same_form(path)).parts[:-1]
+def _split(path: str) -> tuple[tuple[str, ...], str]:
+    """The folders of a path, as they are compared, and the name of its file."""
+    *parents, name = PurePosixPath(path).parts or ("",)
+    return tuple(map(same_form, parents)), name
 
 
 def _in_common(ones: Sequence[str], others: Sequence[str]) -> int:
@@ -130,17 +149,13 @@ def _stem(name: str) -> str:
     return name.rpartition(".")[0] if name.lower().endswith((*EXTENSIONS, *readable_endings())) else name
 
 
-def _below(folder: Path) -> dict[str, list[str]]:
-    """Places below the folder of images by their names, with and without an ending.
-
-    Folders that no person made for images are passed over.
-    """
-    found: dict[str, list[str]] = defaultdict(list)
+def _below(folder: Path) -> NamedPlaces:
+    """The images below a folder; folders that no person made for images are passed over."""
+    found = NamedPlaces(_stem)
     endings = (*EXTENSIONS, *readable_endings())
     for root, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if junk_folder(name) is None)
         for name in files:
             if name.lower().endswith(endings) and not name.startswith("."):
-                for known in dict.fromkeys((readable(name), _stem(readable(name)))):
-                    found[known].append(Path(root, name).relative_to(folder).as_posix())
+                found.add(Path(root, name).relative_to(folder).as_posix())
     return found

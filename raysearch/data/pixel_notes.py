@@ -30,6 +30,8 @@ class PixelNotes:
     """The range of the images that have more than eight bits; None: none has."""
     deep: int = 0
     """Images of more than eight bits."""
+    shallow: int = 0
+    """The others; runs from before these were counted have none."""
     largest: str = ""
     """The image that has the largest value of them, from which the range follows; "" where the range was given."""
     looked: int = 0
@@ -60,12 +62,12 @@ class PixelNotes:
             way_out = f"They were scaled by the range of the training images, {self.pixel_range}: scale them as those."
         mixed = [
             Doubt(
-                f"{self.deep:,} of {self.looked:,} images have more than 8 bits, and the others 8: what is as "
-                "bright in both may not look so.",
+                f"{self.deep:,} of {self.deep + self.shallow:,} images have more than 8 bits, and the others 8: what "
+                "is as bright in both may not look so.",
                 "Save all of them with as many bits; DICOM files with a window of their own count as 8.",
             )
         ]
-        return mixed * (0 < self.deep < self.looked) + [
+        return mixed * bool(self.deep and self.shallow) + [
             Doubt(f"{len(images):,} of {self.looked:,} images are nearly {colour} ({some(images)}).", way_out)
             for colour, images in (("black", self.dark), ("white", self.bright))
             if images
@@ -76,6 +78,7 @@ class PixelNotes:
         return {
             "range": None if self.pixel_range is None else self.pixel_range.as_json(),
             "deep": self.deep,
+            "shallow": self.shallow,
             "largest": self.largest,
             "looked": self.looked,
             "dark": self.dark,
@@ -90,6 +93,7 @@ class PixelNotes:
         return PixelNotes(
             PixelRange.from_json(kept["range"]),
             kept["deep"],
+            kept.get("shallow", 0),
             kept["largest"],
             kept["looked"],
             tuple(kept["dark"]),

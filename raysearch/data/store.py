@@ -179,19 +179,20 @@ def _notes(
     listing: Listing, splits: dict[str, DecodedSplit], used: PixelRange | None, given: PixelRange | None
 ) -> PixelNotes:
     """Writes the pixels, and says what is to be known of them."""
-    looked = 0
+    looked = kept = 0
     dark: list[str] = []
     bright: list[str] = []
     deep: dict[int, Extremes] = {}
     for split in splits.values():
         deep |= split.deep
         paths = [listing.paths[row] for row in split.kept()]
+        kept += len(paths)
         *found, seen = dark_and_bright(split.finish())
         looked += seen
         for images, places in zip((dark, bright), found, strict=True):
             images += [paths[place] for place in places]
     largest = listing.paths[max(deep, key=lambda row: deep[row].high)] if deep and given is None else ""
-    return PixelNotes(used, len(deep), largest, looked, tuple(dark), tuple(bright))
+    return PixelNotes(used, len(deep), kept - len(deep), largest, looked, tuple(dark), tuple(bright))
 
 
 def _check_failures(listing: Listing, failures: dict[int, Skipped], measuring: bool) -> None:

@@ -30,7 +30,7 @@ def images_of(settings: Settings) -> Dataset:
         run = RunFolder.open(settings.continues)
         earlier = images_before(run).at(settings.image_size)
         now = _read(settings, settings.image_size, earlier.notes.pixel_range, keep_copies=settings.keep_copies)
-        return continued(earlier, now, run.name)
+        return continued(earlier, now, run.name, rules=settings.continuing_rules)
     dataset = _read(settings, settings.image_size, None, keep_copies=settings.keep_copies)
     named = (named_network(name).image_size for name in settings.networks)
     sizes = [size for size in dict.fromkeys(named) if isinstance(size, int)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from raysearch.activations.store import default_limit
+from raysearch.data.continued import RULES
 from raysearch.data.dataset import Dataset
 from raysearch.data.source import in_full
 from raysearch.job.budget import budget_of, trial_rungs
@@ -77,6 +78,7 @@ def new_settings(
         heads=budget.heads,
         head=head.run if head is not None and flags.continue_ is None else None,
         continues=head.run if head is not None and flags.continue_ is not None else None,
+        continuing_rules=RULES,
         learn_from=flags.earlier_runs,
         max_epochs=budget.max_epochs,
         rungs=trial_rungs(space, epochs),

@@ -102,6 +102,8 @@ class Settings(BaseModel):
     """The run whose best head the trials start from, if it was trained there."""
     continues: str | None = None
     """The run that this one continues: its head, its recipe and its test images are where this one begins."""
+    continuing_rules: int = 1
+    """See `raysearch.data.continued.RULES`; runs from before there were several go by the first."""
     learn_from: tuple[str, ...] = ()
     """Earlier runs, as they were typed, whose trials are a prior for the proposals; what they say is in prior.json."""
     max_epochs: int

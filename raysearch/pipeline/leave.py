@@ -64,5 +64,6 @@ def resume_command(run: RunFolder, machine: Machine) -> str:
     """What a person types to go on as before: the machine is not the run's, so what was typed of it is typed again."""
     where = run.folder if run.storage is None else run.storage.uri
     told = "" if machine.address is None else f" --address {machine.address}"
+    told += f" --concurrent {machine.at_most}" * (machine.at_most is not None)
     told += f" --gpus-per-trial {machine.gpus:g}" * (0 < machine.gpus < 1)
     return f"python -m raysearch.tune --resume {where}{told}"

@@ -224,7 +224,7 @@ class Change(TypedDict):
     high: float | None
     """Ends of the 95 % interval of the change, image by image; None where there is one image, or all changed alike."""
     p: NotRequired[float]
-    """Of the exact McNemar test; of a class corrected over all of them (Holm). Older runs lack it."""
+    """Of `raysearch.intervals.p_of_change`; of a class corrected over all of them (Holm). Older runs lack it."""
 
 
 class ContinuedFigures(TypedDict):

@@ -52,7 +52,7 @@ def _ceiling(trials: pd.DataFrame, metric: str, images: ComparedImages | None) -
     if high - low <= error:
         said = (
             f"Validation cannot tell the best recipes apart: {len(figures)} of them{default} have {low:.3f} to "
-            f"{high:.3f}, and on {images.number} images one standard error is {error:.3f}. "
+            f"{high:.3f}, and on {images.told} one standard error is {error:.3f}. "
         )
     if high > _CEILING:
         said += (

@@ -26,7 +26,8 @@ def requirements_of(evaluation: EvaluationDocument | None) -> list[Required]:
         else:
             sentence = (
                 f"Required was {one['requirement']}, which what is shipped does not keep: {in_words(one['metric'])} is "
-                f"{said}. Unasked, what comes nearest is shipped; ask for less, or give more images or trials."
+                f"{said}. Unless --ship says otherwise, what comes nearest is shipped. Ask for less, or give more "
+                "images or trials."
             )
         found.append(Required(one["met"], sentence))
     return found

@@ -130,11 +130,12 @@ def compare_runs(runs: Sequence[RunFolder]) -> list[ComparedRun]:
     if problems:
         raise InputError(problems)
     first = tested[0]
+    groups = next((one.groups for one in tested if one.groups is not None), None)
     return [
         ComparedRun(
             run,
-            *share_interval(run.right, first.groups),
-            None if run is first else Paired.of(run.right, first.right, first.groups),
+            *share_interval(run.right, groups),
+            None if run is first else Paired.of(run.right, first.right, groups),
         )
         for run in tested
     ]

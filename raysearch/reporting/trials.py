@@ -27,6 +27,12 @@ class ComparedImages(NamedTuple):
     independent: float
     """How many independent draws would say as much of an accuracy: groups say less than as many images."""
 
+    @property
+    def told(self) -> str:
+        """How many there are, and how many they are worth: "500 validation images (worth 20 independent ones)"."""
+        few = self.independent < 0.9 * self.number
+        return f"{self.number} validation images" + f" (worth {self.independent:.0f} independent ones)" * few
+
 
 def tree_figure(
     paths: pd.DataFrame, heads: pd.DataFrame, metric: str, winner: str | None, images: ComparedImages | None
@@ -39,7 +45,7 @@ def tree_figure(
     if images and deciding(paths, metric) == "val_accuracy":
         bar = (
             " The bar beside a column is the 95 % interval of its best (Wilson's, on "
-            f"{images.number} validation images): what another draw of images could have shown. "
+            f"{images.told}): what another draw of images could have shown. "
             "The best of many is flattered besides."
         )
     return Plot(

@@ -17,8 +17,10 @@ def keep_to_share_of_gpu() -> None:
     PyTorch keeps what it once had, so that a process alone would grow into the whole, and its neighbour's memory would
     run out for no fault of its own.
     """
+    if not (torch.cuda.is_available() and ray.is_initialized()):
+        return
     share = ray.get_runtime_context().get_assigned_resources().get("GPU", 0.0)
-    if 0 < share < 1 and torch.cuda.is_available():
+    if 0 < share < 1:
         torch.cuda.set_per_process_memory_fraction(share)
 
 

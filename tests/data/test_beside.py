@@ -149,6 +149,14 @@ def test_splits_that_only_a_table_says_are_warned_of(tmp_path: Path) -> None:
     assert doubt.what == "metadata.csv has a column split, and is not read, for it says no class."
 
 
+def test_a_small_table_in_a_folder_of_its_own_is_about_nothing(tmp_path: Path) -> None:
+    root = fill(tmp_path / "d", {"cat": 20, "dog": 20})
+    (root / "results").mkdir()
+    (root / "results" / "predictions.csv").write_text("filename,label\ncat/000.png,dog\ndog/001.png,cat\n")
+    assert not list_source(str(root)).account.doubts
+    assert len(list_source(shutil.make_archive(str(tmp_path / "a"), "zip", root))) == 40
+
+
 def test_tables_of_several_folders_are_all_named(tmp_path: Path) -> None:
     root = fill(tmp_path / "d", {"train": 12, "valid": 4, "test": 4})
     for folder, many in (("train", 12), ("valid", 4), ("test", 4)):

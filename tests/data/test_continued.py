@@ -85,6 +85,8 @@ def test_what_the_earlier_run_was_trained_on_does_not_validate_it(source, tmp_pa
     assert content(both.val) == content(old.val) | content(more.val) - content(old.train, old.val, old.test)
     assert content(both.train, both.val, both.test) == content(more.train, more.val, more.test)
     assert any("validated on again" in note for note in both.account.notes)
+    older = continued(old, more, "first", tmp_path / "cache", rules=1)
+    assert content(older.val) == content(more.val) - content(old.test), "as runs have it that began before"
 
 
 def test_validation_images_that_are_new_stay_as_they_are_given(source, tmp_path):

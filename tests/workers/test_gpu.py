@@ -17,6 +17,7 @@ def test_a_part_of_a_gpu_is_a_part_of_its_memory(monkeypatch, share, bound):
     monkeypatch.setattr(
         "ray.get_runtime_context", lambda: type("Context", (), {"get_assigned_resources": lambda _: given})()
     )
+    monkeypatch.setattr("ray.is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", taken.append)
     keep_to_share_of_gpu()
